@@ -1,0 +1,1 @@
+"""Audio in, log-mel out: reading, features, normalisation, augmentation, pauses."""

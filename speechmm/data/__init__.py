@@ -1,0 +1,1 @@
+"""Corpora to batches: manifests, feature store, bucketing."""

@@ -1,0 +1,1 @@
+"""One parser file per corpus, each ending in validated lhotse cuts."""

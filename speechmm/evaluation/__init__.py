@@ -1,0 +1,1 @@
+"""Error rates, boundary errors and the reports that show them."""

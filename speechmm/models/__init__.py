@@ -1,0 +1,1 @@
+"""The joint speech-text model: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""Lightning lives here: module, data module, optimisation, callbacks."""
