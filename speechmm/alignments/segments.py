@@ -1,0 +1,133 @@
+"""A labelled span of time, and the spans of one utterance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from speechmm.errors import AlignmentError
+
+TIME_DECIMALS = 4
+"""Times are written to a tenth of a millisecond, below one sample of 8 kHz audio."""
+
+CONFIDENCE_DECIMALS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One unit (a phone, a character, a word) and when it was said."""
+
+    label: str
+    """What was said, as the given text has it."""
+    start: float
+    """Seconds from the start of the audio."""
+    end: float
+    """Seconds from the start of the audio, not before ``start``."""
+    confidence: float | None = None
+    """How sure the model is, in [0, 1]; None where nothing says."""
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.end - self.start
+
+    def to_dict(self) -> dict[str, Any]:
+        """This segment as a row of plain values, times to a tenth of a millisecond."""
+        row: dict[str, Any] = {
+            "label": self.label,
+            "start": round(self.start, TIME_DECIMALS),
+            "end": round(self.end, TIME_DECIMALS),
+        }
+        if self.confidence is not None:
+            row["confidence"] = round(self.confidence, CONFIDENCE_DECIMALS)
+        return row
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "Segment":
+        """The reverse of :meth:`to_dict`.
+
+        Raises:
+            AlignmentError: A key is missing, a time is not a number, or the end comes before the start.
+        """
+        try:
+            confidence = row.get("confidence")
+            segment = cls(
+                label=str(row["label"]),
+                start=float(row["start"]),
+                end=float(row["end"]),
+                confidence=None if confidence is None else float(confidence),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise AlignmentError(
+                f"segment {row!r}: {type(error).__name__} {error}; expected an object with "
+                '"label", "start" and "end" (seconds). Write the file again with "speechmm align".'
+            ) from error
+        if not segment.start <= segment.end:
+            raise AlignmentError(
+                f"segment {segment.label!r}: it ends at {segment.end} s and starts at "
+                f"{segment.start} s; expected start <= end. Correct its times."
+            )
+        return segment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """When each unit of one utterance was said."""
+
+    id: str
+    audio: str = ""
+    """Path of the audio file, empty when there is none."""
+    duration: float
+    """Length of the audio in seconds."""
+    units: dict[str, list[Segment]] = field(default_factory=dict)
+    """Segments by unit ("word", "char", "phone", ...), each list in the order of time."""
+    confidence: float | None = None
+    """How sure the model is of the whole, in [0, 1]; None where nothing says."""
+    flags: tuple[str, ...] = ()
+    """What is doubtful about it, such as "low_confidence"; empty when nothing is."""
+
+    @property
+    def words(self) -> list[Segment]:
+        """The segments of the unit "word"; empty when there are none."""
+        return self.units.get("word", [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The alignment row of the interface, in plain values."""
+        return {
+            "id": self.id,
+            "audio": self.audio,
+            "duration": round(self.duration, TIME_DECIMALS),
+            "units": {
+                unit: [segment.to_dict() for segment in segments]
+                for unit, segments in self.units.items()
+            },
+            "confidence": (
+                None if self.confidence is None else round(self.confidence, CONFIDENCE_DECIMALS)
+            ),
+            "flags": list(self.flags),
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "Alignment":
+        """The reverse of :meth:`to_dict`.
+
+        Raises:
+            AlignmentError: The row is not an alignment row.
+        """
+        try:
+            confidence = row.get("confidence")
+            return cls(
+                id=str(row["id"]),
+                audio=str(row.get("audio") or ""),
+                duration=float(row["duration"]),
+                units={
+                    str(unit): [Segment.from_dict(segment) for segment in segments]
+                    for unit, segments in row["units"].items()
+                },
+                confidence=None if confidence is None else float(confidence),
+                flags=tuple(str(flag) for flag in row.get("flags") or ()),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise AlignmentError(
+                f"alignment row: {type(error).__name__} {error}; expected an object with "
+                '"id", "duration" and "units". Write the file again with "speechmm align".'
+            ) from error

@@ -1,0 +1,58 @@
+"""Seconds, samples and frames: the one place where one becomes another.
+
+Seconds are floats. Samples and frames are integers, rounded half up, so that a time halfway between two
+of them goes to the later one on every platform (Python's own ``round`` goes to the even one).
+"""
+
+import math
+from typing import Literal
+
+
+def seconds_to_samples(seconds: float, sample_rate: int) -> int:
+    """The sample nearest to a time, halves up.
+
+    Args:
+        seconds: Time from the start, in seconds; may be negative.
+        sample_rate: Samples per second.
+    """
+    return _round_half_up(seconds * sample_rate)
+
+
+def samples_to_seconds(samples: int, sample_rate: int) -> float:
+    """The time of a sample, in seconds from sample 0."""
+    return samples / sample_rate
+
+
+def frames_to_seconds(frames: int, hop_length: int, sample_rate: int) -> float:
+    """The time of a frame, in seconds from frame 0.
+
+    Args:
+        frames: Frame index, or number of frames.
+        hop_length: Samples from one frame to the next.
+        sample_rate: Samples per second.
+    """
+    return frames * hop_length / sample_rate
+
+
+def seconds_to_frames(seconds: float, hop_length: int, sample_rate: int) -> int:
+    """The frame nearest to a time in seconds, halves up."""
+    return _round_half_up(seconds * sample_rate / hop_length)
+
+
+def format_clock(seconds: float, *, decimal: Literal[",", "."] = ".") -> str:
+    """A time as ``HH:MM:SS.mmm``, rounded to the nearest millisecond, halves up.
+
+    Args:
+        seconds: Time in seconds; a negative time is shown as zero. Hours may exceed two digits.
+        decimal: What stands before the milliseconds: SRT wants a comma, WebVTT a point.
+    """
+    milliseconds = max(0, _round_half_up(seconds * 1000))
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    whole_seconds, milliseconds = divmod(milliseconds, 1000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{whole_seconds:02d}{decimal}{milliseconds:03d}"
+
+
+def _round_half_up(value: float) -> int:
+    """Nearest integer, halves up; what lies a binary hair below a half counts as the half."""
+    return math.floor(value + 0.5 + 1e-9)
