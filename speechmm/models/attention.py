@@ -1,0 +1,142 @@
+"""Attention with rotary positions on the fused kernel; masks are bool with True = valid."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+ROTARY_BASE = 10000.0
+
+
+def rotary_angles(
+    start: int, length: int, d_head: int, *, like: Tensor
+) -> Float[Tensor, "positions d_half"]:
+    """Angles of positions ``start .. start + length - 1`` (radians).
+
+    Source: Su et al. 2021, "RoFormer", equation 34.
+    """
+    half = torch.arange(d_head // 2, device=like.device, dtype=torch.float32)
+    inverse_frequency = ROTARY_BASE ** (-half / (d_head // 2))
+    positions = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+    return positions[:, None] * inverse_frequency[None, :]
+
+
+class Rotary:
+    """Cosines and sines of one stretch of positions, computed once and shared by all layers."""
+
+    def __init__(self, start: int, length: int, d_head: int, *, like: Tensor):
+        angles = rotary_angles(start, length, d_head, like=like)
+        self.cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(like.dtype)
+        self.sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(like.dtype)
+
+    def __call__(
+        self, x: Float[Tensor, "batch heads positions d_head"]
+    ) -> Float[Tensor, "batch heads positions d_head"]:
+        """Rotates queries or keys by their positions."""
+        swapped = x.roll(x.shape[-1] // 2, dims=-1)
+        return x * self.cos + swapped * self.sin
+
+
+def attention_bias(
+    mask: Bool[Tensor, "batch keys"] | None, *, like: Tensor
+) -> Float[Tensor, "batch 1 1 keys"] | None:
+    """Additive form of a key mask (0 where valid, -inf where not); None when nothing is masked.
+
+    A batch without padding needs no bias at all, which keeps the fastest attention kernel.
+    """
+    if mask is None or bool(mask.all()):
+        return None
+    bias = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
+    return bias.masked_fill(~mask, float("-inf"))[:, None, None, :]
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, positions, d_model) -> (batch, heads, positions, d_head)."""
+    batch, positions, width = x.shape
+    return x.view(batch, positions, heads, width // heads).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(batch, heads, positions, d_head) -> (batch, positions, d_model)."""
+    batch, heads, positions, d_head = x.shape
+    return x.transpose(1, 2).reshape(batch, positions, heads * d_head)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with rotary positions."""
+
+    def __init__(self, d_model: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = nn.Linear(d_model, 3 * d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def project(
+        self, x: Float[Tensor, "batch positions d_model"], rotary: Rotary
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys (both rotated) and values, each (batch, heads, positions, d_head)."""
+        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
+        query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
+        return rotary(query), rotary(key), value
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions d_model"],
+        rotary: Rotary,
+        bias: Float[Tensor, "batch 1 1 positions"] | None = None,
+        *,
+        causal: bool = False,
+    ) -> Float[Tensor, "batch positions d_model"]:
+        """Attends over all positions, or over the past ones only when ``causal``."""
+        query, key, value = self.project(x, rotary)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias, is_causal=causal)
+        out: Tensor = self.output(merge_heads(mixed))
+        return out
+
+    def step(
+        self,
+        x: Float[Tensor, "batch 1 d_model"],
+        rotary: Rotary,
+        keys: Float[Tensor, "batch heads past d_head"] | None,
+        values: Float[Tensor, "batch heads past d_head"] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One new position given the cached past; returns the output and the grown cache."""
+        query, key, value = self.project(x, rotary)
+        if keys is not None and values is not None:
+            key = torch.cat([keys, key], dim=2)
+            value = torch.cat([values, value], dim=2)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.output(merge_heads(mixed)), key, value
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from decoder positions to encoder frames (no positions of its own)."""
+
+    def __init__(self, d_model: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(d_model, d_model)
+        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def project_memory(
+        self, memory: Float[Tensor, "batch enc_frames d_model"]
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of the encoder output: once an utterance, whatever the search does."""
+        key, value = self.key_value(memory).chunk(2, dim=-1)
+        return split_heads(key, self.heads), split_heads(value, self.heads)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions d_model"],
+        keys: Float[Tensor, "batch heads enc_frames d_head"],
+        values: Float[Tensor, "batch heads enc_frames d_head"],
+        bias: Float[Tensor, "batch 1 1 enc_frames"] | None = None,
+    ) -> Float[Tensor, "batch positions d_model"]:
+        """Attends to the memory; ``positions`` may be time steps or the beams of one utterance."""
+        query = split_heads(self.query(x), self.heads)
+        mixed = F.scaled_dot_product_attention(query, keys, values, bias)
+        out: Tensor = self.output(merge_heads(mixed))
+        return out

@@ -1,0 +1,180 @@
+"""A trained model as a folder anyone can use: config.json, model.safetensors, tokenizer, card.
+
+Nothing in a bundle is pickled; loading one executes no code from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.errors import CheckpointError, SpeechmmError
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer import Tokenizer
+
+FORMAT = "speechmm-bundle/1"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+CARD_FILE = "README.md"
+FILES = (CONFIG_FILE, WEIGHTS_FILE, TOKENIZER_FILE)
+
+
+@dataclass
+class Bundle:
+    """A model ready to use, with everything that belongs to it."""
+
+    model: SpeechTextModel
+    tokenizer: Tokenizer
+    features: LogMelConfig
+    config: dict[str, Any]
+    """The whole config.json, with how the model was trained under ``training``."""
+    path: Path
+    sha256: str
+    """Of model.safetensors."""
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_bundle(
+    path: Path,
+    model: SpeechTextModel,
+    tokenizer: Tokenizer,
+    features: LogMelConfig,
+    *,
+    training: dict[str, Any],
+) -> None:
+    """Writes the folder aside and renames it into place, replacing an older bundle.
+
+    Args:
+        path: Folder to create.
+        model: Weights and dimensions; the feature statistics are among the weights.
+        tokenizer: Its text side.
+        features: Its audio side.
+        training: What to remember of the training (seed, command, steps, scores): JSON values.
+    """
+    from safetensors.torch import save_file
+
+    aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, aside / WEIGHTS_FILE)
+    tokenizer.save(aside / TOKENIZER_FILE)
+    config = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(model.config),
+        "vocab_size": model.vocab_size,
+        "features": dataclasses.asdict(features),
+        "weights_sha256": file_sha256(aside / WEIGHTS_FILE),
+        "training": training,
+    }
+    (aside / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    (aside / CARD_FILE).write_text(model_card(config, tokenizer, model.num_parameters()))
+    old = path.parent / f".old-{path.name}-{os.getpid()}"
+    if path.exists():
+        path.rename(old)
+    aside.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def model_card(config: dict[str, Any], tokenizer: Tokenizer, parameters: int) -> str:
+    """A short README for the bundle."""
+    training = "\n".join(f"| {key} | {value} |" for key, value in config["training"].items())
+    return (
+        "# speechmm model\n\n"
+        "One network that transcribes speech and aligns text to it.\n\n"
+        f"{parameters:,} parameters, {tokenizer.kind} tokenizer with {tokenizer.vocab_size} "
+        f"entries, text normalizer `{tokenizer.normalizer}`, audio at "
+        f"{config['features']['sample_rate']} Hz.\n\n"
+        "```sh\nspeechmm transcribe AUDIO --model .\n"
+        "speechmm align AUDIO --text TEXT --model . --out ALIGNED\n```\n\n"
+        f"## Training\n\n| what | value |\n|---|---|\n{training}\n"
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The bundle's config.json, without loading weights.
+
+    Raises:
+        CheckpointError: the folder is no bundle, or a file of it is missing or broken.
+    """
+    for name in FILES:
+        if not (path / name).is_file():
+            raise CheckpointError(
+                f"{path}: {name} is missing; expected a bundle folder with {', '.join(FILES)}. "
+                'Give the "bundle" folder that "speechmm fit" wrote.'
+            )
+    try:
+        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: not readable as JSON ({error}); expected a bundle's "
+            "settings. Copy the bundle again."
+        ) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise CheckpointError(
+            f"{path / CONFIG_FILE}: format is {found!r}; expected {FORMAT!r}. "
+            "Use the version of speechmm that wrote this bundle."
+        )
+    return config
+
+
+def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bundle:
+    """Reads a bundle; the model comes back in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not fit the others.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    config = read_config(path)
+    sha256 = file_sha256(path / WEIGHTS_FILE)
+    if sha256 != config.get("weights_sha256"):
+        raise CheckpointError(
+            f"{path / WEIGHTS_FILE}: its checksum is {sha256[:12]}..., but config.json says "
+            f"{str(config.get('weights_sha256'))[:12]}...: the file is damaged or from another "
+            "model. Copy the bundle again."
+        )
+    tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
+    try:
+        features = LogMelConfig(**config["features"])
+        model = SpeechTextModel(
+            SpeechTextConfig(**config["model"]),
+            vocab_size=config["vocab_size"],
+            n_mels=features.n_mels,
+        )
+        model.load_state_dict(load_file(path / WEIGHTS_FILE))
+    except SpeechmmError:
+        raise
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: weights and settings do not fit ({first_line}); expected the files of one "
+            "bundle. Copy the bundle again."
+        ) from error
+    if tokenizer.vocab_size != model.vocab_size:
+        raise CheckpointError(
+            f"{path / TOKENIZER_FILE}: {tokenizer.vocab_size} entries, but the model has "
+            f"{model.vocab_size}; expected the tokenizer of the same bundle. Copy the bundle again."
+        )
+    return Bundle(model.eval().to(device), tokenizer, features, config, path, sha256)

@@ -1,0 +1,233 @@
+"""The joint speech-text model: one encoder and one decoder for both modalities.
+
+Tensors in, tensors out: no files, no Lightning, no command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from speechmm.errors import ConfigError
+from speechmm.models.alignment_head import AlignmentHead
+from speechmm.models.front_end import ConvFrontEnd, length_mask
+from speechmm.models.transformer import DecoderCache, SharedDecoder, SharedEncoder
+
+SPEECH, TEXT = 0, 1  # rows of the modality embedding
+TAGS = ("asr",)  # first decoder token: what is asked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechTextConfig:
+    """Dimensions of a SpeechTextModel. The vocabulary size comes from the tokenizer file."""
+
+    d_model: int = 144
+    """Width of encoder and decoder vectors."""
+    heads: int = 4
+    """Attention heads; must divide d_model into even parts."""
+    ff_dim: int = 576
+    """Inner width of the feed-forward layers."""
+    encoder_layers: int = 6
+    """Layers of the shared encoder."""
+    decoder_layers: int = 2
+    """Layers of the shared decoder."""
+    subsampling: int = 4
+    """Feature frames (10 ms) per encoder frame: 2, 4 or 8."""
+    front_channels: int = 32
+    """Channels of the convolutional front end."""
+    conv_kernel: int = 15
+    """Kernel of the encoder's depthwise convolution in encoder frames; 0 leaves it out."""
+    dropout: float = 0.1
+    """Share of zeroed residual updates while training."""
+    align_dim: int = 96
+    """Width of the alignment head's vectors."""
+
+    def __post_init__(self) -> None:
+        if self.d_model % self.heads or (self.d_model // self.heads) % 2:
+            raise ConfigError(
+                f"model: d_model {self.d_model} with {self.heads} heads; expected an even "
+                "width per head. Choose d_model as a multiple of 2 * heads."
+            )
+        if self.subsampling not in (2, 4, 8):
+            raise ConfigError(
+                f"model: subsampling is {self.subsampling}; expected 2, 4 or 8. "
+                "Choose one of these."
+            )
+        if self.conv_kernel < 0 or (self.conv_kernel and self.conv_kernel % 2 == 0):
+            raise ConfigError(
+                f"model: conv_kernel is {self.conv_kernel}; expected 0 or an odd number. "
+                "Choose an odd kernel."
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"model: dropout is {self.dropout}; expected 0 to below 1. Lower it.")
+
+
+@dataclass
+class SpeechEncoding:
+    """What the encoder made of a batch of speech."""
+
+    encoded: Float[Tensor, "batch enc_frames d_model"]
+    enc_lengths: Int[Tensor, " batch"]
+    features: Float[Tensor, "batch frames n_mels"]
+    """Normalised log-mel, zero at padding."""
+    lengths: Int[Tensor, " batch"]
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch enc_frames"]:
+        """True for valid encoder frames."""
+        return length_mask(self.enc_lengths, self.encoded.shape[1])
+
+    def select(self, rows: Int[Tensor, " kept"]) -> SpeechEncoding:
+        """The encoding of some of the utterances."""
+        return SpeechEncoding(
+            self.encoded[rows], self.enc_lengths[rows], self.features[rows], self.lengths[rows]
+        )
+
+
+class SpeechTextModel(nn.Module):
+    """Recognises speech and aligns text to it with shared weights."""
+
+    def __init__(self, config: SpeechTextConfig, *, vocab_size: int, n_mels: int):
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        self.n_mels = n_mels
+        self.front_end = ConvFrontEnd(
+            n_mels, config.front_channels, config.d_model, config.subsampling
+        )
+        self.token_embedding = nn.Embedding(vocab_size, config.d_model)
+        self.modality = nn.Embedding(2, config.d_model)
+        self.tag_embedding = nn.Embedding(len(TAGS), config.d_model)
+        self.encoder = SharedEncoder(
+            d_model=config.d_model,
+            heads=config.heads,
+            ff_dim=config.ff_dim,
+            layers=config.encoder_layers,
+            conv_kernel=config.conv_kernel,
+            dropout=config.dropout,
+        )
+        self.decoder = SharedDecoder(
+            d_model=config.d_model,
+            heads=config.heads,
+            ff_dim=config.ff_dim,
+            layers=config.decoder_layers,
+            dropout=config.dropout,
+        )
+        self.ctc_head = nn.Linear(config.d_model, vocab_size)
+        self.token_head = nn.Linear(config.d_model, vocab_size)
+        self.alignment_head = AlignmentHead(
+            config.d_model, n_mels, config.align_dim, config.subsampling
+        )
+        self.cmvn_mean: Tensor
+        self.cmvn_std: Tensor
+        self.register_buffer("cmvn_mean", torch.zeros(n_mels))
+        self.register_buffer("cmvn_std", torch.ones(n_mels))
+
+    @property
+    def subsampling(self) -> int:
+        """Feature frames per encoder frame."""
+        return self.config.subsampling
+
+    def set_cmvn(self, mean: Float[Tensor, " n_mels"], std: Float[Tensor, " n_mels"]) -> None:
+        """Sets the feature statistics that normalise every input; they travel with the weights."""
+        self.cmvn_mean.copy_(mean)
+        self.cmvn_std.copy_(std.clamp(min=1e-3))
+
+    def normalise(
+        self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames n_mels"]:
+        """Zero mean, unit variance per mel band; zero at padding."""
+        normalised = (features - self.cmvn_mean) / self.cmvn_std
+        keep = length_mask(lengths, features.shape[1])[:, :, None]
+        return normalised.masked_fill(~keep, 0.0)
+
+    def encode_speech(
+        self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> SpeechEncoding:
+        """Log-mel (natural log, not normalised) to encoder vectors."""
+        return self.encode_normalised(self.normalise(features, lengths), lengths)
+
+    def encode_normalised(
+        self,
+        features: Float[Tensor, "batch frames n_mels"],
+        lengths: Int[Tensor, " batch"],
+        *,
+        clean: Float[Tensor, "batch frames n_mels"] | None = None,
+    ) -> SpeechEncoding:
+        """The same from normalised features, where training puts its masks.
+
+        ``clean`` (without masks) is what the alignment head is to see beside the encoder output.
+        """
+        x, enc_lengths = self.front_end(features, lengths)
+        x = x + self.modality.weight[SPEECH]
+        encoded = self.encoder(x, length_mask(enc_lengths, x.shape[1]))
+        return SpeechEncoding(encoded, enc_lengths, features if clean is None else clean, lengths)
+
+    def ctc_log_probs(
+        self, encoding: SpeechEncoding
+    ) -> Float[Tensor, "batch enc_frames vocab_size"]:
+        """Per encoder frame log-probabilities over the vocabulary; id 0 is the CTC blank."""
+        return self.ctc_head(encoding.encoded).log_softmax(dim=-1)
+
+    def embed_tokens(self, tokens: Int[Tensor, "*lead"]) -> Float[Tensor, "*lead d_model"]:
+        """Token vectors at the scale of the encoder's input."""
+        embedded: Tensor = self.token_embedding(tokens)
+        return embedded
+
+    def align_logits(
+        self,
+        encoding: SpeechEncoding,
+        tokens: Int[Tensor, "batch tokens"],
+        token_lengths: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch frames tokens"]:
+        """Unnormalised (frame, token) scores, 10 ms a frame; -inf at padded tokens."""
+        embedded = self.embed_tokens(tokens)
+        mask = length_mask(token_lengths, tokens.shape[1])
+        text = self.encoder(embedded + self.modality.weight[TEXT], mask)
+        head = self.alignment_head
+        speech = head.speech_vectors(
+            encoding.encoded, encoding.enc_lengths, encoding.features, encoding.lengths
+        )
+        out: Tensor = head(speech, head.text_vectors(text, embedded), token_lengths)
+        return out
+
+    def align_scores(
+        self,
+        encoding: SpeechEncoding,
+        tokens: Int[Tensor, "batch tokens"],
+        token_lengths: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch frames tokens"]:
+        """Log-probabilities over the utterance's own tokens for each 10 ms frame."""
+        return self.align_logits(encoding, tokens, token_lengths).log_softmax(dim=-1)
+
+    def decode(
+        self, tokens: Int[Tensor, "batch tokens"], encoding: SpeechEncoding, tag: str = "asr"
+    ) -> Float[Tensor, "batch positions vocab_size"]:
+        """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows)."""
+        embedded = self.embed_tokens(tokens)
+        first = self.tag_embedding.weight[TAGS.index(tag)].expand(tokens.shape[0], 1, -1)
+        x = self.decoder(torch.cat([first, embedded], dim=1), encoding.encoded, encoding.mask)
+        out: Tensor = self.token_head(x)
+        return out
+
+    def decode_init(self, encoding: SpeechEncoding) -> DecoderCache:
+        """A fresh search state with cross-attention keys and values projected once."""
+        return self.decoder.start(encoding.encoded, encoding.mask)
+
+    def decode_step(
+        self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: str = "asr"
+    ) -> Float[Tensor, "rows vocab_size"]:
+        """Logits after one more token per hypothesis; the first call passes None (the tag)."""
+        if tokens is None:
+            x = self.tag_embedding.weight[TAGS.index(tag)].expand(cache.batch, -1)
+        else:
+            x = self.embed_tokens(tokens)
+        out: Tensor = self.token_head(self.decoder.step(x, cache))
+        return out
+
+    def num_parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())

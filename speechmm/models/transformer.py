@@ -1,0 +1,253 @@
+"""Encoder and decoder stacks: pre-norm, rotary positions, caches passed as arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from speechmm.models.attention import CrossAttention, Rotary, SelfAttention, attention_bias
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with SiLU between."""
+
+    def __init__(self, d_model: int, ff_dim: int):
+        super().__init__()
+        self.up = nn.Linear(d_model, ff_dim)
+        self.down = nn.Linear(ff_dim, d_model)
+
+    def forward(self, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
+        """Acts on every position alone."""
+        out: Tensor = self.down(F.silu(self.up(x)))
+        return out
+
+
+class ConvModule(nn.Module):
+    """Gated depthwise convolution over time.
+
+    Layer norm stands where the original has batch norm, so that an utterance's output does not
+    depend on its batch. Source: Gulati et al. 2020, "Conformer", figure 2.
+    """
+
+    def __init__(self, d_model: int, kernel: int):
+        super().__init__()
+        self.gate = nn.Linear(d_model, 2 * d_model)
+        self.depthwise = nn.Conv1d(
+            d_model, d_model, kernel, padding=kernel // 2, groups=d_model, bias=False
+        )
+        self.norm = nn.LayerNorm(d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions d_model"],
+        keep: Float[Tensor, "batch positions 1"] | None,
+    ) -> Float[Tensor, "batch positions d_model"]:
+        """Mixes neighbours; ``keep`` is 0 at padding so that padding stays silent."""
+        x = F.glu(self.gate(x), dim=-1)
+        if keep is not None:
+            x = x * keep
+        x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.output(F.silu(self.norm(x)))
+        return out
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention, optional convolution, feed-forward: each pre-normed with a residual."""
+
+    def __init__(self, d_model: int, heads: int, ff_dim: int, conv_kernel: int, dropout: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.attention = SelfAttention(d_model, heads)
+        self.conv_norm = nn.LayerNorm(d_model) if conv_kernel else None
+        self.conv = ConvModule(d_model, conv_kernel) if conv_kernel else None
+        self.feed_forward_norm = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, ff_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions d_model"],
+        rotary: Rotary,
+        bias: Tensor | None,
+        keep: Tensor | None,
+    ) -> Float[Tensor, "batch positions d_model"]:
+        """One layer."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, bias))
+        if self.conv is not None and self.conv_norm is not None:
+            x = x + self.dropout(self.conv(self.conv_norm(x), keep))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class SharedEncoder(nn.Module):
+    """One stack for both modalities; what comes in is marked by the caller."""
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        heads: int,
+        ff_dim: int,
+        layers: int,
+        conv_kernel: int,
+        dropout: float,
+    ):
+        super().__init__()
+        self.d_head = d_model // heads
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            EncoderLayer(d_model, heads, ff_dim, conv_kernel, dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch positions d_model"],
+        mask: Bool[Tensor, "batch positions"],
+    ) -> Float[Tensor, "batch positions d_model"]:
+        """Contextual vectors; those of padded positions are meaningless."""
+        bias = attention_bias(mask, like=x)
+        keep = None if bias is None else mask[:, :, None].to(x.dtype)
+        rotary = Rotary(0, x.shape[1], self.d_head, like=x)
+        x = self.dropout(x)
+        for layer in self.layers:
+            x = layer(x, rotary, bias, keep)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, cross-attention, feed-forward."""
+
+    def __init__(self, d_model: int, heads: int, ff_dim: int, dropout: float):
+        super().__init__()
+        self.self_norm = nn.LayerNorm(d_model)
+        self.self_attention = SelfAttention(d_model, heads)
+        self.cross_norm = nn.LayerNorm(d_model)
+        self.cross_attention = CrossAttention(d_model, heads)
+        self.feed_forward_norm = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, ff_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens d_model"],
+        rotary: Rotary,
+        memory: Float[Tensor, "batch enc_frames d_model"],
+        bias: Tensor | None,
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        """All positions at once (training)."""
+        x = x + self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
+        keys, values = self.cross_attention.project_memory(memory)
+        x = x + self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+@dataclass
+class LayerCache:
+    """What one decoder layer remembers: its own past, and the projected encoder output."""
+
+    cross_keys: Float[Tensor, "batch heads enc_frames d_head"]
+    cross_values: Float[Tensor, "batch heads enc_frames d_head"]
+    keys: Float[Tensor, "rows heads past d_head"] | None = None
+    values: Float[Tensor, "rows heads past d_head"] | None = None
+
+
+@dataclass
+class DecoderCache:
+    """State of a search: ``rows = batch * beams`` hypotheses over ``batch`` utterances.
+
+    Cross-attention keys and values exist once per utterance; its beams share them by standing
+    in the query axis. Only the short self-attention past belongs to a hypothesis.
+    """
+
+    layers: list[LayerCache]
+    bias: Float[Tensor, "batch 1 1 enc_frames"] | None
+    batch: int
+    position: int = 0
+
+    def reorder(self, rows: Tensor) -> None:
+        """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was."""
+        for layer in self.layers:
+            if layer.keys is not None and layer.values is not None:
+                layer.keys = layer.keys.index_select(0, rows)
+                layer.values = layer.values.index_select(0, rows)
+
+    def keep_utterances(self, utterances: Tensor, rows: Tensor) -> None:
+        """Drops finished utterances: ``utterances`` and their ``rows`` stay."""
+        for layer in self.layers:
+            layer.cross_keys = layer.cross_keys.index_select(0, utterances)
+            layer.cross_values = layer.cross_values.index_select(0, utterances)
+        if self.bias is not None:
+            self.bias = self.bias.index_select(0, utterances)
+        self.batch = int(utterances.numel())
+        self.reorder(rows)
+
+
+class SharedDecoder(nn.Module):
+    """Causal stack with cross-attention to the encoder."""
+
+    def __init__(self, *, d_model: int, heads: int, ff_dim: int, layers: int, dropout: float):
+        super().__init__()
+        self.d_head = d_model // heads
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            DecoderLayer(d_model, heads, ff_dim, dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens d_model"],
+        memory: Float[Tensor, "batch enc_frames d_model"],
+        memory_mask: Bool[Tensor, "batch enc_frames"],
+    ) -> Float[Tensor, "batch tokens d_model"]:
+        """All positions at once, each seeing its past and the whole memory."""
+        bias = attention_bias(memory_mask, like=x)
+        rotary = Rotary(0, x.shape[1], self.d_head, like=x)
+        x = self.dropout(x)
+        for layer in self.layers:
+            x = layer(x, rotary, memory, bias)
+        out: Tensor = self.norm(x)
+        return out
+
+    def start(
+        self,
+        memory: Float[Tensor, "batch enc_frames d_model"],
+        memory_mask: Bool[Tensor, "batch enc_frames"],
+    ) -> DecoderCache:
+        """A fresh cache with the memory projected once for every layer."""
+        layers = []
+        for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
+            keys, values = layer.cross_attention.project_memory(memory)
+            layers.append(LayerCache(keys.contiguous(), values.contiguous()))
+        bias = attention_bias(memory_mask, like=memory)
+        return DecoderCache(layers, bias, memory.shape[0])
+
+    def step(
+        self, x: Float[Tensor, "rows d_model"], cache: DecoderCache
+    ) -> Float[Tensor, "rows d_model"]:
+        """One new position for every row; the cache grows by it."""
+        rows, width = x.shape
+        beams = rows // cache.batch
+        rotary = Rotary(cache.position, 1, self.d_head, like=x)
+        x = x[:, None]
+        for layer, past in zip(self.layers, cache.layers, strict=True):
+            assert isinstance(layer, DecoderLayer)
+            mixed, past.keys, past.values = layer.self_attention.step(
+                layer.self_norm(x), rotary, past.keys, past.values
+            )
+            x = x + mixed
+            queries = layer.cross_norm(x).view(cache.batch, beams, width)
+            mixed = layer.cross_attention(
+                queries, past.cross_keys, past.cross_values, cache.bias
+            )
+            x = x + mixed.view(rows, 1, width)
+            x = x + layer.feed_forward(layer.feed_forward_norm(x))
+        cache.position += 1
+        out: Tensor = self.norm(x[:, 0])
+        return out
