@@ -1,0 +1,77 @@
+"""One training or decoding batch: what every part of the toolkit agrees a batch is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from speechmm.alignments import Alignment
+
+
+@dataclass
+class Batch:
+    """Padded utterances with everything the two tasks, recognition and alignment, need.
+
+    Padding is zeros on the right; only the first ``*_lengths`` entries of a row mean anything.
+    Id 0 is the blank, which no text contains, so padding never looks like text.
+    """
+
+    ids: list[str]
+    """Cut ids, in row order."""
+    features: Float[Tensor, "batch frames n_mels"]
+    """Natural-log mel power, not yet normalised."""
+    feature_lengths: Int[Tensor, "batch"]
+    """Valid frames per row."""
+    tokens: Int[Tensor, "batch tokens"]
+    """``Tokenizer.encode`` of the text: without bos and eos, which the model adds."""
+    token_lengths: Int[Tensor, "batch"]
+    """Valid tokens per row."""
+    align_tokens: Int[Tensor, "batch align_tokens"]
+    """``Tokenizer.encode_aligned`` of the text: silence, word, silence, word, ..., silence."""
+    align_lengths: Int[Tensor, "batch"]
+    """Valid alignment tokens per row."""
+    texts: list[str]
+    """The normalised reference texts."""
+    seconds: float
+    """Seconds of audio in the batch, padding not counted."""
+    references: list[Alignment | None]
+    """What the corpus knows about when things were said; never used in training."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def padding(self) -> float:
+        """Share of the feature frames that are padding, in [0, 1)."""
+        cells = self.features.shape[0] * self.features.shape[1]
+        return 1.0 - int(self.feature_lengths.sum()) / cells if cells else 0.0
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch with every tensor on ``device``."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory; torch's ``DataLoader`` calls this by name."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {
+            name: function(value) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changed)
+
+
+def pad_tokens(
+    rows: Sequence[Sequence[int]],
+) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch"]]:
+    """Stack id lists of different lengths, padded with 0 on the right, with their lengths."""
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    longest = int(lengths.max()) if rows else 0
+    padded = torch.zeros(len(rows), longest, dtype=torch.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
+    return padded, lengths

@@ -1,0 +1,92 @@
+"""What a command leaves out is named and counted; what it writes appears whole or not at all."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from speechmm.errors import ManifestError, SpeechmmError
+
+
+@dataclass
+class SkipReport:
+    """What was left out and why; a command that left something out ends with exit code 3."""
+
+    strict: bool = False
+    """Raise at the first bad item instead of noting it."""
+    items: list[tuple[str, str]] = field(default_factory=list)
+    """(item, reason) in the order they were met."""
+
+    def add(self, item: str, reason: str | SpeechmmError) -> None:
+        """Note a bad item.
+
+        Raises:
+            SpeechmmError: ``strict`` is set; the error given as reason, or a `ManifestError`.
+        """
+        if self.strict:
+            if isinstance(reason, SpeechmmError):
+                raise reason
+            raise ManifestError(f"{item}: {reason}")
+        self.items.append((item, " ".join(str(reason).split())))
+
+    def extend(self, other: "SkipReport") -> None:
+        """Note everything another report holds."""
+        for item, reason in other.items:
+            self.add(item, reason)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def exit_code(self) -> int:
+        """3 when something was skipped, else 0."""
+        return 3 if self.items else 0
+
+    def summary(self, total: int, *, noun: str = "inputs") -> str:
+        """One line: how many of how many were skipped."""
+        return f"{len(self.items)} of {total} {noun} skipped"
+
+    def print(self, total: int, *, noun: str = "inputs", file: IO[str] | None = None) -> None:
+        """Name every skipped item and count them, on stderr; silent when there is none."""
+        if not self.items:
+            return
+        out = sys.stderr if file is None else file
+        for item, reason in self.items:
+            out.write(f"skipped: {item}: {reason}\n")
+        out.write(self.summary(total, noun=noun) + "\n")
+
+    def to_dicts(self) -> list[dict[str, str]]:
+        """The items as rows for a JSON file."""
+        return [{"item": item, "reason": reason} for item, reason in self.items]
+
+    def write(self, path: Path | str) -> None:
+        """Write the items as a JSON list of ``{"item", "reason"}``."""
+        with write_aside(path) as aside:
+            text = json.dumps(self.to_dicts(), ensure_ascii=False, indent=1)
+            aside.write_text(text + "\n", "utf-8")
+
+
+@contextmanager
+def write_aside(path: Path | str) -> Iterator[Path]:
+    """Give a name in the same folder to write to; rename it to ``path`` when all went well.
+
+    Raises:
+        ManifestError: the folder cannot be written or is full.
+    """
+    path = Path(path)
+    aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: cannot be written ({error.strerror or error}); expected a folder with write "
+            "permission and space. Choose another place."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)

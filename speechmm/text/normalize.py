@@ -1,0 +1,110 @@
+"""Named text normalizers: a word error rate means nothing without the name of one of these."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+
+from speechmm.errors import ConfigError
+
+# Signs people type for an apostrophe. Mapped before NFKC, which would split the acute accent.
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ＇´`", "'"))
+
+
+class _BasicTable(dict[int, str]):
+    """What "basic" makes of a character, filled in as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category[0] in "LMN" or character == "'":
+            kept = character
+        elif category == "Cf":  # soft hyphens, joiners, byte order marks
+            kept = ""
+        else:
+            kept = " "
+        self[code] = kept
+        return kept
+
+
+_BASIC = _BasicTable()
+
+
+def _fold(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _trim_word(word: str) -> str:
+    """Drop apostrophes at the edges and accents that have lost their letter."""
+    word = word.strip("'")
+    while word and unicodedata.category(word[0])[0] == "M":
+        word = word[1:].strip("'")
+    return word
+
+
+def _basic_once(text: str) -> str:
+    text = _fold(text.translate(_APOSTROPHES)).translate(_BASIC)
+    words = (_trim_word(re.sub("'+", "'", word)) for word in text.split())
+    return " ".join(word for word in words if word)
+
+
+def _verbatim(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _basic(text: str) -> str:
+    # Removing a sign can bring two others together that Unicode then joins: repeat until stable.
+    while (normal := _basic_once(text)) != text:
+        text = normal
+    return text
+
+
+@lru_cache(maxsize=1)
+def _english_normalizer() -> Callable[[str], str]:
+    try:
+        from whisper_normalizer.english import EnglishTextNormalizer
+    except ImportError as error:
+        raise ConfigError(
+            'normalizer "english": the package whisper-normalizer is missing; expected it to be '
+            'installed. Run "pip install whisper-normalizer" or choose the normalizer "basic".'
+        ) from error
+    normalizer: Callable[[str], str] = EnglishTextNormalizer()
+    return normalizer
+
+
+def _english(text: str) -> str:
+    return _verbatim(_english_normalizer()(text))
+
+
+NORMALIZERS: dict[str, Callable[[str], str]] = {
+    "verbatim": _verbatim,
+    "basic": _basic,
+    "english": _english,
+}
+"""Every normalizer by name.
+
+- ``verbatim`` strips the text and collapses white space, nothing else.
+- ``basic`` folds case and Unicode variants (NFKC), turns punctuation, symbols and hyphens into
+  spaces and keeps apostrophes inside words. For any language with spaces between words.
+- ``english`` is Whisper's: numbers, contractions, spelling, fillers and titles too.
+"""
+
+
+def normalize(text: str, name: str) -> str:
+    """Normalise a text by the rules of one of ``NORMALIZERS``.
+
+    Raises:
+        ConfigError: there is no normalizer of that name.
+    """
+    check_normalizer(name)
+    return NORMALIZERS[name](text)
+
+
+def check_normalizer(name: str) -> None:
+    """Raise a ``ConfigError`` that lists the choices unless ``name`` is a normalizer."""
+    if name not in NORMALIZERS:
+        raise ConfigError(
+            f'normalizer: found "{name}"; expected one of {", ".join(NORMALIZERS)}. '
+            "Correct the name."
+        )

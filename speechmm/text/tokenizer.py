@@ -1,0 +1,386 @@
+"""Text to token ids and back: characters, SentencePiece pieces or phones, in one JSON file."""
+
+import base64
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from speechmm.errors import CheckpointError, ConfigError
+from speechmm.text.normalize import check_normalizer, normalize
+
+FORMAT = "speechmm-tokenizer/1"
+KINDS = ("char", "bpe", "unigram", "phone")
+SENTENCEPIECE_KINDS = ("bpe", "unigram")
+
+BLANK, UNK, BOS, EOS, SIL = range(5)
+SPECIALS = ("<blank>", "<unk>", "<bos>", "<eos>", "<sil>")
+SPACE = "▁"
+"""The piece between words (char, phone) or the mark at the start of a word (bpe, unigram)."""
+UNKNOWN = "⁇"
+"""What an unknown token decodes to."""
+
+_DEFAULT_VOCAB_SIZE = 500
+
+
+@dataclass(frozen=True)
+class AlignedTokens:
+    """A text as the aligner wants it: every word between two silences that may be empty."""
+
+    ids: list[int]
+    """SIL w1 SIL w2 ... SIL."""
+    word_indices: list[int]
+    """For each id the index of its word in ``words``; -1 for silence."""
+    words: list[str]
+    """The words of the text, verbatim; one without any id has no entry in ``word_indices``."""
+
+
+class Tokenizer:
+    """Maps texts to ids and ids to texts. Make one with ``train_tokenizer`` or ``load``.
+
+    The first five ids are the same for every kind: BLANK, UNK, BOS, EOS, SIL.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        normalizer: str,
+        language: str,
+        pieces: Sequence[str],
+        sentencepiece: bytes | None = None,
+    ) -> None:
+        check_kind(kind)
+        check_normalizer(normalizer)
+        if tuple(pieces[: len(SPECIALS)]) != SPECIALS:
+            raise ConfigError(
+                f"tokenizer pieces: found {list(pieces[:5])} at the start; expected "
+                f'{list(SPECIALS)}. Train it again with "speechmm tokenizer".'
+            )
+        if (sentencepiece is not None) != (kind in SENTENCEPIECE_KINDS):
+            raise ConfigError(
+                f"tokenizer: a {kind} tokenizer {'without' if sentencepiece is None else 'with'} "
+                "a SentencePiece model; expected a model for bpe and unigram only. "
+                'Train it again with "speechmm tokenizer".'
+            )
+        self.kind = kind
+        self.normalizer = normalizer
+        self.language = language
+        self.pieces = list(pieces)
+        self.sentencepiece = sentencepiece
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, the five special ones included."""
+        return len(self.pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the normalised text, without bos, eos or silence; unknown signs become UNK."""
+        return self._encode_normal(normalize(text, self.normalizer))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids: special ids are dropped, UNK becomes "⁇", spaces are collapsed."""
+        text = "".join(UNKNOWN if i == UNK else self.pieces[i] for i in ids if i in self._spoken)
+        return " ".join(text.replace(SPACE, " ").split())
+
+    def encode_words(self, text: str) -> list[tuple[str, list[int]]]:
+        """Each white-space word of the text as written, with the ids of that word alone.
+
+        A word that normalises to nothing, such as a dash, has no ids; one that normalises to
+        several words, such as "twenty-two", has the ids of all of them. The space piece of char
+        and phone tokenizers is left out: the aligner puts silence between words instead.
+        """
+        return [(word, list(self._word_ids(word))) for word in text.split()]
+
+    def encode_aligned(self, text: str) -> AlignedTokens:
+        """The text as the aligner wants it, with silence before, between and after words."""
+        words = self.encode_words(text)
+        ids, word_indices = [SIL], [-1]
+        for index, (_, word_ids) in enumerate(words):
+            if word_ids:
+                ids += [*word_ids, SIL]
+                word_indices += [index] * len(word_ids) + [-1]
+        return AlignedTokens(ids, word_indices, [word for word, _ in words])
+
+    def token_labels(self, ids: Sequence[int]) -> list[str]:
+        """A readable label for each id: "h", "ing"; "" for silence and the other specials."""
+        return [
+            UNKNOWN if i == UNK else self.pieces[i].removeprefix(SPACE) if i in self._spoken else ""
+            for i in ids
+        ]
+
+    def unknown_characters(self, text: str) -> set[str]:
+        """Characters (phones, for that kind) of the normalised text that would become UNK."""
+        normal = normalize(text, self.normalizer)
+        if self.kind == "phone":
+            units = {phone for word in normal.split() for phone in self._phones(word)}
+        else:
+            units = set(normal) - {" "}
+        return {unit for unit in units if unit == SPACE or unit not in self._id_of}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the JSON file holds."""
+        data: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "normalizer": self.normalizer,
+            "language": self.language,
+            "pieces": self.pieces,
+        }
+        if self.sentencepiece is not None:
+            data["sentencepiece"] = base64.b64encode(self.sentencepiece).decode("ascii")
+        return data
+
+    def save(self, path: Path | str, *, made_from: dict[str, Any] | None = None) -> None:
+        """Write the JSON file, aside and then under its name.
+
+        Args:
+            path: the file to write; its folder is made when missing.
+            made_from: settings and inputs to record in the file, so that a rerun can tell
+                whether anything has changed.
+        """
+        path = Path(path)
+        data = self.to_dict()
+        if made_from is not None:
+            data["made_from"] = made_from
+        aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
+            aside.replace(path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise ConfigError(
+                f"{path}: cannot be written ({error.strerror}); expected a folder with write "
+                "permission and space. Choose another place."
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Read a tokenizer file.
+
+        Raises:
+            CheckpointError: the file is missing, damaged or of another kind.
+        """
+        data = _read_json(Path(path))
+        try:
+            model = data.get("sentencepiece")
+            tokenizer = cls(
+                kind=data["kind"],
+                normalizer=data["normalizer"],
+                language=data["language"],
+                pieces=data["pieces"],
+                sentencepiece=None if model is None else base64.b64decode(model, validate=True),
+            )
+            tokenizer.encode("")  # a damaged SentencePiece model shows here, not in mid-training
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise CheckpointError(
+                f"{path}: not a usable tokenizer ({error}); expected a file written by "
+                '"speechmm tokenizer". Make it again.'
+            ) from error
+        return tokenizer
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State for worker processes; what can be rebuilt (caches) stays behind."""
+        names = ("kind", "normalizer", "language", "pieces", "sentencepiece")
+        return {name: self.__dict__[name] for name in names}
+
+    @cached_property
+    def _id_of(self) -> dict[str, int]:
+        return {p: i for i, p in enumerate(self.pieces) if i >= len(SPECIALS)}
+
+    @cached_property
+    def _spoken(self) -> frozenset[int]:
+        """Ids that decode to something."""
+        return frozenset([UNK, *range(len(SPECIALS), len(self.pieces))])
+
+    @cached_property
+    def _word_cache(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    @cached_property
+    def _processor(self) -> Any:
+        import sentencepiece
+
+        try:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=self.sentencepiece)
+        except RuntimeError as error:
+            raise ConfigError(f"its SentencePiece model is damaged: {error}") from error
+        if processor.get_piece_size() != len(self.pieces):
+            raise ConfigError(
+                f"its SentencePiece model has {processor.get_piece_size()} pieces and the file "
+                f"lists {len(self.pieces)}"
+            )
+        return processor
+
+    def _word_ids(self, word: str) -> tuple[int, ...]:
+        if word not in self._word_cache:
+            space = self._id_of[SPACE] if self.kind in ("char", "phone") else None
+            self._word_cache[word] = tuple(i for i in self.encode(word) if i != space)
+        return self._word_cache[word]
+
+    def _encode_normal(self, text: str) -> list[int]:
+        if self.kind in SENTENCEPIECE_KINDS:
+            ids: list[int] = self._processor.encode(text, out_type=int)
+            return ids
+        ids = []
+        for word in text.split(" ") if text else []:
+            units = self._phones(word) if self.kind == "phone" else word
+            if ids and units:
+                ids.append(self._id_of[SPACE])
+            ids += [UNK if unit == SPACE else self._id_of.get(unit, UNK) for unit in units]
+        return ids
+
+    def _phones(self, word: str) -> list[str]:
+        return phones_of(word, self.language)
+
+
+def phones_of(word: str, language: str) -> list[str]:
+    """Pronunciation of one normalised word (imported here: most tokenizers never need it)."""
+    from speechmm.text.phonemes import phonemize
+
+    return phonemize(word, language)
+
+
+def check_kind(kind: str) -> None:
+    """Raise a ``ConfigError`` that lists the choices unless ``kind`` is a tokenizer kind."""
+    if kind not in KINDS:
+        raise ConfigError(
+            f'tokenizer kind: found "{kind}"; expected one of {", ".join(KINDS)}. Correct it.'
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); expected a tokenizer file. "
+            'Make one with "speechmm tokenizer".'
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(
+            f'{path}: not JSON ({error}); expected a file written by "speechmm tokenizer". '
+            "Make it again."
+        ) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else type(data).__name__
+        raise CheckpointError(
+            f'{path}: format is {found!r}; expected "{FORMAT}". '
+            'Make the file with "speechmm tokenizer" of this version.'
+        )
+    return data
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    kind: str,
+    vocab_size: int | None = None,
+    normalizer: str = "basic",
+    language: str = "en-us",
+) -> Tokenizer:
+    """Learn a tokenizer from the texts of a corpus.
+
+    Args:
+        texts: the training texts, as written; they are normalised here.
+        kind: ``char``, ``bpe``, ``unigram`` or ``phone``.
+        vocab_size: ids in all, the five special ones included; for bpe and unigram only.
+            Without it, at most 500, less where the texts are too few for that many pieces.
+            A unigram tokenizer may come out smaller.
+        normalizer: name of the normalizer every text goes through.
+        language: espeak-ng voice that pronounces the words; for phone only.
+
+    Raises:
+        ConfigError: a wrong name, no text at all, or a vocabulary size that cannot be reached.
+    """
+    check_kind(kind)
+    check_normalizer(normalizer)
+    normal = [text for text in (normalize(text, normalizer) for text in texts) if text]
+    if not normal:
+        raise ConfigError(
+            "tokenizer texts: found no words; expected at least one text that is not empty "
+            f'after the normalizer "{normalizer}". Check the cuts and the normalizer.'
+        )
+    if kind in SENTENCEPIECE_KINDS:
+        model = _train_sentencepiece(normal, kind, vocab_size)
+        pieces = _sentencepiece_pieces(model)
+        return Tokenizer(
+            kind=kind, normalizer=normalizer, language=language, pieces=pieces, sentencepiece=model
+        )
+    if vocab_size is not None:
+        raise ConfigError(
+            f"vocab_size: found {vocab_size} for a {kind} tokenizer; expected none, because its "
+            "size follows from the texts. Leave it out, or choose bpe or unigram."
+        )
+    words = {word for text in normal for word in text.split()}
+    units = {unit for word in words for unit in _units(kind, word, language)} - {SPACE}
+    pieces = [*SPECIALS, SPACE, *sorted(units)]
+    return Tokenizer(kind=kind, normalizer=normalizer, language=language, pieces=pieces)
+
+
+def _units(kind: str, word: str, language: str) -> Iterable[str]:
+    return phones_of(word, language) if kind == "phone" else word
+
+
+def _train_sentencepiece(texts: list[str], kind: str, vocab_size: int | None) -> bytes:
+    import sentencepiece
+
+    smallest = len(SPECIALS) + len({SPACE, *"".join(texts)} - {" "})
+    if vocab_size is not None and vocab_size < smallest:
+        raise ConfigError(
+            f"vocab_size: found {vocab_size}; expected at least {smallest}, one id for each "
+            "character of the texts and five special ones. Give a larger size."
+        )
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type=kind,
+            vocab_size=vocab_size or max(_DEFAULT_VOCAB_SIZE, smallest),
+            hard_vocab_limit=kind == "bpe" and vocab_size is not None,
+            character_coverage=1.0,
+            byte_fallback=False,
+            normalization_rule_name="identity",
+            max_sentence_length=max(4192, *(4 * len(text) + 16 for text in texts)),
+            num_threads=1,  # with more, rounding makes reruns differ
+            minloglevel=2,
+            pad_id=BLANK,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            pad_piece=SPECIALS[BLANK],
+            unk_piece=SPECIALS[UNK],
+            bos_piece=SPECIALS[BOS],
+            eos_piece=SPECIALS[EOS],
+            control_symbols=[SPECIALS[SIL]],
+        )
+    except RuntimeError as error:
+        raise _vocabulary_error(error, vocab_size) from error
+    return model.getvalue()
+
+
+def _vocabulary_error(error: RuntimeError, vocab_size: int | None) -> ConfigError:
+    largest = re.search(r"value <= (\d+)", str(error))
+    if largest:
+        return ConfigError(
+            f"vocab_size: found {vocab_size}; expected at most {largest[1]}, all these texts "
+            "can fill. Give a smaller size or more text."
+        )
+    return ConfigError(
+        f"tokenizer texts: SentencePiece cannot learn from them ({error}); expected more text. "
+        "Give more cuts, another vocabulary size, or the kind char."
+    )
+
+
+def _sentencepiece_pieces(model: bytes) -> list[str]:
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
