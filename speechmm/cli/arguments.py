@@ -1,5 +1,6 @@
 """The argument parser every plain command uses: one-line errors, no abbreviated flags."""
 
+import argparse
 import difflib
 import re
 from typing import NoReturn
@@ -8,6 +9,8 @@ import jsonargparse
 
 from speechmm import __version__
 from speechmm.errors import ConfigError
+
+_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -32,30 +35,45 @@ class CommandParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the parser's complaint as one line that says where to look the flags up."""
-        raise ConfigError(f"{self._in_one_line(message)}. Run '{self.prog} --help'.") from ex
+        refuse(self, message, ex)
 
-    def _in_one_line(self, message: str) -> str:
-        wrong_value = re.match(r'Parser key "([^"]+)":\s+(.*)', message, re.DOTALL)
-        if wrong_value:
-            return f"{self._flag(wrong_value[1])}: {_tidy(wrong_value[2])}"
-        unknown = re.match(r"unrecognized arguments: (\S+)", message, re.IGNORECASE)
-        if unknown:
-            return f"{_tidy(message)}{self._closest_flag(unknown[1])}"
-        return _tidy(message)
-
-    def _flag(self, key: str) -> str:
-        """``batch_seconds`` as the user types it: ``--batch-seconds``."""
-        for action in self._actions:
-            if action.dest == key and action.option_strings:
-                return action.option_strings[-1]
-        return key
-
-    def _closest_flag(self, typed: str) -> str:
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        close = difflib.get_close_matches(typed.partition("=")[0], flags, n=1)
-        return f" (did you mean {close[0]}?)" if close else ""
+    def format_help(self) -> str:
+        """The help text with types by their names: ``Path`` for ``<class 'Path'>``."""
+        return _CLASS.sub(r"\1", super().format_help())
 
 
-def _tidy(message: str) -> str:
-    message = re.sub(r"Expected a <class '(?:\w+\.)*(\w+)'>", r"expected \1", message)
+def refuse(
+    parser: argparse.ArgumentParser, message: str, cause: Exception | None = None
+) -> NoReturn:
+    """Raise what a jsonargparse parser complains of as a `ConfigError` of one line.
+
+    A wrong value is named by its flag, an unknown flag is answered with the closest known one.
+    """
+    wrong_value = re.match(r'Parser key "([^"]+)":\s+(.*)', message, re.DOTALL)
+    unknown = re.match(r"unrecognized arguments: (\S+)", message, re.IGNORECASE)
+    if wrong_value:
+        line = f"{_flag(parser, wrong_value[1])}: {_in_one_line(wrong_value[2])}"
+    elif unknown:
+        line = f"{_in_one_line(message)}{_closest_flag(parser, unknown[1])}"
+    else:
+        line = _in_one_line(message)
+    raise ConfigError(f"{line}. Run '{parser.prog} --help'.") from cause
+
+
+def _flag(parser: argparse.ArgumentParser, key: str) -> str:
+    """``batch_seconds`` as the user types it: ``--batch-seconds``."""
+    for action in parser._actions:
+        if action.dest == key and action.option_strings:
+            return action.option_strings[-1]
+    return key
+
+
+def _closest_flag(parser: argparse.ArgumentParser, typed: str) -> str:
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    close = difflib.get_close_matches(typed.partition("=")[0], flags, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _in_one_line(message: str) -> str:
+    message = _CLASS.sub(r"\1", message).replace("Expected a ", "expected ")
     return " ".join(message.split()).rstrip(".")

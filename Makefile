@@ -1,0 +1,53 @@
+# Linux, make and Python 3.10 to 3.13 are all this needs; everything else goes into .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SCRIPTS := $(wildcard recipes/*/run.sh) .ci/run
+
+.PHONY: help venv demo test lint ci golden clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED)  ## Create .venv and install speechmm with all it needs (once)
+
+demo: $(INSTALLED)  ## Make a spoken corpus, train a tiny model on it, transcribe, align and score
+	PATH="$(CURDIR)/$(BIN):$$PATH" recipes/synth/run.sh
+
+test: lint  ## Run all checks, then all tests
+	$(BIN)/pytest
+
+lint: $(INSTALLED)  ## Run the checks alone: format, lint, types, imports, scripts, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/shellcheck $(SCRIPTS)
+	$(BIN)/codespell
+
+ci: test  ## What the continuous integration runs: the same as make test
+
+golden: $(INSTALLED)  ## Rewrite tests/golden/*.json from the code as it is (review the diff)
+	$(BIN)/pytest tests/golden --rewrite-golden
+
+clean:  ## Remove .venv and the caches of the tools (never data or trained models)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An install that was cut short leaves no .installed behind, so the next make goes on with it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); expected Python 3.10 to 3.13." \
+	    "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Installing into $(VENV): 5 GB with PyTorch, some minutes, once."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "make: $(PYTHON) cannot make a virtual environment; expected its venv and ensurepip" \
+	    "modules. Name another Python: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[synth,dev]"
+	@touch $@

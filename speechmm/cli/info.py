@@ -1,0 +1,114 @@
+"""``speechmm info``: what is this bundle, audio file or manifest."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from speechmm.cli.arguments import CommandParser
+from speechmm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
+
+
+def run(argv: list[str]) -> int:
+    """Prints what a bundle, an audio file or a manifest holds."""
+    parser = CommandParser(
+        "info", description="Say what a bundle folder, an audio file or a cuts manifest holds."
+    )
+    parser.add_argument("input", type=Path, metavar="BUNDLE_OR_AUDIO_OR_CUTS", help="what to read")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of lines"
+    )
+    arguments = parser.parse_args(argv)
+    facts = describe(arguments.input)
+    if arguments.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        print("\n".join(_lines(facts)))
+    return 0
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Facts about a file or folder; the key ``kind`` says which of the three it is."""
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no such file or folder; expected a bundle, an audio file or a manifest. "
+            "Check the path."
+        )
+    if path.is_dir():
+        return _describe_bundle(path)
+    if path.name.endswith(MANIFEST_SUFFIXES):
+        return _describe_cuts(path)
+    return _describe_audio(path)
+
+
+def _describe_bundle(path: Path) -> dict[str, Any]:
+    from speechmm.models.bundle import load_bundle
+
+    bundle = load_bundle(path)
+    return {
+        "kind": "bundle",
+        "path": str(path),
+        "parameters": sum(weights.numel() for weights in bundle.model.parameters()),
+        "weights_sha256": bundle.sha256,
+        "tokenizer": {
+            "kind": bundle.tokenizer.kind,
+            "normalizer": bundle.tokenizer.normalizer,
+            "language": bundle.tokenizer.language,
+            "vocab_size": bundle.tokenizer.vocab_size,
+        },
+        "features": dataclasses.asdict(bundle.features),
+        "model": bundle.config["model"],
+        "training": bundle.config["training"],
+    }
+
+
+def _describe_audio(path: Path) -> dict[str, Any]:
+    from speechmm.audio.io import audio_info
+
+    facts = dataclasses.asdict(audio_info(path))
+    return {"kind": "audio", **facts, "path": str(path)}
+
+
+def _describe_cuts(path: Path) -> dict[str, Any]:
+    from speechmm.data.manifest import read_cuts
+
+    cuts = read_cuts(path)
+    durations = [cut.duration for cut in cuts]
+    return {
+        "kind": "cuts",
+        "path": str(path),
+        "utterances": len(durations),
+        "hours": round(sum(durations) / 3600, 4),
+        "shortest_seconds": round(min(durations, default=0.0), 3),
+        "longest_seconds": round(max(durations, default=0.0), 3),
+        **_describe_supervisions(cuts),
+        "stored_features": sum(cut.has_features for cut in cuts),
+    }
+
+
+def _describe_supervisions(cuts: "CutSet") -> dict[str, Any]:
+    supervisions = [supervision for cut in cuts for supervision in cut.supervisions]
+    return {
+        "words": sum(len((supervision.text or "").split()) for supervision in supervisions),
+        "speakers": len({s.speaker for s in supervisions if s.speaker}),
+        "languages": sorted({s.language for s in supervisions if s.language}),
+        "sample_rates": sorted({cut.sampling_rate for cut in cuts}),
+        "aligned_units": sorted({unit for s in supervisions for unit in s.alignment or ()}),
+    }
+
+
+def _lines(facts: dict[str, Any], prefix: str = "") -> list[str]:
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += _lines(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            lines.append(f"{prefix}{key}: {', '.join(map(str, value)) or '-'}")
+        else:
+            lines.append(f"{prefix}{key}: {value}")
+    return lines
