@@ -1,0 +1,197 @@
+"""Who speaks in the spoken corpus, and how one utterance is made: in a process of its own kind.
+
+Imports nothing heavy: the processes that speak start in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speechmm.errors import SpeechmmError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from speechmm.alignments import Segment
+
+SAMPLE_RATE = 16_000
+"""Hz of the files."""
+
+ACCENTS = (
+    "en-us",
+    "en-us-nyc",
+    "en-gb",
+    "en-gb-x-rp",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+)
+"""Caribbean, three of the south and the middle of England, Lancaster, Scotland, two of the United States."""
+
+VARIANTS = {
+    "train": (
+        "m1 m2 m3 m4 m6 m7 f1 f2 f3 f5 Alex Andy Annie Denis Diogo Gene Hugo Jacky Lee Mario Mike adam "
+        "antonio belinda benjamin david ed edward gustave linda max michel pedro quincy rob robert "
+        "shelby steph steph3 travis victor klatt4"
+    ).split(),
+    "dev": "anika marcelo Storm mike2".split(),
+    "test": "m5 m8 f4 Andrea Reed Nguyen aunty paul".split(),
+}
+"""Voices of each split. Left out: whispers, robots, strong echoes, and trembling or clipping voices."""
+
+SPEAKERS_PER_VARIANT = 2
+
+_RATES_WPM = (130, 200)
+_PITCHES = (30, 70)
+_PITCH_RANGES = (35, 65)
+_RATE_JITTER = 0.08  # of a speaker's own rate, from one utterance to another
+_PADDING_SECONDS = (0.08, 0.35)
+_PEAKS_DB = (-20.0, -3.0)  # of full scale
+_NOISE_DB = (-55.0, -30.0)  # level of the noise, of the speech's
+_TILTS = (-0.25, 0.25)  # of a two-tap filter: up to 4 dB more or less at 8 kHz than at 0 Hz
+_VOLUME = 60  # of espeak's 100: no voice clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speaker:
+    """An accent, a voice and a pitch of one's own."""
+
+    name: str
+    voice: str
+    pitch: int
+    pitch_range: int
+    rate_wpm: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """One utterance to be spoken."""
+
+    id: str
+    text: str
+    speaker: Speaker
+    path: Path
+    seed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """What came of an order: the times (seconds from the start of the file), or why there is no file."""
+
+    order: Order
+    words: list[Segment]
+    phones: list[Segment]
+    error: str = ""
+
+
+def make_speakers(split: str, seed: int) -> list[Speaker]:
+    """The speakers of a split, different voices in each; accents in turn, in an order of chance."""
+    rng = Random(f"speakers {seed} {split}")
+    speakers = []
+    for variant in VARIANTS[split]:
+        for accent in rng.sample(ACCENTS, SPEAKERS_PER_VARIANT):
+            pitch = rng.randint(*_PITCHES)
+            speaker = Speaker(
+                name=f"{accent}_{variant}_p{pitch}",
+                voice=f"{accent}+{variant}",
+                pitch=pitch,
+                pitch_range=rng.randint(*_PITCH_RANGES),
+                rate_wpm=rng.randint(*_RATES_WPM),
+            )
+            speakers.append(speaker)
+    rng.shuffle(speakers)
+    return speakers
+
+
+def speak_all(orders: Sequence[Order], *, num_workers: int) -> Iterator[Spoken]:
+    """Writes the files and yields what came of each order, in their order.
+
+    The samples do not depend on the number of processes. Each starts anew ("spawn"): none inherits
+    the threads or locks of this one.
+    """
+    if num_workers <= 1 or len(orders) < 2:
+        yield from map(speak, orders)
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_be_one_thread) as pool:
+        yield from pool.map(speak, orders, chunksize=16)
+
+
+def speak(order: Order) -> Spoken:
+    """Speaks one utterance and writes it as 16 kHz, 16 bit mono."""
+    import soundfile
+
+    from speechmm.text.espeak import load_espeak
+
+    rng = Random(order.seed)
+    speaker = order.speaker
+    jitter = rng.uniform(1 - _RATE_JITTER, 1 + _RATE_JITTER)
+    try:
+        speech = load_espeak().synthesize(
+            order.text,
+            voice=speaker.voice,
+            rate_wpm=round(speaker.rate_wpm * jitter),
+            pitch=speaker.pitch,
+            pitch_range=speaker.pitch_range,
+            volume=_VOLUME,
+            seed=rng.randrange(1, 1 << 31),
+        )
+    except SpeechmmError as error:
+        return Spoken(order=order, words=[], phones=[], error=str(error))
+    before, after = (round(rng.uniform(*_PADDING_SECONDS) * SAMPLE_RATE) for _ in range(2))
+    waveform = _to_corpus_rate(speech.waveform, speech.sample_rate)
+    recorded = _record(np.pad(waveform, (before, after)), rng)
+    soundfile.write(order.path, recorded, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    shift = before / SAMPLE_RATE
+    return Spoken(
+        order=order,
+        words=[_shifted(segment, shift) for segment in speech.words],
+        phones=[_shifted(segment, shift) for segment in speech.phones],
+    )
+
+
+def _be_one_thread() -> None:
+    """The processes share the cores; more threads in each would only wait for one another."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _to_corpus_rate(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
+    import torch
+
+    from speechmm.audio.resample import resample
+
+    new: NDArray[np.float32] = resample(
+        torch.from_numpy(waveform), from_rate=sample_rate, to_rate=SAMPLE_RATE
+    ).numpy()
+    return new
+
+
+def _record(waveform: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
+    """The waveform as a microphone in a quiet room might give it: none of this moves anything in time."""
+    tilt = rng.uniform(*_TILTS)
+    tilted = waveform.copy()
+    tilted[1:] += tilt * waveform[:-1]
+    noise_generator = np.random.default_rng(rng.getrandbits(64))
+    noise = noise_generator.standard_normal(len(tilted), dtype=np.float32)
+    noise[1:] += 0.7 * noise[:-1].copy()
+    level = float(np.sqrt(np.mean(tilted**2))) * 10 ** (rng.uniform(*_NOISE_DB) / 20)
+    noisy = tilted + noise * (level / float(noise.std()))
+    peak = 10 ** (rng.uniform(*_PEAKS_DB) / 20)
+    recorded: NDArray[np.float32] = (noisy * (peak / float(np.abs(noisy).max()))).astype(np.float32)
+    return recorded
+
+
+def _shifted(segment: Segment, seconds: float) -> Segment:
+    from dataclasses import replace
+
+    return replace(segment, start=segment.start + seconds, end=segment.end + seconds)
