@@ -1,3 +1,28 @@
-"""speechmm: joint speech-text models that recognise and align speech."""
+"""speechmm: joint speech-text models that recognise and align speech.
+
+Importing it costs nothing: torch is imported by `load`, lightning by ``speechmm.training``.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from speechmm.inference.model import Model
 
 __version__ = "0.1.0"
+
+
+def load(path: "str | Path", *, device: str = "cpu") -> "Model":
+    """Loads a bundle as a model that transcribes and aligns.
+
+    Args:
+        path: A bundle folder, as ``speechmm fit`` writes it.
+        device: Where to run it, in torch's words: ``cpu``, ``cuda``.
+
+    Raises:
+        CheckpointError: The folder is no bundle, or a file of it is missing or damaged.
+    """
+    from speechmm.inference.model import load as load_model
+
+    return load_model(path, device=device)

@@ -37,9 +37,9 @@ class CommandParser(jsonargparse.ArgumentParser):
         """Raise the parser's complaint as one line that says where to look the flags up."""
         refuse(self, message, ex)
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """The help text with types by their names: ``Path`` for ``<class 'Path'>``."""
-        return _CLASS.sub(r"\1", super().format_help())
+        return _CLASS.sub(r"\1", super().format_help(formatter))
 
 
 def refuse(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechmm.cli.arguments import CommandParser
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,16 +25,21 @@ def run(argv: list[str]) -> int:
         "--json", action="store_true", help="print one JSON object instead of lines"
     )
     arguments = parser.parse_args(argv)
-    facts = describe(arguments.input)
+    skipped = SkipReport()
+    facts = describe(arguments.input, skipped)
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:
         print("\n".join(_lines(facts)))
-    return 0
+    skipped.print(facts.get("utterances", 0) + len(skipped), noun="lines")
+    return skipped.exit_code
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Facts about a file or folder; the key ``kind`` says which of the three it is."""
+def describe(path: Path, skipped: SkipReport) -> dict[str, Any]:
+    """Facts about a file or folder; the key ``kind`` says which of the three it is.
+
+    Broken lines of a manifest are noted in ``skipped``.
+    """
     if not path.exists():
         raise ConfigError(
             f"{path}: no such file or folder; expected a bundle, an audio file or a manifest. "
@@ -42,7 +48,7 @@ def describe(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return _describe_bundle(path)
     if path.name.endswith(MANIFEST_SUFFIXES):
-        return _describe_cuts(path)
+        return _describe_cuts(path, skipped)
     return _describe_audio(path)
 
 
@@ -74,10 +80,10 @@ def _describe_audio(path: Path) -> dict[str, Any]:
     return {"kind": "audio", **facts, "path": str(path)}
 
 
-def _describe_cuts(path: Path) -> dict[str, Any]:
+def _describe_cuts(path: Path, skipped: SkipReport) -> dict[str, Any]:
     from speechmm.data.manifest import read_cuts
 
-    cuts = read_cuts(path)
+    cuts = read_cuts(path, skipped)
     durations = [cut.duration for cut in cuts]
     return {
         "kind": "cuts",

@@ -1,0 +1,59 @@
+"""What all tests share: one thread, repeatable hypothesis runs, real recordings, golden numbers."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small tensors, few cores
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "speechmm",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("speechmm")
+
+GOLDEN_FOLDER = Path(__file__).parent / "golden"
+CORPORA_VARIABLE = "SPEECHMM_CORPORA"
+
+CheckGolden = Callable[..., None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write tests/golden/*.json from this run"
+    )
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """Folder of the real corpora; the test is skipped where SPEECHMM_CORPORA names none."""
+    folder = os.environ.get(CORPORA_VARIABLE, "")
+    if not folder:
+        pytest.skip(f"{CORPORA_VARIABLE} does not name a folder of real corpora")
+    if not Path(folder).is_dir():
+        pytest.fail(f"{CORPORA_VARIABLE}={folder} is no folder")
+    return Path(folder)
+
+
+@pytest.fixture
+def check_golden(request: pytest.FixtureRequest) -> CheckGolden:
+    """``check_golden(name, numbers, rel=..., abs=...)`` compares with ``tests/golden/<name>.json``.
+
+    The numbers are a flat mapping; the tolerance is stated by each test.
+    """
+
+    def check(name: str, numbers: dict[str, float], *, rel: float = 0.0, abs: float = 0.0) -> None:
+        path = GOLDEN_FOLDER / f"{name}.json"
+        if request.config.getoption("--rewrite-golden"):
+            path.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        expected = json.loads(path.read_text(encoding="utf-8"))
+        assert numbers == pytest.approx(expected, rel=rel, abs=abs)
+
+    return check
