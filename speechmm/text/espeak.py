@@ -1,8 +1,9 @@
-"""espeak-ng through ctypes: speech with the exact times of its phones and words, and pronunciations.
+"""espeak-ng through ctypes: speech with the exact times of its phones, and pronunciations.
 
-The library and its voices come with the wheel ``espeakng-loader`` (the extra ``synth``). The same call
-gives the same samples, in any process and after any other call: espeak keeps its noise, flutter and pitch
-phase from one utterance to the next, so the library is loaded afresh for each (2 ms).
+The library and its voices come with the wheel ``espeakng-loader`` (the extra ``synth``). The same
+call gives the same samples, in any process and after any other call: espeak keeps its noise,
+flutter and pitch phase from one utterance to the next, so the library is loaded afresh for each
+(2 ms).
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ _lock = threading.Lock()
 
 
 class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("string", ctypes.c_char * 8)]  # noqa: RUF012
+    _fields_ = [("number", ctypes.c_int), ("string", ctypes.c_char * 8)]
 
 
 class _Event(ctypes.Structure):
     """``espeak_EVENT``. Its ``audio_position`` is ``sample`` rounded to milliseconds: not used."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("type", ctypes.c_int),
         ("unique_identifier", ctypes.c_uint),
         ("text_position", ctypes.c_int),
@@ -62,7 +63,7 @@ class _Event(ctypes.Structure):
 class _Voice(ctypes.Structure):
     """``espeak_VOICE``."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("name", ctypes.c_char_p),
         ("languages", ctypes.c_char_p),
         ("identifier", ctypes.c_char_p),
@@ -213,7 +214,7 @@ class Espeak:
         self.sample_rate = int(library.espeak_Initialize(_SYNCHRONOUS, 0, parent, _OPTIONS))
         if self.sample_rate <= 0:
             raise ConfigError(
-                f"espeak: no voices in {self._data}; expected those of the package espeakng-loader. "
+                f"espeak: no voices in {self._data}; expected those of espeakng-loader. "
                 'Reinstall it: pip install --force-reinstall "speechmm[synth]".'
             )
         library.espeak_SetSynthCallback(self._callback)
@@ -262,8 +263,8 @@ def _find_library() -> tuple[Path, Path]:
         import espeakng_loader
     except ImportError as error:
         raise ConfigError(
-            "espeak: the package espeakng-loader is not installed; synthetic speech and phones need "
-            'it. Install it with: pip install "speechmm[synth]".'
+            "espeak: espeakng-loader is not installed; synthetic speech and phones need it. "
+            'Install it with: pip install "speechmm[synth]".'
         ) from error
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 
@@ -287,8 +288,8 @@ def _set_voice(library: ctypes.CDLL, identifier: bytes) -> None:
     status = library.espeak_SetVoiceByName(identifier)
     if status != 0:
         raise ConfigError(
-            f"espeak: voice '{identifier.decode()}' cannot be loaded (status {status}); expected the "
-            'voices of the package espeakng-loader. Reinstall it: pip install "speechmm[synth]".'
+            f"espeak: voice '{identifier.decode()}' cannot be loaded (status {status}); expected "
+            'the voices of espeakng-loader. Reinstall it: pip install "speechmm[synth]".'
         )
 
 

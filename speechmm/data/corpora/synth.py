@@ -1,8 +1,9 @@
 """synth: a corpus that speaks itself with espeak-ng, with the exact time of every word and phone.
 
-Short commands, numbers, dates and times (``synth_text``) by voices that differ in accent, vocal tract, pitch
-and speed (``synth_voices``). No voice and no sentence of dev and test is in train; their words all are, at
-the default size. The same seed gives the same corpus, whatever the number of processes.
+Short commands, numbers, dates and times (``synth_text``) by voices that differ in accent, vocal
+tract, pitch and speed (``synth_voices``). No voice and no sentence of dev and test is in train;
+their words all are, at the default size. The same seed gives the same corpus, whatever the number
+of processes.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 from speechmm.data.corpora.synth_text import sentences
 from speechmm.data.corpora.synth_voices import Order, Spoken, make_speakers, speak_all
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.errors import ConfigError
 from speechmm.data.manifest import SkipReport
+from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from speechmm.alignments import Segment
 
-SIZES = {"train": 1450, "dev": 100, "test": 200}
+SIZES = {"train": 1800, "dev": 100, "test": 200}
 """Utterances: about 1.2 hours, 5 and 10 minutes."""
 
 
@@ -112,8 +113,8 @@ def _make_folders(orders: list[Order]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"{folder}: cannot be made ({error.strerror}); expected a folder that can be written to. "
-                "Choose another output folder."
+                f"{folder}: cannot be made ({error.strerror}); expected a folder that can be "
+                "written to. Choose another output folder."
             ) from error
 
 

@@ -1,7 +1,7 @@
-"""Sentences for the spoken corpus: numbers, dates, times and short commands, written as they are said.
+"""Sentences for the spoken corpus: numbers, dates, times, short commands, as they are said.
 
-A small grammar drawn from at random: about 250 different words and far more sentences than any corpus
-holds, so that a test set has known words in sentences never heard.
+A small grammar drawn from at random: about 250 different words and far more sentences than any
+corpus holds, so that a test set has known words in sentences never heard.
 """
 
 from __future__ import annotations
@@ -9,31 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-DIGITS = "zero one two three four five six seven eight nine".split()
-TEENS = ("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-ORDINALS = (
+
+def _words(listed: str) -> tuple[str, ...]:
+    return tuple(listed.split())
+
+
+DIGITS = _words("zero one two three four five six seven eight nine")
+TEENS = _words("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen")
+TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
+ORDINALS = _words(
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
     "fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
-MONTHS = (
+)
+MONTHS = _words(
     "january february march april may june july august september october november december"
-).split()
-DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
-NAMES = (
-    "anna david maria peter sarah thomas julia george emma oliver laura martin nina robert helen simon"
-).split()
-ROOMS = "kitchen bedroom bathroom garden office hall garage basement".split()
-DEVICES = "lights heating radio television fan lamp camera oven".split()
-COLOURS = "red green blue yellow white black orange purple".split()
-SIZES = "small large".split()
-THINGS = "box cup book door window chair table bag key letter".split()
-FOODS = "milk bread butter apples coffee tea sugar rice cheese eggs".split()
-MUSIC = "jazz rock music piano".split()
-PLACES = "paris london berlin rome madrid boston dublin oslo".split()
-EVENTS = "meeting party lesson concert dinner interview".split()
-WEATHER = "sunny cloudy rainy windy cold warm".split()
-UNITS = "seconds minutes hours days weeks".split()
+)
+DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
+NAMES = _words(
+    "anna david maria peter sarah thomas julia george emma oliver laura martin nina robert helen "
+    "simon"
+)
+ROOMS = _words("kitchen bedroom bathroom garden office hall garage basement")
+DEVICES = _words("lights heating radio television fan lamp camera oven")
+COLOURS = _words("red green blue yellow white black orange purple")
+SIZES = _words("small large")
+THINGS = _words("box cup book door window chair table bag key letter")
+FOODS = _words("milk bread butter apples coffee tea sugar rice cheese eggs")
+MUSIC = _words("jazz rock music piano")
+SOUNDS = (*MUSIC, "timer", "alarm")
+PLACES = _words("paris london berlin rome madrid boston dublin oslo")
+EVENTS = _words("meeting party lesson concert dinner interview")
+WEATHER = _words("sunny cloudy rainy windy cold warm")
+UNITS = _words("seconds minutes hours days weeks")
 
 
 def cardinal(number: int) -> str:
@@ -59,7 +66,7 @@ def ordinal(number: int) -> str:
 
 
 def year(number: int) -> str:
-    """A year from 1910 to 2099 in words: 1984 is "nineteen eighty four", 2005 "two thousand and five"."""
+    """A year from 1910 to 2099 in words: 1984 is "nineteen eighty four"."""
     if 2000 <= number < 2010:
         return cardinal(number)
     return f"{cardinal(number // 100)} {_two_digits(number % 100)}"
@@ -150,7 +157,7 @@ def _short_command(rng: Random) -> str:
     command = rng.choice(
         (
             f"{rng.choice(('open', 'close'))} the {rng.choice(('door', 'window', 'garage'))}",
-            f"{rng.choice(('stop', 'start', 'pause'))} the {rng.choice((*MUSIC, 'timer', 'alarm'))}",
+            f"{rng.choice(('stop', 'start', 'pause'))} the {rng.choice(SOUNDS)}",
             f"turn the volume {rng.choice(('up', 'down'))}",
             f"go {rng.choice(('left', 'right', 'back'))} {cardinal(rng.randint(2, 20))} steps",
         )

@@ -6,9 +6,9 @@ Imports nothing heavy: the processes that speak start in a fraction of a second.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechmm.errors import SpeechmmError
+from speechmm.errors import ConfigError, SpeechmmError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,18 +36,18 @@ ACCENTS = (
     "en-gb-x-gbcwmd",
     "en-029",
 )
-"""Caribbean, three of the south and the middle of England, Lancaster, Scotland, two of the United States."""
+"""Two of the United States, two of the south of England, Scots, Lancaster, Midlands, Caribbean."""
 
 VARIANTS = {
     "train": (
-        "m1 m2 m3 m4 m6 m7 f1 f2 f3 f5 Alex Andy Annie Denis Diogo Gene Hugo Jacky Lee Mario Mike adam "
-        "antonio belinda benjamin david ed edward gustave linda max michel pedro quincy rob robert "
-        "shelby steph steph3 travis victor klatt4"
-    ).split(),
-    "dev": "anika marcelo Storm mike2".split(),
-    "test": "m5 m8 f4 Andrea Reed Nguyen aunty paul".split(),
+        "m1 m2 m3 m4 m6 m7 f1 f2 f3 f5 Alex Andy Annie Denis Diogo Gene Hugo Jacky Lee Mario Mike "
+        "adam antonio belinda benjamin david ed edward gustave linda max michel pedro quincy rob "
+        "robert shelby steph steph3 travis victor klatt4"
+    ),
+    "dev": "anika marcelo Storm mike2",
+    "test": "m5 m8 f4 Andrea Reed Nguyen aunty paul",
 }
-"""Voices of each split. Left out: whispers, robots, strong echoes, and trembling or clipping voices."""
+"""Voices of each split. Left out: whispers, robots, strong echoes, trembling voices."""
 
 SPEAKERS_PER_VARIANT = 2
 
@@ -86,7 +86,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Spoken:
-    """What came of an order: the times (seconds from the start of the file), or why there is no file."""
+    """What came of an order: times in seconds from the start of the file, or why there is none."""
 
     order: Order
     words: list[Segment]
@@ -98,7 +98,7 @@ def make_speakers(split: str, seed: int) -> list[Speaker]:
     """The speakers of a split, different voices in each; accents in turn, in an order of chance."""
     rng = Random(f"speakers {seed} {split}")
     speakers = []
-    for variant in VARIANTS[split]:
+    for variant in VARIANTS[split].split():
         for accent in rng.sample(ACCENTS, SPEAKERS_PER_VARIANT):
             pitch = rng.randint(*_PITCHES)
             speaker = Speaker(
@@ -116,8 +116,8 @@ def make_speakers(split: str, seed: int) -> list[Speaker]:
 def speak_all(orders: Sequence[Order], *, num_workers: int) -> Iterator[Spoken]:
     """Writes the files and yields what came of each order, in their order.
 
-    The samples do not depend on the number of processes. Each starts anew ("spawn"): none inherits
-    the threads or locks of this one.
+    The samples do not depend on the number of processes. Each starts anew ("spawn") and inherits no
+    threads or locks; a script of one's own that calls this needs ``if __name__ == "__main__":``.
     """
     if num_workers <= 1 or len(orders) < 2:
         yield from map(speak, orders)
@@ -128,9 +128,11 @@ def speak_all(orders: Sequence[Order], *, num_workers: int) -> Iterator[Spoken]:
 
 
 def speak(order: Order) -> Spoken:
-    """Speaks one utterance and writes it as 16 kHz, 16 bit mono."""
-    import soundfile
+    """Speaks one utterance and writes it as 16 kHz, 16 bit mono.
 
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     from speechmm.text.espeak import load_espeak
 
     rng = Random(order.seed)
@@ -151,7 +153,7 @@ def speak(order: Order) -> Spoken:
     before, after = (round(rng.uniform(*_PADDING_SECONDS) * SAMPLE_RATE) for _ in range(2))
     waveform = _to_corpus_rate(speech.waveform, speech.sample_rate)
     recorded = _record(np.pad(waveform, (before, after)), rng)
-    soundfile.write(order.path, recorded, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+    _write(order.path, recorded)
     shift = before / SAMPLE_RATE
     return Spoken(
         order=order,
@@ -177,7 +179,7 @@ def _to_corpus_rate(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[
 
 
 def _record(waveform: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
-    """The waveform as a microphone in a quiet room might give it: none of this moves anything in time."""
+    """As a microphone in a quiet room might give it; nothing is moved in time."""
     tilt = rng.uniform(*_TILTS)
     tilted = waveform.copy()
     tilted[1:] += tilt * waveform[:-1]
@@ -191,7 +193,20 @@ def _record(waveform: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
     return recorded
 
 
-def _shifted(segment: Segment, seconds: float) -> Segment:
-    from dataclasses import replace
+def _write(path: Path, waveform: NDArray[np.float32]) -> None:
+    import soundfile
 
+    aside = path.with_name(f".tmp-{path.name}")
+    try:
+        soundfile.write(aside, waveform, SAMPLE_RATE, subtype="PCM_16", format="WAV")
+        aside.replace(path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        aside.unlink(missing_ok=True)
+        raise ConfigError(
+            f"{path}: cannot be written ({error}); expected a folder that can be written to, with "
+            "free space. Choose another output folder or make room."
+        ) from error
+
+
+def _shifted(segment: Segment, seconds: float) -> Segment:
     return replace(segment, start=segment.start + seconds, end=segment.end + seconds)
