@@ -1,0 +1,127 @@
+"""What the pages say is true: commands run, links lead somewhere, the tree is the tree."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/*/*.md")])
+BUNDLE = "recipes/synth/exp/tiny/bundle"  # as the tour names what make demo leaves behind
+DATA = "recipes/synth/data"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK = ("--trainer.max_steps=1", "--trainer.max_epochs=1")
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of README.md in one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def write_tone(path: Path, hertz: int, *, seconds: float = 1.5) -> None:
+    """A square wave: enough for commands to run, nothing to recognise."""
+    rate = 16000
+    half_period = rate // hertz // 2
+    samples = [3000 if (i // half_period) % 2 else -3000 for i in range(int(seconds * rate))]
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, rate, 0, "NONE", ""))
+        out.writeframes(b"".join(s.to_bytes(2, "little", signed=True) for s in samples))
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``make demo`` leaves behind, with an untrained model, and a reader's own recordings."""
+    import torch
+    from speechmm.audio.log_mel import LogMelConfig
+
+    from speechmm.cli.main import main
+    from speechmm.models.bundle import save_bundle
+    from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+    from speechmm.text.tokenizer import Tokenizer
+
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "recipes").mkdir()
+    for recipe in ROOT.glob("recipes/*/"):
+        for config in recipe.glob("*.yaml"):
+            target = folder / config.relative_to(ROOT)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(config.read_bytes())
+    data = folder / DATA
+    sizes = ["--train", "8", "--dev", "2", "--test", "3"]
+    assert main(["prepare", "synth", str(data), *sizes]) == 0
+    text_side = folder / "tokenizer.json"
+    train = str(data / "train.jsonl.gz")
+    assert main(["tokenizer", train, "--kind", "char", "--out", str(text_side)]) == 0
+    tokenizer = Tokenizer.load(text_side)
+    torch.manual_seed(0)
+    sizes_of_model = SpeechTextConfig(d_model=16, heads=2, ff_dim=16, encoder_layers=1)
+    features = LogMelConfig()
+    model = SpeechTextModel(sizes_of_model, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels)
+    (folder / BUNDLE).parent.mkdir(parents=True)
+    save_bundle(folder / BUNDLE, model, tokenizer, features, training={"seed": 0})
+    own = folder / "my-recordings"
+    own.mkdir()
+    for index, word in enumerate(WORDS * 2):
+        write_tone(own / f"{index:02}.wav", 100 + 20 * index)
+        (own / f"{index:02}.txt").write_text(f"{word} {word}\n", encoding="utf-8")
+    write_tone(folder / "call.wav", 220, seconds=3.0)
+    return folder
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_tour_runs(demo_folder: Path):
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+    assert len(commands) > 5
+    for line in commands:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "speechmm", line
+        if arguments[0] == "fit":
+            arguments += QUICK
+        done = run([sys.executable, "-m", "speechmm", *arguments], demo_folder)
+        # 3: an untrained model's alignments are rightly flagged
+        assert done.returncode in (0, 3), f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code: str, demo_folder: Path):
+    done = run([sys.executable, "-c", code], demo_folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_targets_exist():
+    named = set(re.findall(r"^\$ make (\w+)", README, re.MULTILINE))
+    assert named
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not link.startswith("https://"):
+            assert (page.parent / link).exists(), link
+
+
+def test_the_tree_of_the_readme_is_the_tree():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("tree", ROOT / "tools" / "tree.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert tool.with_tree(README) == README, "run: python tools/tree.py"
