@@ -38,8 +38,8 @@ def write_tone(path: Path, hertz: int, *, seconds: float = 1.5) -> None:
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``make demo`` leaves behind, with an untrained model, and a reader's own recordings."""
     import torch
-    from speechmm.audio.log_mel import LogMelConfig
 
+    from speechmm.audio.log_mel import LogMelConfig
     from speechmm.cli.main import main
     from speechmm.models.bundle import save_bundle
     from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
