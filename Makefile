@@ -45,9 +45,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); expected Python 3.10 to 3.13." \
 	    "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@echo "Installing into $(VENV): 5 GB with PyTorch, some minutes, once."
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "make: $(PYTHON) cannot make a virtual environment; expected its venv and ensurepip" \
 	    "modules. Name another Python: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[synth,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[synth,dev]"
 	@touch $@
