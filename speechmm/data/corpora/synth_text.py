@@ -93,12 +93,16 @@ def _number(rng: Random) -> str:
     return cardinal(rng.choice((rng.randrange(100), rng.randrange(1000), rng.randrange(10000))))
 
 
+def _count_below_100(rng: Random) -> str:
+    return cardinal(rng.choice((rng.randint(2, 99), rng.randint(10, 19))))  # teens are confusable
+
+
 def _digits(rng: Random) -> str:
     return " ".join(rng.choices(DIGITS, k=rng.randint(3, 6)))
 
 
 def _time(rng: Random) -> str:
-    minute = rng.choice((0, rng.randrange(60), 5 * rng.randrange(12)))
+    minute = rng.choice((0, rng.randrange(60), 5 * rng.randrange(12), 15 * rng.randrange(1, 4)))
     said = clock(rng.randint(1, 12), minute, rng.randrange(2))
     return said + rng.choice(("", "", " in the morning", " in the evening", " tonight"))
 
@@ -120,7 +124,7 @@ def _device_command(rng: Random) -> str:
 def _timer_command(rng: Random) -> str:
     if rng.randrange(2):
         return f"set the alarm for {_time(rng)}"
-    return f"set a timer for {cardinal(rng.randint(2, 60))} {rng.choice(UNITS)}"
+    return f"set a timer for {_count_below_100(rng)} {rng.choice(UNITS)}"
 
 
 def _call_command(rng: Random) -> str:
@@ -158,8 +162,8 @@ def _short_command(rng: Random) -> str:
         (
             f"{rng.choice(('open', 'close'))} the {rng.choice(('door', 'window', 'garage'))}",
             f"{rng.choice(('stop', 'start', 'pause'))} the {rng.choice(SOUNDS)}",
-            f"turn the volume {rng.choice(('up', 'down'))}",
-            f"go {rng.choice(('left', 'right', 'back'))} {cardinal(rng.randint(2, 20))} steps",
+            f"turn the {rng.choice(('volume', *DEVICES))} {rng.choice(('up', 'down'))}",
+            f"go {rng.choice(('left', 'right', 'back'))} {_count_below_100(rng)} steps",
         )
     )
     return opening + command
@@ -218,10 +222,10 @@ def _count(rng: Random) -> str:
         (
             f"the number is {_number(rng)}",
             f"the code is {_digits(rng)}",
-            f"{cardinal(rng.randint(2, 99))} plus {cardinal(rng.randint(2, 99))}",
-            f"{cardinal(rng.randint(2, 99))} minus {cardinal(rng.randint(2, 99))}",
+            f"{_count_below_100(rng)} plus {_count_below_100(rng)}",
+            f"{_count_below_100(rng)} minus {_count_below_100(rng)}",
             f"it costs {_number(rng)} dollars",
-            f"{cardinal(rng.randint(2, 99))} dollars and {cardinal(rng.randint(2, 99))} cents",
+            f"{_count_below_100(rng)} dollars and {_count_below_100(rng)} cents",
         )
     )
 
