@@ -33,8 +33,8 @@ def monotonic_path(
     """The state of each frame on the best path from the first state to the last.
 
     At each frame a path stays in its state or goes to the next one. It may leave out a skippable
-    state, also the first or the last one, but not two in a row. Of equal paths the one that moves up
-    earliest is taken.
+    state, also the first or the last one, but not two in a row. Of equal paths the one that moves
+    up earliest is taken.
 
     Args:
         log_probs: Log-probabilities (frames, tokens), or (frames, vocab) with ``columns``; -inf

@@ -1,0 +1,127 @@
+"""``speechmm align``: when was each word and character of a given text said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechmm.cli.arguments import CommandParser
+from speechmm.cli.decoding import (
+    add_model_arguments,
+    find_inputs,
+    load_model,
+    require_some,
+    show_progress,
+)
+from speechmm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from speechmm.alignments import Alignment
+    from speechmm.inference.sources import Source
+
+FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations")
+
+
+def run(argv: list[str]) -> int:
+    """Aligns audio to its text and writes when each unit was said."""
+    arguments = _parser().parse_args(argv)
+    from speechmm.alignments import write_alignments
+    from speechmm.data.skips import SkipReport
+    from speechmm.inference.aligner import Aligner
+    from speechmm.inference.picture import PictureFolder
+
+    skipped = SkipReport(strict=arguments.strict)
+    sources = find_inputs([arguments.input], skipped)
+    if arguments.text is not None:
+        sources = _with_text(sources, arguments.text)
+    total = len(sources) + len(skipped)
+    bundle = load_model(arguments)
+    aligner = Aligner(
+        bundle,
+        units=None if arguments.unit is None else arguments.unit.split(","),
+        batch_seconds=arguments.batch_seconds,
+        device=arguments.device,
+        observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
+    )
+    flagged: list[Alignment] = []
+    found = _watched(aligner.align_sources(sources, skipped=skipped), flagged)
+    shown = show_progress(found, len(sources), "aligning", hidden=False)
+    write_alignments(
+        require_some(shown, skipped),
+        arguments.out,
+        arguments.format,
+        frame_shift=bundle.features.hop_length / bundle.features.sample_rate,
+    )
+    skipped.print(total)
+    for alignment in flagged:
+        print(f"flagged: {alignment.id}: {'; '.join(alignment.flags)}", file=sys.stderr)
+    if flagged:
+        print(f"{len(flagged)} of {total} inputs flagged", file=sys.stderr)
+    return 3 if flagged else skipped.exit_code
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "align", description="Find when each word and character of a given text was said."
+    )
+    parser.add_argument(
+        "input",
+        type=Path,
+        metavar="INPUT",
+        help="an audio file, a folder of them, or a cuts manifest (.jsonl, .jsonl.gz)",
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--text",
+        metavar="FILE_OR_STRING",
+        help="what is said: a text file, or the words themselves; when not given, the manifest's "
+        "text, or that of the .txt or .lab file beside the audio",
+    )
+    parser.add_argument(
+        "--unit",
+        metavar="UNIT,...",
+        help="units to write: word, and char, phone or token as the bundle's tokenizer has it; "
+        "all when not given",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="file for ctm and jsonl, and for srt, vtt and ass of one input; otherwise a folder",
+    )
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="folder for a picture per input: spectrogram, words, soft alignment (PNG)",
+    )
+    return parser
+
+
+def _with_text(sources: list[Source], text: str) -> list[Source]:
+    """The one source with the text given on the command line."""
+    from speechmm.inference.sources import read_text
+
+    if len(sources) != 1:
+        raise ConfigError(
+            f"--text: the input has {len(sources)} utterances; expected one. Leave --text out, and "
+            "put the texts into the manifest or into .txt files beside the audio."
+        )
+    try:
+        is_file = Path(text).is_file()
+    except OSError:  # longer than any path may be
+        is_file = False
+    return [replace(sources[0], text=read_text(Path(text)) if is_file else text)]
+
+
+def _watched(alignments: Iterable[Alignment], flagged: list[Alignment]) -> Iterator[Alignment]:
+    """The same alignments; those with flags are noted."""
+    for alignment in alignments:
+        if alignment.flags:
+            flagged.append(replace(alignment, units={}))
+        yield alignment

@@ -1,0 +1,110 @@
+"""What ``transcribe`` and ``align`` have in common: model, inputs, progress, exit code."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from speechmm.cli.arguments import CommandParser
+from speechmm.errors import ConfigError, ManifestError
+
+if TYPE_CHECKING:
+    from speechmm.data.skips import SkipReport
+    from speechmm.inference.sources import Source
+    from speechmm.models.bundle import Bundle
+
+Item = TypeVar("Item")
+
+
+def add_model_arguments(parser: CommandParser) -> None:
+    """Adds the options that say which model runs, and how."""
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder of the model"
+    )
+    parser.add_argument(
+        "--batch-seconds",
+        type=PositiveFloat,
+        default=60.0,
+        help="audio per batch in seconds; changes speed and memory, not results",
+    )
+    parser.add_argument("--device", default="cpu", help="where the model runs: cpu, cuda, cuda:1")
+    parser.add_argument(
+        "--threads", type=PositiveInt, help="CPU threads; as many as PyTorch likes when not given"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="stop with exit code 2 at the first bad input"
+    )
+
+
+def load_model(arguments: Namespace) -> Bundle:
+    """The bundle, on the device and with the threads asked for.
+
+    Raises:
+        ConfigError: There is no such device.
+        CheckpointError: The bundle is missing or damaged.
+    """
+    import torch
+
+    from speechmm.models.bundle import load_bundle
+
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
+    try:
+        torch.empty(1, device=arguments.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"--device: found {arguments.device!r} ({reason}); expected a device PyTorch can use "
+            "here, such as cpu. Choose another."
+        ) from error
+    return load_bundle(arguments.model, device=arguments.device)
+
+
+def find_inputs(inputs: Sequence[Path], skipped: SkipReport) -> list[Source]:
+    """The utterances of the inputs; one bad input alone is an error, among others it is skipped."""
+    from speechmm.inference.sources import find_sources
+
+    sources = find_sources(inputs, skipped)
+    if not sources:
+        skipped.print(len(skipped))
+        raise ManifestError(skipped.items[0][1])
+    if len(sources) + len(skipped) == 1:
+        skipped.strict = True
+    return sources
+
+
+def show_progress(items: Iterable[Item], total: int, what: str, *, hidden: bool) -> Iterator[Item]:
+    """The same items, with a bar on stderr where that is a terminal.
+
+    Args:
+        items: What is counted.
+        total: How many there will be.
+        what: Is being done.
+        hidden: Show no bar, because results go to the same terminal.
+    """
+    if hidden or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, what, total, console=Console(stderr=True), transient=True)
+
+
+def require_some(items: Iterable[Item], skipped: SkipReport) -> Iterator[Item]:
+    """The same items; when there are none at all, nothing is written and the command fails."""
+    count = 0
+    for item in items:
+        count += 1
+        yield item
+    if count == 0:
+        skipped.print(len(skipped))
+        raise ManifestError(
+            f"no input could be used: {skipped.summary(len(skipped))}; expected at least one good "
+            "one. Correct the inputs named above."
+        )

@@ -1,0 +1,273 @@
+"""What was said in audio of any length, and how sure the model is of each word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.alignments import Segment
+from speechmm.data.skips import SkipReport
+from speechmm.inference.batches import Piece, Steps, WaveformEncoder, run
+from speechmm.inference.search import Hypothesis, SearchOptions, search
+from speechmm.inference.sources import Source, cut_sources, file_sources
+from speechmm.inference.word_times import time_words
+from speechmm.models.bundle import Bundle
+from speechmm.models.speech_text import SpeechEncoding
+from speechmm.text.tokenizer import SPACE, Tokenizer
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+LONGEST_PIECE_SECONDS = 20.0
+"""Longer audio is cut at its quietest places."""
+SHORTEST_PIECE_SECONDS = 5.0
+TIME_DECIMALS = 4
+CONFIDENCE_DECIMALS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """What was said in one utterance."""
+
+    id: str
+    audio: str = ""
+    """Path of the audio file; empty for audio in memory."""
+    start: float = 0.0
+    """Seconds from the start of the audio file."""
+    duration: float
+    """Seconds."""
+    text: str
+    confidence: float
+    """Geometric mean of the probabilities of the tokens, in [0, 1]; 0 when there are none."""
+    words: list[Segment] = field(default_factory=list)
+    """In seconds from the start of the audio file; empty unless word times were asked for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The transcript row of the interface, in plain values."""
+        return {
+            "id": self.id,
+            "audio": self.audio,
+            "start": round(self.start, TIME_DECIMALS),
+            "duration": round(self.duration, TIME_DECIMALS),
+            "text": self.text,
+            "confidence": round(self.confidence, CONFIDENCE_DECIMALS),
+            "words": [
+                {
+                    "word": word.label,
+                    "start": round(word.start, TIME_DECIMALS),
+                    "end": round(word.end, TIME_DECIMALS),
+                    "confidence": round(word.confidence or 0.0, CONFIDENCE_DECIMALS),
+                }
+                for word in self.words
+            ],
+        }
+
+
+@dataclass
+class _Found:
+    """What was said in one piece."""
+
+    token_log_probs: list[float]
+    words: list[Segment]
+    """In seconds from the start of the piece; all times 0 unless they are asked for."""
+
+
+class Transcriber:
+    """Transcribes files, cuts and audio in memory with a bundle."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        options: SearchOptions | None = None,
+        batch_seconds: float = 60.0,
+        word_times: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Prepares a transcriber.
+
+        Args:
+            bundle: The model with its tokenizer and feature settings.
+            options: How to search; None means the defaults.
+            batch_seconds: Audio per batch, padding included.
+            word_times: Whether results say when each word was said.
+            device: Where the model runs.
+        """
+        self.tokenizer = bundle.tokenizer
+        self.features = bundle.features
+        self.encoder = WaveformEncoder(bundle, device)
+        self.options = SearchOptions() if options is None else options
+        self.word_times = word_times
+        self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
+
+    def transcribe(self, audio: str | Path | Float[Tensor, " samples"]) -> Transcript:
+        """Transcribes a file, or mono audio in memory at the rate of the model.
+
+        Raises:
+            AudioError: The audio cannot be read.
+        """
+        if isinstance(audio, Tensor):
+            return next(self.transcribe_sources([Source(id="audio", waveform=audio)]))
+        return next(self.transcribe_files([audio]))
+
+    def transcribe_files(
+        self, paths: Iterable[str | Path], *, skipped: SkipReport | None = None
+    ) -> Iterator[Transcript]:
+        """Transcripts of audio files, in their order."""
+        return self.transcribe_sources(file_sources(paths), skipped=skipped)
+
+    def transcribe_cuts(
+        self, cuts: Iterable[MonoCut], *, skipped: SkipReport | None = None
+    ) -> Iterator[Transcript]:
+        """Transcripts of lhotse cuts, in their order."""
+        return self.transcribe_sources(cut_sources(cuts, skipped), skipped=skipped)
+
+    def transcribe_sources(
+        self, sources: Iterable[Source], *, skipped: SkipReport | None = None
+    ) -> Iterator[Transcript]:
+        """Transcripts in the order of the sources, batched by length.
+
+        Args:
+            sources: What to read; audio of any length.
+            skipped: Where a source that fails is noted; without it, the first failure is raised.
+        """
+        return run(
+            sources,
+            Steps(cut=self._cut, process=self._process, finish=self._finish),
+            batch_samples=self.batch_samples,
+            skipped=SkipReport(strict=True) if skipped is None else skipped,
+        )
+
+    def _cut(self, source: Source) -> Iterator[Piece[None, _Found]]:
+        rate = self.features.sample_rate
+        if source.duration(rate) <= LONGEST_PIECE_SECONDS:
+            parts = iter([(0, source.load(rate))])
+        else:
+            parts = cut_blocks(source.blocks(rate), rate)
+        for first_sample, waveform in parts:
+            yield Piece(waveform, first_sample / rate, None, seconds=len(waveform) / rate)
+
+    def _process(self, pieces: list[Piece[None, _Found]]) -> None:
+        encoding = self.encoder.encode([piece.waveform for piece in pieces])
+        results = search(self.encoder.model, encoding, self.options)
+        for piece, hypotheses in zip(pieces, results, strict=True):
+            best = hypotheses[0] if hypotheses else Hypothesis([], 0.0)
+            words = words_of(self.tokenizer, best)
+            piece.found = _Found(best.token_log_probs if words else [], words)
+        if self.word_times:
+            self._set_times(pieces, encoding)
+
+    def _set_times(self, pieces: list[Piece[None, _Found]], encoding: SpeechEncoding) -> None:
+        found = [piece.found for piece in pieces if piece.found is not None]
+        timed = time_words(
+            self.encoder.model,
+            self.tokenizer,
+            self.features,
+            encoding=encoding,
+            words=[item.words for item in found],
+            seconds=[piece.seconds for piece in pieces],
+        )
+        for item, words in zip(found, timed, strict=True):
+            item.words = words
+
+    def _finish(self, source: Source, pieces: list[Piece[None, _Found]]) -> Transcript:
+        words: list[Segment] = []
+        token_log_probs: list[float] = []
+        for piece in pieces:
+            assert piece.found is not None
+            token_log_probs += piece.found.token_log_probs
+            offset = source.start + piece.start
+            words += [
+                Segment(
+                    label=word.label,
+                    start=word.start + offset,
+                    end=word.end + offset,
+                    confidence=word.confidence,
+                )
+                for word in piece.found.words
+            ]
+        return Transcript(
+            id=source.id,
+            audio=source.audio,
+            start=source.start,
+            duration=source.duration(self.features.sample_rate),
+            text=" ".join(word.label for word in words),
+            confidence=mean_probability(token_log_probs),
+            words=words if self.word_times else [],
+        )
+
+
+def cut_blocks(
+    blocks: Iterable[Float[Tensor, " _"]], sample_rate: int
+) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
+    """Cuts a stream of audio at its quietest places, holding back less than two pieces.
+
+    Every sample is in exactly one piece.
+
+    Args:
+        blocks: The audio in blocks of any length.
+        sample_rate: Hz.
+
+    Yields:
+        The first sample of each piece, counted from the start of the stream, and its audio.
+    """
+    from speechmm.audio.vad import split_at_silence
+
+    longest = round(LONGEST_PIECE_SECONDS * sample_rate)
+    held = torch.empty(0)
+    position = 0
+    for block in blocks:
+        held = torch.cat([held, block])
+        if len(held) < 2 * longest:
+            continue
+        *pieces, (rest, _) = split_at_silence(
+            held,
+            sample_rate,
+            max_seconds=LONGEST_PIECE_SECONDS,
+            min_seconds=SHORTEST_PIECE_SECONDS,
+        )
+        for first, last in pieces:
+            yield position + first, held[first:last].clone()
+        held, position = held[rest:].clone(), position + rest
+    if len(held):
+        for first, last in split_at_silence(
+            held,
+            sample_rate,
+            max_seconds=LONGEST_PIECE_SECONDS,
+            min_seconds=SHORTEST_PIECE_SECONDS,
+        ):
+            yield position + first, held[first:last].clone()
+
+
+def words_of(tokenizer: Tokenizer, hypothesis: Hypothesis) -> list[Segment]:
+    """The words of a hypothesis with their confidence; all times are 0.
+
+    Joined by spaces they are what the tokenizer decodes the hypothesis to.
+    """
+    groups: list[list[int]] = []
+    for position, token in enumerate(hypothesis.tokens):
+        if not groups or tokenizer.pieces[token].startswith(SPACE):
+            groups.append([])
+        groups[-1].append(position)
+    words = []
+    for group in groups:
+        label = tokenizer.decode([hypothesis.tokens[position] for position in group])
+        scores = [hypothesis.token_log_probs[position] for position in group]
+        if label:
+            confidence = mean_probability(scores)
+            words.append(Segment(label=label, start=0.0, end=0.0, confidence=confidence))
+    return words
+
+
+def mean_probability(log_probs: Sequence[float]) -> float:
+    """The geometric mean of probabilities given as natural logs, in [0, 1]; 0 for none."""
+    if not log_probs:
+        return 0.0
+    return min(1.0, math.exp(sum(log_probs) / len(log_probs)))

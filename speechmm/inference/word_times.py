@@ -1,0 +1,67 @@
+"""When the words of a recognised text were said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from speechmm.alignments import Segment
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.inference import token_path
+from speechmm.inference.token_path import FrameClock
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.text.tokenizer import Tokenizer
+
+
+def time_words(
+    model: SpeechTextModel,
+    tokenizer: Tokenizer,
+    features: LogMelConfig,
+    *,
+    encoding: SpeechEncoding,
+    words: Sequence[list[Segment]],
+    seconds: Sequence[float],
+) -> list[list[Segment]]:
+    """Sets the times of recognised words with the alignment head.
+
+    Args:
+        model: Has the alignment head.
+        tokenizer: Turns the words into tokens again.
+        features: Say how long a frame is.
+        encoding: The encoded speech the words were recognised from.
+        words: Of each utterance.
+        seconds: Of audio of each utterance.
+
+    Returns:
+        The same words, in seconds from the start of the utterance. Where the text has more tokens
+        than there are frames, the words share the time equally.
+    """
+    texts = [tokenizer.encode_aligned(" ".join(w.label for w in utterance)) for utterance in words]
+    frames = encoding.lengths.tolist()
+    fitting = [
+        row
+        for row, text in enumerate(texts)
+        if len(text.ids) > 1 and token_path.frames_needed(text) <= frames[row]
+    ]
+    timed = [_shared_equally(words[row], seconds[row]) for row in range(len(words))]
+    if fitting:
+        chosen = encoding.select(torch.tensor(fitting, device=encoding.encoded.device))
+        _, paths = token_path.align_encoded(model, chosen, [texts[row] for row in fitting])
+        for row, path in zip(fitting, paths, strict=True):
+            clock = FrameClock.of(features, frames[row], seconds[row])
+            found = token_path.word_segments(path, texts[row], clock)
+            timed[row] = [
+                replace(word, start=segment.start, end=segment.end)
+                for word, segment in zip(words[row], found, strict=True)
+            ]
+    return timed
+
+
+def _shared_equally(words: list[Segment], seconds: float) -> list[Segment]:
+    share = seconds / max(1, len(words))
+    return [
+        replace(word, start=index * share, end=(index + 1) * share)
+        for index, word in enumerate(words)
+    ]
