@@ -1,0 +1,97 @@
+"""Changes to training features that keep their text: level, masks, speed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from speechmm.audio.resample import perturb_speed
+from speechmm.errors import ConfigError
+
+__all__ = ["SpecAugmentConfig", "perturb_speed", "random_gain", "spec_augment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecAugmentConfig:
+    """Masks and level changes of training features."""
+
+    time_masks: int = 2
+    """Masks along time per utterance."""
+    time_mask_frames: int = 20
+    """Widest time mask in feature frames (10 ms)."""
+    time_mask_share: float = 0.15
+    """Widest time mask as a share of the utterance."""
+    freq_masks: int = 2
+    """Masks along frequency per utterance."""
+    freq_mask_bins: int = 15
+    """Widest frequency mask in mel bands."""
+    gain_db: float = 6.0
+    """Level offset per utterance, drawn from -gain_db to +gain_db."""
+
+    def __post_init__(self) -> None:
+        if min(self.time_masks, self.freq_masks, self.time_mask_frames, self.freq_mask_bins) < 0:
+            raise ConfigError(
+                "augment: a number or width of masks is negative; expected 0 or more. "
+                "Correct the config."
+            )
+        if not 0.0 <= self.time_mask_share <= 1.0 or self.gain_db < 0:
+            raise ConfigError(
+                f"augment: time_mask_share {self.time_mask_share}, gain_db {self.gain_db}; "
+                "expected 0 to 1 and no negative level. Correct the config."
+            )
+
+
+def random_gain(
+    features: Float[Tensor, "batch frames n_mels"],
+    config: SpecAugmentConfig,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch frames n_mels"]:
+    """Log power plus one random offset per utterance, as if the audio were louder or softer."""
+    draw = torch.rand(features.shape[0], 1, 1, generator=generator, device=features.device)
+    decibel_in_nats = math.log(10.0) / 10.0
+    return features + (2 * draw - 1) * config.gain_db * decibel_in_nats
+
+
+def spec_augment(
+    features: Float[Tensor, "batch frames n_mels"],
+    lengths: Int[Tensor, " batch"],
+    config: SpecAugmentConfig,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch frames n_mels"]:
+    """Masks random stretches of time and bands of frequency with the utterance's mean.
+
+    Source: Park et al. 2019, "SpecAugment", with the adaptive width of Park et al. 2020.
+    """
+    batch, frames, n_mels = features.shape
+    device = features.device
+    valid = torch.arange(frames, device=device)[None, :] < lengths[:, None]
+    widest = torch.clamp(lengths * config.time_mask_share, max=config.time_mask_frames)
+    in_time = _stretches(config.time_masks, widest, lengths.to(widest.dtype), frames, generator)
+    bands = torch.full((batch,), float(n_mels), device=device)
+    limit = torch.full_like(bands, float(config.freq_mask_bins))
+    in_freq = _stretches(config.freq_masks, limit, bands, n_mels, generator)
+    masked = (in_time[:, :, None] | in_freq[:, None, :]) & valid[:, :, None]
+    count = (lengths * n_mels).clamp(min=1).to(features.dtype)
+    mean = (features * valid[:, :, None]).sum(dim=(1, 2)) / count
+    return torch.where(masked, mean[:, None, None], features)
+
+
+def _stretches(
+    count: int,
+    widest: Float[Tensor, " batch"],
+    extent: Float[Tensor, " batch"],
+    size: int,
+    generator: torch.Generator | None,
+) -> Bool[Tensor, "batch size"]:
+    """True inside ``count`` random stretches per row, each up to ``widest`` within ``extent``."""
+    shape = (widest.shape[0], count, 1)
+    width = torch.rand(shape, generator=generator, device=widest.device)
+    width = (width * (widest[:, None, None] + 1)).floor()
+    place = torch.rand(shape, generator=generator, device=widest.device)
+    start = (place * (extent[:, None, None] - width + 1).clamp(min=0)).floor()
+    position = torch.arange(size, device=widest.device)[None, None, :]
+    return ((position >= start) & (position < start + width)).any(dim=1)

@@ -1,0 +1,77 @@
+"""Mean and standard deviation of every mel band over a corpus."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class CmvnStats:
+    """Statistics of natural-log mel power."""
+
+    mean: Float[Tensor, " n_mels"]
+    std: Float[Tensor, " n_mels"]
+    frames: int
+
+    def save(self, path: Path) -> None:
+        """Writes JSON, aside first."""
+        row = {"frames": self.frames, "mean": self.mean.tolist(), "std": self.std.tolist()}
+        aside = path.with_name(f".tmp-{path.name}")
+        aside.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        aside.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> CmvnStats:
+        """Reads what ``save`` wrote.
+
+        Raises:
+            ConfigError: the file is missing or not of this kind.
+        """
+        try:
+            row = json.loads(path.read_text(encoding="utf-8"))
+            return CmvnStats(torch.tensor(row["mean"]), torch.tensor(row["std"]), row["frames"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path}: no feature statistics ({error}); expected JSON with mean, std and "
+                'frames. Run "speechmm features" again.'
+            ) from error
+
+
+class CmvnAccumulator:
+    """Adds up frames, in double precision."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._sum: Tensor | None = None
+        self._squares: Tensor | None = None
+
+    def add(self, features: Float[Tensor, "frames n_mels"]) -> None:
+        """Counts the frames of one utterance."""
+        values = features.double()
+        total, squares = values.sum(dim=0), values.square().sum(dim=0)
+        self._sum = total if self._sum is None else self._sum + total
+        self._squares = squares if self._squares is None else self._squares + squares
+        self.frames += features.shape[0]
+
+    def stats(self) -> CmvnStats:
+        """Mean and standard deviation of all frames so far.
+
+        Raises:
+            ConfigError: nothing was added.
+        """
+        if self._sum is None or self._squares is None or not self.frames:
+            raise ConfigError(
+                "feature statistics: no frames; expected at least one utterance. "
+                "Check the training manifest."
+            )
+        mean = self._sum / self.frames
+        variance = (self._squares / self.frames - mean.square()).clamp(min=1e-6)
+        return CmvnStats(mean.float(), variance.sqrt().float(), self.frames)
