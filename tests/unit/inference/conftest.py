@@ -47,7 +47,7 @@ class Speech:
 
 
 def say(text: str, *, pauses: Sequence[float] = (0.3,), lead: float = 0.3) -> Speech:
-    """Says a text: 0.2 s a letter, pauses (in seconds, used in turn) between words and at the end."""
+    """Says a text: 0.2 s a letter; pauses (seconds, used in turn) follow the words."""
     parts, words, now = [torch.zeros(round(lead * RATE))], [], lead
     for index, word in enumerate(text.split()):
         start = now

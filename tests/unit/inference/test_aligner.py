@@ -1,5 +1,6 @@
 """Alignments: exact on tones, long audio without drift, words kept as written, misfits flagged."""
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -129,7 +130,7 @@ def test_long_audio_with_a_wrong_text_never_crashes(aligner: Aligner, speak: Cal
     assert len(found.words) == 60
     edges = [time for word in found.words for time in (word.start, word.end)]
     assert edges == sorted(edges)
-    assert 0.0 <= edges[0] and edges[-1] <= found.duration
+    assert edges[0] >= 0.0 and edges[-1] <= found.duration
 
 
 def test_windows_give_the_frames_of_the_whole(tone_bundle: Bundle, speak: Callable) -> None:
@@ -155,7 +156,7 @@ def test_stretches_cover_every_word_once(random_bundle: Path) -> None:
     assert len(found) > 2
     assert [word for stretch in found for word in stretch.aligned.words] == text.split()
     assert found[0].first_sample >= 0 and found[-1].last_sample <= len(waveform)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.first_sample < before.last_sample <= after.first_sample
     assert len(aligner.align(waveform, text).words) == 122
 

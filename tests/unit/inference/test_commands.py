@@ -1,0 +1,280 @@
+"""``speechmm transcribe`` and ``speechmm align`` as users and scripts call them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from speechmm.alignments import read_alignments
+from speechmm.cli import transcribe as transcribe_command
+from speechmm.cli.main import main
+from speechmm.inference.search import SearchOptions
+from speechmm.models.bundle import Bundle
+
+MODEL = ["--model", "tones"]
+CTC = ["--decoder", "ctc"]
+ODD_NAME = 'it\'s "one" ünï %.wav'
+
+
+@pytest.fixture(autouse=True)
+def hear_tones(tone_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The commands load the bundle of tones, and run in an empty folder."""
+    monkeypatch.setattr("speechmm.models.bundle.load_bundle", lambda *_, **__: tone_bundle)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def two(speak: Callable) -> list[str]:
+    """Two files that say "ab cd" and "ef"."""
+    return [
+        str(speak("ab cd").save(Path("sounds") / ODD_NAME)),
+        str(speak("ef").save(Path("sounds/two.flac"), "PCM_16")),
+    ]
+
+
+def call(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_transcribes_to_stdout_in_order(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert call("transcribe", *two, *MODEL, *CTC) == 0
+    assert capsys.readouterr().out == "ab cd\nef\n"
+    assert call("transcribe", *two[::-1], *MODEL, *CTC, "--format", "trn") == 0
+    assert capsys.readouterr().out == f"ef (two)\nab cd ({Path(ODD_NAME).stem})\n"
+    assert call("transcribe", "sounds", *MODEL, *CTC, "--format", "jsonl") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["text"] for row in rows] == ["ab cd", "ef"]
+    assert rows[1]["audio"] == two[1]
+
+
+def test_jsonl_says_how_it_was_made(two: list[str], tone_bundle: Bundle) -> None:
+    assert call("transcribe", *two, *MODEL, *CTC, "--format", "jsonl", "--out", "new/h.jsonl") == 0
+    rows = [json.loads(line) for line in Path("new/h.jsonl").read_text("utf-8").splitlines()]
+    assert [row["id"] for row in rows] == [Path(ODD_NAME).stem, "two"]
+    meta = json.loads(Path("new/h.jsonl.meta.json").read_text("utf-8"))
+    assert meta["model"] == "tones"
+    assert meta["checkpoint_sha256"] == tone_bundle.sha256
+    assert meta["decoding"] == {"decoder": "ctc", "beam": 1, "n_best": 1}
+    assert meta["command"].startswith("speechmm transcribe 'sounds/it'")
+    assert meta["seed"] == 7
+    assert meta["audio_seconds"] == pytest.approx(sum(row["duration"] for row in rows), abs=1e-3)
+    assert meta["rtf"] == pytest.approx(meta["seconds"] / meta["audio_seconds"], rel=0.1)
+    assert "git_commit" in meta
+
+
+@pytest.mark.parametrize("format", ["text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid"])
+def test_transcribe_writes_every_format(two: list[str], format: str) -> None:
+    out = Path(f"out.{format}")
+    assert call("transcribe", *two, *MODEL, *CTC, "--format", format, "--out", out) == 0
+    files = [path for path in (out.iterdir() if out.is_dir() else [out]) if path.is_file()]
+    text = "".join(sorted(path.read_text("utf-8") for path in files))
+    assert len(files) == (2 if format in ("srt", "vtt", "textgrid") else 1)
+    assert "ab" in text and "ef" in text
+    assert not list(Path().rglob(".tmp*"))
+
+
+@pytest.mark.parametrize(("format", "first"), [("srt", "1\n00:00:00,"), ("vtt", "WEBVTT\n")])
+def test_subtitles_of_one_input_go_to_stdout(
+    two: list[str], capsys: pytest.CaptureFixture, format: str, first: str
+) -> None:
+    assert call("transcribe", two[0], *MODEL, *CTC, "--format", format) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(first) and "ab" in out
+    assert call("transcribe", *two, *MODEL, *CTC, "--format", format) == 2
+    assert "--out FOLDER" in capsys.readouterr().err
+
+
+def test_ctm_counts_from_the_start_of_the_utterance(
+    two: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert call("transcribe", two[1], *MODEL, *CTC, "--format", "ctm") == 0
+    name, channel, start, duration, word, confidence = capsys.readouterr().out.split()
+    assert (name, channel, word) == ("two", "1", "ef")
+    assert float(start) == pytest.approx(0.3, abs=0.02)
+    assert float(duration) == pytest.approx(0.4, abs=0.02)
+    assert 0.0 < float(confidence) <= 1.0
+
+
+def test_bad_inputs_among_good_ones(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    Path("empty.wav").touch()
+    inputs = [two[0], "empty.wav", "missing.wav", two[1]]
+    assert call("transcribe", *inputs, *MODEL, *CTC, "--out", "h.txt") == 3
+    assert Path("h.txt").read_text() == "ab cd\nef\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("skipped: empty.wav: ")
+    assert lines[1].startswith("skipped: missing.wav: ")
+    assert lines[2] == "2 of 4 inputs skipped"
+    assert call("transcribe", *inputs, *MODEL, *CTC, "--strict", "--out", "s.txt") == 2
+    assert not Path("s.txt").exists()
+    assert "error: empty.wav: the file is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inputs", [["empty.wav"], ["empty.wav", "missing.wav"], ["folder"]])
+def test_nothing_but_bad_inputs(inputs: list[str], capsys: pytest.CaptureFixture) -> None:
+    Path("empty.wav").touch()
+    Path("folder").mkdir()
+    assert call("transcribe", *inputs, *MODEL, *CTC, "--format", "jsonl", "--out", "h.jsonl") == 2
+    assert inputs[0] in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["empty.wav", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "textgrid"], "Add --out FOLDER"),
+        (["--decoder", "ctc", "--ctc-weight", "0.5"], "has no effect with --decoder ctc"),
+        (["--decoder", "ctc", "--beam", "4"], "expected beam 1"),
+        (["--beam", "0"], "--beam"),
+        (["--device", "warp"], "--device: found 'warp'"),
+        (["--format", "docx"], "--format"),
+    ],
+)
+def test_wrong_flags(
+    two: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert call("transcribe", *two, *MODEL, *flags) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1
+
+
+def test_defaults_shown_are_those_of_the_search() -> None:
+    options = transcribe_command._options(
+        transcribe_command._parser().parse_args(["a.wav", "--model", "m"])
+    )
+    assert options == SearchOptions()
+
+
+@pytest.mark.parametrize("command", ["transcribe", "align"])
+def test_a_place_that_cannot_be_written(
+    two: list[str], command: str, capsys: pytest.CaptureFixture
+) -> None:
+    Path("file").touch()
+    flags = ["--text", "ab cd", "--format", "jsonl"] if command == "align" else CTC
+    assert call(command, two[0], *MODEL, *flags, "--out", "file/h.jsonl") == 2
+    assert "file/h.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"])
+def test_align_writes_every_format(two: list[str], format: str) -> None:
+    for path, text in zip(two, ["ab cd", "ef"], strict=True):
+        Path(path).with_suffix(".txt").write_text(text)
+    out = Path(f"out.{format}")
+    assert call("align", "sounds", *MODEL, "--format", format, "--out", out) == 0
+    assert out.exists()
+    assert not list(Path().rglob(".tmp*"))
+    if format in ("textgrid", "ctm", "jsonl"):
+        words = {word.label for row in read_alignments(out) for word in row.words}
+        assert words == {"ab", "cd", "ef"}
+
+
+def test_align_takes_its_text_from_a_file_or_a_string(two: list[str], speak: Callable) -> None:
+    Path("words.txt").write_text("Ab, CD!")
+    for text, labels in (("words.txt", ["Ab,", "CD!"]), ("AB cd", ["AB", "cd"])):
+        arguments = ["align", two[0], *MODEL, "--text", text, "--format", "jsonl"]
+        assert call(*arguments, "--unit", "char,word", "--out", "a.jsonl") == 0
+        row = json.loads(Path("a.jsonl").read_text("utf-8"))
+        assert list(row) == ["id", "audio", "duration", "units", "confidence", "flags"]
+        assert [segment["label"] for segment in row["units"]["word"]] == labels
+        assert [segment["label"] for segment in row["units"]["char"]] == list("abcd")
+    long = "ab cd " * 2000  # longer than a path may be
+    waveform = speak(long)
+    waveform.save(Path("long.wav"))
+    assert call("align", "long.wav", *MODEL, "--text", long, "--unit", "word", "--out", "o") == 0
+
+
+def test_align_text_is_for_one_input(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert call("align", "sounds", *MODEL, "--text", "ab", "--out", "o") == 2
+    assert "has 2 utterances; expected one" in capsys.readouterr().err
+
+
+def test_align_names_what_it_doubts(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    Path(two[0]).with_suffix(".txt").write_text("hg gh")
+    Path(two[1]).with_suffix(".txt").write_text("ef")
+    assert call("align", "sounds", *MODEL, "--format", "jsonl", "--out", "a.jsonl") == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"flagged: {Path(ODD_NAME).stem}: low_confidence", "1 of 2 inputs flagged"]
+    assert len(Path("a.jsonl").read_text("utf-8").splitlines()) == 2
+
+
+def test_align_skips_what_has_no_text(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    Path(two[1]).with_suffix(".lab").write_text("ef")
+    assert call("align", "sounds", *MODEL, "--format", "jsonl", "--out", "a.jsonl") == 3
+    assert "there is no text" in capsys.readouterr().err
+    assert json.loads(Path("a.jsonl").read_text("utf-8"))["id"] == "two"
+    assert call("align", "sounds", *MODEL, "--format", "jsonl", "--out", "b.jsonl", "--strict") == 2
+    assert not Path("b.jsonl").exists()
+
+
+def test_align_impossible_text(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    text = "ab " * 500
+    assert call("align", two[0], *MODEL, "--text", text, "--out", "o") == 2
+    assert "the text is longer than the audio allows" in capsys.readouterr().err
+    assert call("align", two[0], *MODEL, "--text", "ab", "--unit", "phone", "--out", "o") == 2
+    assert "'phone'; expected some of word, char" in capsys.readouterr().err
+
+
+def test_align_draws_pictures(two: list[str]) -> None:
+    arguments = ["align", two[0], *MODEL, "--text", "ab cd", "--out", "o"]
+    assert call(*arguments, "--pictures", "pictures") == 0
+    (picture,) = Path("pictures").iterdir()
+    assert picture.suffix == ".png"
+
+
+def test_align_of_cuts_counts_from_the_start_of_the_cut(speak: Callable) -> None:
+    from speechmm.data.manifest import make_cut, write_cuts
+
+    speech = speak("ab cd ef", pauses=[1.0])
+    audio = speech.save(Path("all.wav"))
+    start = speech.words[1].start - 0.3
+    cut = make_cut(id="c/1", audio=audio, text="CD", start=start, duration=1.0)
+    write_cuts([cut], Path("cuts.jsonl.gz"))
+    assert call("align", "cuts.jsonl.gz", *MODEL, "--format", "jsonl", "--out", "a.jsonl") == 0
+    (row,) = read_alignments(Path("a.jsonl"))
+    assert (row.id, row.words[0].label) == ("c/1", "CD")
+    assert row.words[0].start == pytest.approx(0.3, abs=0.011)
+
+
+def test_transcribing_one_file_imports_little(random_bundle: Path, two: list[str]) -> None:
+    """A real bundle in a fresh interpreter; start-up is what a user waits for."""
+    code = (
+        "import sys; from speechmm.cli.main import main\n"
+        f"code = main({['transcribe', two[0], '--model', str(random_bundle)]!r})\n"
+        "heavy = {'lightning', 'lhotse', 'matplotlib', 'librosa', 'numba', 'jiwer', 'praatio'}\n"
+        "print(code, sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.stdout.splitlines()[-1] == "0 []", result.stderr
+
+
+def test_a_damaged_bundle_is_one_line(
+    random_bundle: Path, two: list[str], program: Callable, tmp_path: Path
+) -> None:
+    import shutil
+
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        copy = tmp_path / f"without {name}"
+        shutil.copytree(random_bundle, copy)
+        (copy / name).unlink()
+        result = program("transcribe", two[0], "--model", copy)
+        assert result.returncode == 2
+        assert name in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_python_front_door(
+    random_bundle: Path, two: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(two[0]).resolve()
+    monkeypatch.undo()
+    import speechmm
+
+    model = speechmm.load(random_bundle)
+    transcript = model.transcribe(path)
+    assert transcript.text.split() == [word.label for word in transcript.words]
+    assert [word.label for word in model.align(path, "ab - cd").words] == ["ab", "-", "cd"]
+    assert list(model.align(path, "ab", units=["char"]).units) == ["char"]
+    assert model.transcribe(path, options=SearchOptions(decoder="ctc")).audio == str(path)
