@@ -91,9 +91,11 @@ def show_progress(items: Iterable[Item], total: int, what: str, *, hidden: bool)
         yield from items
         return
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress
 
-    yield from track(items, what, total, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, redirect_stdout=False) as progress:
+        yield from progress.track(items, total, description=what)
 
 
 def require_some(items: Iterable[Item], skipped: SkipReport) -> Iterator[Item]:

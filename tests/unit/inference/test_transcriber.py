@@ -212,3 +212,45 @@ def test_audio_in_memory_and_in_a_file_give_the_same(
 def test_a_source_without_a_file_is_called_by_its_id(tokenizer: Tokenizer) -> None:
     assert Source(id="x", waveform=torch.zeros(1)).name == "x"
     assert Source(id="x", audio="y/x.wav").name == "y/x.wav"
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "subtype"),
+    [
+        (8_000, 1, "PCM_U8"),
+        (11_025, 1, "PCM_16"),
+        (16_000, 6, "PCM_24"),
+        (44_100, 2, "FLOAT"),
+        (48_000, 1, "DOUBLE"),
+    ],
+)
+def test_any_rate_channels_and_sample_format(
+    transcriber: Transcriber,
+    speak: Callable,
+    tmp_path: Path,
+    *,
+    rate: int,
+    channels: int,
+    subtype: str,
+) -> None:
+    import soundfile
+    import torchaudio
+
+    speech = speak("ab cd ea")
+    waveform = torchaudio.functional.resample(speech.waveform, RATE, rate).clamp(-1, 1)
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, waveform[:, None].expand(-1, channels).numpy(), rate, subtype=subtype)
+    found = transcriber.transcribe(path)
+    assert found.text == speech.text
+    assert found.duration == pytest.approx(len(speech.waveform) / RATE, abs=1e-3)
+    for word, expected in zip(found.words, speech.words, strict=True):
+        assert word.start == pytest.approx(expected.start, abs=0.02)
+
+
+def test_samples_that_are_not_numbers(transcriber: Transcriber, tmp_path: Path) -> None:
+    import soundfile
+
+    path = tmp_path / "nan.wav"
+    soundfile.write(path, torch.full((1600,), float("nan")).numpy(), RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match="finite"):
+        transcriber.transcribe(path)
