@@ -36,9 +36,11 @@ class AlignmentHead(nn.Module):
     """Dot products between 10 ms speech vectors and text vectors.
 
     A speech vector is the upsampled encoder output (what is said around here) plus a shallow
-    convolution of the log-mel itself (where exactly it changes). A text vector is the encoded
-    token plus its plain embedding. Source: Badlani et al. 2022, "One TTS Alignment To Rule
-    Them All", section 2, with the shared encoder in place of two convolution stacks.
+    convolution of the log-mel itself (where exactly it changes). A text vector is the token's
+    embedding, shared with encoder and decoder, and its two neighbours'. The text side has no
+    wider context on purpose: with it the forward-sum loss is also low for alignments that count
+    positions and cram the text into a corner (docs/decisions). Source: Badlani et al. 2022,
+    "One TTS Alignment To Rule Them All", section 2.
     """
 
     def __init__(self, d_model: int, n_mels: int, align_dim: int, subsampling: int):
@@ -48,8 +50,7 @@ class AlignmentHead(nn.Module):
         self.local_in = nn.Conv1d(n_mels, align_dim, 5, padding=2)
         self.local_out = nn.Conv1d(align_dim, align_dim, 3, padding=1)
         self.speech_norm = nn.LayerNorm(align_dim)
-        self.from_text = nn.Linear(d_model, align_dim)
-        self.from_embedding = nn.Linear(d_model, align_dim, bias=False)
+        self.from_text = nn.Conv1d(d_model, align_dim, 3, padding=1)
         self.text_norm = nn.LayerNorm(align_dim)
         self.scale = align_dim**-0.5
 
@@ -71,11 +72,13 @@ class AlignmentHead(nn.Module):
 
     def text_vectors(
         self,
-        encoded: Float[Tensor, "batch tokens d_model"],
         embedded: Float[Tensor, "batch tokens d_model"],
+        token_lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch tokens align_dim"]:
         """One vector per text token."""
-        out: Tensor = self.text_norm(self.from_text(encoded) + self.from_embedding(embedded))
+        keep = length_mask(token_lengths, embedded.shape[1])[:, :, None].to(embedded.dtype)
+        mixed = self.from_text((embedded * keep).transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.text_norm(mixed)
         return out
 
     def forward(

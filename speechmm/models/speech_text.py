@@ -184,14 +184,13 @@ class SpeechTextModel(nn.Module):
         token_lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch frames tokens"]:
         """Unnormalised (frame, token) scores, 10 ms a frame; -inf at padded tokens."""
-        embedded = self.embed_tokens(tokens)
-        mask = length_mask(token_lengths, tokens.shape[1])
-        text = self.encoder(embedded + self.modality.weight[TEXT], mask)
+        embedded = self.embed_tokens(tokens) + self.modality.weight[TEXT]
         head = self.alignment_head
         speech = head.speech_vectors(
             encoding.encoded, encoding.enc_lengths, encoding.features, encoding.lengths
         )
-        out: Tensor = head(speech, head.text_vectors(text, embedded), token_lengths)
+        text = head.text_vectors(embedded, token_lengths)
+        out: Tensor = head(speech, text, token_lengths)
         return out
 
     def align_scores(
