@@ -1,0 +1,204 @@
+"""What a run shows and leaves behind: progress, curves, the bundle."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from speechmm.models.bundle import save_bundle
+from speechmm.training.module import JointModule
+
+BUNDLE = "bundle"
+CURVES = "curves.png"
+
+
+class TrainingProgress(Callback):
+    """One bar over the whole training with loss, WER and time left; a line an epoch in a log."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+        self.total = 0
+        self.began = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Opens the bar in a terminal."""
+        assert isinstance(pl_module, JointModule)
+        self.total = pl_module.total_steps_once
+        self.began = time.monotonic()
+        if not (trainer.is_global_zero and sys.stderr.isatty()):
+            return
+        self.progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.fields[scores]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.task = self.progress.add_task(
+            "training", total=self.total, completed=trainer.global_step, scores=""
+        )
+        self.progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Moves the bar."""
+        if self.progress is not None and self.task is not None:
+            loss = float(outputs["loss"])
+            scores = f"loss {loss:.2f} {self._scores(trainer)}"
+            self.progress.update(self.task, completed=trainer.global_step, scores=scores)
+
+    @staticmethod
+    def _scores(trainer: L.Trainer) -> str:
+        metrics = trainer.callback_metrics
+        parts = []
+        if "val/wer" in metrics:
+            parts.append(f"dev WER {100 * float(metrics['val/wer']):.1f} %")
+        if "val/boundary_ms" in metrics:
+            parts.append(f"boundaries {float(metrics['val/boundary_ms']):.0f} ms")
+        return ", ".join(parts)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes a line where there is no terminal."""
+        if self.progress is None and trainer.is_global_zero:
+            loss = trainer.callback_metrics.get("train/loss")
+            shown = "" if loss is None else f"loss {float(loss):.3f}, "
+            done = trainer.global_step / max(1, self.total)
+            spent = time.monotonic() - self.began
+            print(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown}"
+                f"{self._scores(trainer)} ({100 * done:.0f} %, {spent:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Closes the bar, so that the error is readable."""
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+class TrainingCurves(Callback):
+    """Draws losses and dev scores of ``metrics.csv`` as ``curves.png`` after each validation."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Redraws the picture."""
+        table = self.folder / "metrics.csv"
+        if trainer.is_global_zero and table.is_file():
+            draw_curves(table, self.folder / CURVES)
+
+
+def read_metrics(table: Path) -> dict[str, list[tuple[float, float]]]:
+    """(step, value) pairs by metric name, from Lightning's CSV log."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    with table.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch") and row.get("step"):
+                    series.setdefault(name, []).append((float(row["step"]), float(value)))
+    return series
+
+
+def draw_curves(table: Path, picture: Path) -> None:
+    """Losses on the left, dev WER (and boundary error) on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    series = read_metrics(table)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, scores = figure.subplots(1, 2)
+    for name in sorted(series):
+        if "/loss" in name:
+            losses.plot(*zip(*series[name], strict=True), label=name)
+    losses.set(xlabel="step", ylabel="loss (nats)", title="losses")
+    if series:
+        losses.legend(fontsize="x-small")
+    if "val/wer" in series:
+        steps, values = zip(*series["val/wer"], strict=True)
+        scores.plot(steps, [100 * value for value in values], label="dev WER (%)")
+    if "val/boundary_ms" in series:
+        scores.plot(
+            *zip(*series["val/boundary_ms"], strict=True), label="dev boundary error (ms)"
+        )
+    scores.set(xlabel="step", ylim=(0, 100), title="dev scores")
+    if scores.lines:
+        scores.legend()
+    aside = picture.with_name(f".tmp-{picture.name}")
+    figure.savefig(aside, format="png", dpi=110)
+    aside.replace(picture)
+
+
+class BundleWriter(Callback):
+    """Writes the best weights as a bundle when training ends."""
+
+    def __init__(self, folder: Path, command: str):
+        self.folder = folder
+        self.command = command
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Loads the best checkpoint and saves it without its optimiser."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, JointModule)
+        import torch
+
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if best and Path(best).is_file():
+            state = torch.load(best, map_location="cpu", weights_only=True)
+            weights = {
+                name.removeprefix("network."): value
+                for name, value in state["state_dict"].items()
+                if name.startswith("network.")
+            }
+            pl_module.model.load_state_dict(weights)
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        training = {
+            "seed": pl_module.seed,
+            "steps": trainer.global_step,
+            "epochs": trainer.current_epoch,
+            "selection": None if score is None else round(float(score), 5),
+            "command": self.command,
+            "objectives": str(pl_module.objectives),
+        }
+        data = pl_module.data
+        save_bundle(
+            self.folder, pl_module.model, data.text_tokenizer, data.features, training=training
+        )

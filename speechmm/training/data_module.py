@@ -1,0 +1,183 @@
+"""The Lightning data module: manifests in, batches out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lhotse import CutSet
+from torch.utils.data import DataLoader
+
+from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.data.batch import Batch
+from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds, make_sampler
+from speechmm.data.manifest import read_cuts
+from speechmm.data.skips import SkipReport
+from speechmm.errors import ConfigError, ManifestError
+from speechmm.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+CMVN_CUTS = 300  # utterances that the feature statistics are taken from
+
+
+class SpeechDataModule(L.LightningDataModule):
+    """Reads cuts manifests and serves bucketed batches of log-mel features and tokens."""
+
+    def __init__(
+        self,
+        train: Sequence[str],
+        dev: Sequence[str],
+        tokenizer: str,
+        test: Sequence[str] = (),
+        features: LogMelConfig = LogMelConfig(),
+        cmvn: str | None = None,
+        batch_seconds: float = 60.0,
+        speeds: Sequence[float] = (1.0,),
+        num_workers: int = 1,
+        subsampling: int = 4,
+        strict: bool = False,
+        seed: int = 0,
+    ):
+        """Keeps the settings; nothing is read before ``setup``.
+
+        Args:
+            train: Cuts manifests to train on.
+            dev: Cuts manifests to choose the best weights by.
+            tokenizer: File written by ``speechmm tokenizer``.
+            test: Cuts manifests for ``speechmm test``.
+            features: Settings of the log-mel features.
+            cmvn: ``cmvn.json`` of a feature store; None measures a sample of the training set.
+            batch_seconds: Audio per batch in seconds, padding included.
+            speeds: Speed factors; the training set is used once with each.
+            num_workers: Processes that read audio while the model trains; 0 reads in between.
+            subsampling: Feature frames per encoder frame, to leave out utterances too short for
+                their text; linked to the network's.
+            strict: Stop at the first utterance that cannot be used instead of leaving it out.
+            seed: Start of the batch order.
+        """
+        super().__init__()
+        self.train_paths, self.dev_paths, self.test_paths = list(train), list(dev), list(test)
+        self.tokenizer_path = tokenizer
+        self.features = features
+        self.cmvn_path = cmvn
+        self.batch_seconds = batch_seconds
+        self.speeds = tuple(speeds)
+        self.num_workers = num_workers
+        self.subsampling = subsampling
+        self.seed = seed
+        self.skipped = SkipReport(strict=strict)
+        self.cmvn_stats: CmvnStats | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._splits: dict[str, CutSet] = {}
+        self._batches: dict[int, int] = {}
+        if batch_seconds <= 0 or not self.speeds or min(self.speeds) <= 0 or num_workers < 0:
+            raise ConfigError(
+                f"data: batch_seconds {batch_seconds}, speeds {self.speeds}, num_workers "
+                f"{num_workers}; expected positive seconds and speeds, no negative number of "
+                "workers. Correct the config."
+            )
+
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer, read once."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.load(self.tokenizer_path)
+        return self._tokenizer
+
+    def setup(self, stage: str) -> None:
+        """Reads and checks the manifests that the stage needs.
+
+        Raises:
+            ManifestError: a manifest is missing, or nothing of it can be used.
+        """
+        if stage == "fit" and "train" not in self._splits:
+            train = self._read("train", self.train_paths)
+            self.cmvn_stats = (
+                CmvnStats.load(Path(self.cmvn_path)) if self.cmvn_path else self._measure(train)
+            )
+            self._splits["train"] = self._fast_enough(expand_speeds(train, self.speeds))
+        if stage in ("fit", "validate") and "dev" not in self._splits:
+            self._splits["dev"] = self._read("dev", self.dev_paths)
+        if stage == "test":
+            self._splits["test"] = self._read("test", self.test_paths)
+
+    def _read(self, name: str, paths: list[str]) -> CutSet:
+        if not paths:
+            raise ConfigError(
+                f"data.{name}: no manifest; expected at least one cuts file. Add it to the config."
+            )
+        cuts = CutSet.from_cuts(cut for path in paths for cut in read_cuts(path, self.skipped))
+        total = len(cuts)
+        good, report = check_cuts(cuts, self.text_tokenizer, self.features, self.subsampling)
+        self.skipped.extend(report)
+        for item, reason in report.items:
+            logger.warning("%s: left out %s: %s", name, item, reason)
+        if not len(good):
+            why = report.items[0][1] if report.items else "it has no cuts"
+            raise ManifestError(
+                f"data.{name}: none of {total} utterances can be used (the first: {why}); "
+                "expected some. Check the manifest and the tokenizer."
+            )
+        return good
+
+    def _fast_enough(self, cuts: CutSet) -> CutSet:
+        """Leaves out copies that speeding up has made too short for their text."""
+        if max(self.speeds) <= 1.0:
+            return cuts
+        return check_cuts(cuts, self.text_tokenizer, self.features, self.subsampling)[0]
+
+    def _measure(self, cuts: CutSet) -> CmvnStats:
+        dataset = SpeechDataset(self.text_tokenizer, self.features)
+        step = max(1, len(cuts) // CMVN_CUTS)
+        accumulator = CmvnAccumulator()
+        for index, cut in enumerate(cuts):
+            if index % step == 0:
+                accumulator.add(dataset[CutSet.from_cuts([cut])].features[0])
+        return accumulator.stats()
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Training batches of one process in the first epoch; later ones differ by a few."""
+        if world_size not in self._batches:
+            sampler = self._sampler("train", shuffle=True, world_size=world_size, rank=0)
+            self._batches[world_size] = max(1, sum(1 for _ in sampler))
+        return self._batches[world_size]
+
+    def _sampler(self, name: str, *, shuffle: bool, world_size: int, rank: int) -> Any:
+        return make_sampler(
+            self._splits[name],
+            self.batch_seconds,
+            shuffle=shuffle,
+            seed=self.seed,
+            world_size=world_size,
+            rank=rank,
+        )
+
+    def _loader(self, name: str, *, shuffle: bool) -> DataLoader[Batch]:
+        world_size = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        workers = self.num_workers if shuffle else min(1, self.num_workers)
+        return DataLoader(
+            SpeechDataset(self.text_tokenizer, self.features),
+            batch_size=None,
+            sampler=self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=4 if workers else None,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, bucketed."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Sorted by duration."""
+        return self._loader("dev", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Sorted by duration."""
+        return self._loader("test", shuffle=False)

@@ -1,0 +1,300 @@
+"""The Lightning module: both tasks trained together on every batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
+from speechmm.data.batch import Batch
+from speechmm.errors import ConfigError
+from speechmm.evaluation.error_rate import count_errors
+from speechmm.inference.search import greedy_ctc
+from speechmm.models import objectives
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer import EOS
+from speechmm.training.boundaries import boundary_errors_ms
+from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.optimization import (
+    AveragedWeights,
+    OptimizationConfig,
+    learning_rate_factor,
+    make_optimizer,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectivesConfig:
+    """Tasks and their weights; a weight of 0 switches a task off."""
+
+    asr_weight: float = 1.0
+    """Weight of the task speech -> text."""
+    ctc_weight: float = 0.3
+    """Share of CTC in the asr task; the rest is the decoder's cross-entropy."""
+    label_smoothing: float = 0.1
+    """Share of probability the decoder's targets spread over the whole vocabulary."""
+    align_weight: float = 1.0
+    """Weight of the task (speech, text) -> monotonic alignment (nats per frame)."""
+    prior_share: float = 0.3
+    """Share of the training in which a prior draws the alignment to the diagonal, fading out."""
+
+    def __post_init__(self) -> None:
+        shares = (self.ctc_weight, self.label_smoothing, self.prior_share)
+        if any(not 0.0 <= share <= 1.0 for share in shares):
+            raise ConfigError(
+                f"objectives: ctc_weight, label_smoothing, prior_share are {shares}; expected 0 "
+                "to 1 each. Correct the config."
+            )
+        weights = (self.asr_weight, self.align_weight)
+        if min(weights) < 0 or max(weights) == 0:
+            raise ConfigError(
+                f"objectives: asr_weight, align_weight are {weights}; expected no negative "
+                "weight and at least one positive. Correct the config."
+            )
+
+
+class JointModule(L.LightningModule):
+    """Trains a SpeechTextModel on the tasks ``asr`` and ``align``.
+
+    Sizes that live in files (vocabulary, mel bands, feature statistics) come from the data
+    module, so the network is built when the trainer has it.
+    """
+
+    def __init__(
+        self,
+        network: SpeechTextConfig = SpeechTextConfig(),
+        objectives: ObjectivesConfig = ObjectivesConfig(),
+        augment: SpecAugmentConfig = SpecAugmentConfig(),
+        optimization: OptimizationConfig = OptimizationConfig(),
+        seed: int = 0,
+    ):
+        """Keeps the settings; see each dataclass.
+
+        Args:
+            network: Dimensions of the model.
+            objectives: Tasks and weights.
+            augment: Masks and level changes of training features.
+            optimization: Learning rate, decay, averaging.
+            seed: Start of every random choice of training; the same seed repeats a run.
+        """
+        super().__init__()
+        self.network_config = network
+        self.objectives = objectives
+        self.augment = augment
+        self.optimization = optimization
+        self.seed = seed
+        self.network: SpeechTextModel | None = None
+        self._errors = 0
+        self._words = 0
+        self._boundary_ms: list[float] = []
+
+    @property
+    def model(self) -> SpeechTextModel:
+        """The network; it exists once the trainer has set up."""
+        if self.network is None:
+            raise ConfigError(
+                "JointModule: the network is not built yet; expected a trainer to have set up "
+                "its data module. Call trainer.fit(module, datamodule=...) first."
+            )
+        return self.network
+
+    @property
+    def data(self) -> SpeechDataModule:
+        """The data module of the running trainer."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, SpeechDataModule):
+            raise ConfigError(
+                f"JointModule: the trainer's data module is a {type(data).__name__}; expected "
+                "a SpeechDataModule. Call trainer.fit(module, datamodule=SpeechDataModule(...))."
+            )
+        return data
+
+    def configure_model(self) -> None:
+        """Builds the network once tokenizer and features are known."""
+        if self.network is not None:
+            return
+        torch.manual_seed(self.seed)
+        network = SpeechTextModel(
+            self.network_config,
+            vocab_size=self.data.text_tokenizer.vocab_size,
+            n_mels=self.data.features.n_mels,
+        )
+        stats = self.data.cmvn_stats
+        if stats is not None:
+            network.set_cmvn(stats.mean, stats.std)
+        self.network = network
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Averaged weights, unless switched off."""
+        decay = self.optimization.ema_decay
+        return [AveragedWeights(decay)] if decay else []
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW, stepped learning rate."""
+        optimizer = make_optimizer(self.model, self.optimization)
+        total = self.total_steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(
+                step, warmup_steps=self.optimization.warmup_steps, total_steps=total
+            ),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training, as far as epochs or steps limit it."""
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        epochs = trainer.max_epochs or 0
+        if epochs < 1:
+            raise ConfigError(
+                f"trainer: max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}; "
+                "expected one of them positive, for the learning rate to fall by then. "
+                "Set trainer.max_epochs."
+            )
+        batches = self.data.batches_per_epoch(world_size=trainer.world_size)
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+        return max(1, epochs * batches // trainer.accumulate_grad_batches)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seeds this step's randomness by its place in the run, so that resuming repeats it."""
+        place = self.current_epoch * 1_000_003 + batch_idx * 31 + self.global_rank
+        torch.manual_seed(self.seed * 7_919 + place)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
+        """The weighted sum of all losses of one augmented batch."""
+        features = random_gain(batch.features, self.augment)
+        clean = self.model.normalise(features, batch.feature_lengths)
+        masked = spec_augment(clean, batch.feature_lengths, self.augment)
+        encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
+        losses = self.losses(batch, encoding)
+        self._log_losses("train", losses, batch)
+        return losses["loss"]
+
+    def losses(self, batch: Batch, encoding: SpeechEncoding) -> dict[str, Float[Tensor, ""]]:
+        """Every loss by name; ``loss`` is their weighted sum."""
+        settings, model = self.objectives, self.model
+        losses: dict[str, Tensor] = {}
+        total = encoding.encoded.new_zeros(())
+        if settings.asr_weight:
+            losses["loss_ctc"] = objectives.ctc_loss(
+                model.ctc_log_probs(encoding),
+                encoding.enc_lengths,
+                batch.tokens,
+                batch.token_lengths,
+            )
+            losses["loss_attention"] = objectives.attention_loss(
+                model.decode(batch.tokens, encoding),
+                batch.tokens,
+                batch.token_lengths,
+                eos=EOS,
+                label_smoothing=settings.label_smoothing,
+            )
+            share = settings.ctc_weight
+            asr = share * losses["loss_ctc"] + (1 - share) * losses["loss_attention"]
+            total = total + settings.asr_weight * asr
+        if settings.align_weight:
+            losses["loss_align"] = self._align_loss(batch, encoding)
+            total = total + settings.align_weight * losses["loss_align"]
+        losses["loss"] = total
+        return losses
+
+    def _align_loss(self, batch: Batch, encoding: SpeechEncoding) -> Float[Tensor, ""]:
+        logits = self.model.align_logits(encoding, batch.align_tokens, batch.align_lengths)
+        prior = None
+        strength = self._prior_strength() if self.training else 0.0
+        if strength > 0:
+            prior = strength * objectives.beta_binomial_log_prior(
+                batch.feature_lengths, batch.align_lengths, logits.shape[1], logits.shape[2]
+            )
+        return objectives.forward_sum_loss(
+            logits, batch.feature_lengths, batch.align_lengths, log_prior=prior
+        )
+
+    def _prior_strength(self) -> float:
+        """1 at the start, falling in a line to 0 at ``prior_share`` of the training."""
+        share = self.objectives.prior_share
+        if share == 0:
+            return 0.0
+        return max(0.0, 1.0 - self.global_step / (share * self.total_steps_once))
+
+    @property
+    def total_steps_once(self) -> int:
+        """``total_steps``, computed once a run."""
+        if not hasattr(self, "_total_steps"):
+            self._total_steps = self.total_steps()
+        return self._total_steps
+
+    def _log_losses(self, stage: str, losses: dict[str, Tensor], batch: Batch) -> None:
+        values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
+        self.log_dict(values, batch_size=len(batch), on_step=False, on_epoch=True, sync_dist=True)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the last validation's counts."""
+        self._errors, self._words, self._boundary_ms = 0, 0, []
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Losses, greedy word errors, and boundary errors where the truth is known."""
+        self._evaluate("val", batch)
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        encoding = self.model.encode_speech(batch.features, batch.feature_lengths)
+        self._log_losses(stage, self.losses(batch, encoding), batch)
+        if self.objectives.asr_weight:
+            found = greedy_ctc(self.model.ctc_log_probs(encoding), encoding.enc_lengths)
+            texts = [self.data.text_tokenizer.decode(one.tokens) for one in found]
+            counts = count_errors(batch.texts, texts)
+            self._errors += counts.substitutions + counts.deletions + counts.insertions
+            self._words += counts.hits + counts.substitutions + counts.deletions
+        if self.objectives.align_weight and any(batch.references):
+            tokenizer, frame = self.data.text_tokenizer, self.data.features
+            self._boundary_ms += boundary_errors_ms(self.model, encoding, batch, tokenizer, frame)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the totals; ``val/selection`` is what the best checkpoint is chosen by."""
+        self._log_totals("val")
+
+    def _log_totals(self, stage: str) -> None:
+        loss = self.trainer.callback_metrics[f"{stage}/loss"]
+        selection = 0.01 * loss.to(self.device)
+        if self._words:
+            wer = self._summed(self._errors) / self._summed(self._words)
+            self.log(f"{stage}/wer", wer)
+            selection = selection + wer
+        if self._boundary_ms:
+            mean = self._summed(sum(self._boundary_ms)) / self._summed(len(self._boundary_ms))
+            self.log(f"{stage}/boundary_ms", mean)
+        self.log(f"{stage}/selection", selection)
+
+    def _summed(self, value: float) -> Tensor:
+        local = torch.tensor(float(value), device=self.device)
+        total: Tensor = self.trainer.strategy.reduce(local, reduce_op="sum")
+        return total
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets earlier counts."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As validation, on the test split."""
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the totals."""
+        self._log_totals("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the settings as plain values: what is needed to read the weights again."""
+        checkpoint["speechmm"] = {
+            "network": dataclasses.asdict(self.network_config),
+            "objectives": dataclasses.asdict(self.objectives),
+            "seed": self.seed,
+        }
