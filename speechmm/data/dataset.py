@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from speechmm.audio.io import audio_info
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.batch import Batch, pad_tokens
+from speechmm.data.features import load_features
 from speechmm.data.manifest import audio_path, cut_text, load_waveform, reference_alignment
 from speechmm.data.skips import SkipReport
 from speechmm.errors import SpeechmmError
@@ -57,7 +58,7 @@ class SpeechDataset(Dataset[Batch]):
 
     def _features(self, cut: MonoCut) -> torch.Tensor:
         if cut.has_features:
-            return torch.from_numpy(cut.load_features()).float()
+            return torch.from_numpy(load_features(cut)).float()
         waveform = load_waveform(cut, self.features.sample_rate)
         return compute_log_mel(waveform, self.features)
 
