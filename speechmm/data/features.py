@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet, Features, LilcomChunkyWriter, MonoCut
+from lhotse import CutSet, Features, NumpyFilesWriter, MonoCut
 
 from speechmm.audio.cmvn import CmvnAccumulator
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
@@ -28,8 +28,8 @@ def store_features(
 ) -> bool:
     """Computes and stores the features of every cut, and the statistics of the first manifest.
 
-    Writes ``OUT/<manifest name>`` with features (lhotse's lilcom archives, about 1 % of a
-    standard deviation exact), ``OUT/cmvn.json`` and ``OUT/features.json``.
+    Writes ``OUT/<manifest name>`` with features (exact, one numpy file each,
+    by lhotse), ``OUT/cmvn.json`` and ``OUT/features.json``.
 
     Returns:
         False when the store was there already, made from the same inputs with the same settings.
@@ -73,7 +73,7 @@ def _store_split(
     name = manifest.name.removesuffix(".gz").removesuffix(".jsonl")
     archive = out.absolute() / f"{name}-features"
     archive.parent.mkdir(parents=True, exist_ok=True)
-    with LilcomChunkyWriter(archive) as writer:
+    with NumpyFilesWriter(archive) as writer:
         for cut in cuts:
             try:
                 features = compute_log_mel(load_waveform(cut, config.sample_rate), config)
@@ -89,7 +89,7 @@ def _store_split(
                 frame_shift=config.frame_shift,
                 sampling_rate=config.sample_rate,
                 start=cut.start,
-                duration=cut.duration,
+                duration=features.shape[0] * config.frame_shift,
                 storage_type=writer.name,
                 storage_path=str(writer.storage_path),
                 storage_key=writer.write(cut.id, features.numpy()),
