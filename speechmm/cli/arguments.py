@@ -10,7 +10,20 @@ import jsonargparse
 from speechmm import __version__
 from speechmm.errors import ConfigError
 
-_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
+_CLASS = re.compile(r"<class\s+'(?:\w+\.)*(\w+)'>")
+_REWORDED = (
+    (r"^Expected an? (.*)\. Got value: (.*)$", r"found '\2'; expected \1"),
+    (
+        r"^Not of type (\w+): (?:invalid literal|could not convert).*: '(.*)'$",
+        r"found '\2'; expected \1",
+    ),
+    (r"^Not of type \w+: (.*) does not conform to restriction (.*)$", r"found '\1'; expected \2"),
+    (
+        r"^argument (\S+): invalid choice: (.*) \(choose from (.*)\)$",
+        r"\1: found \2; expected one of \3",
+    ),
+)
+"""What jsonargparse says, and how it is said here: where: found; expected."""
 
 
 class CommandParser(jsonargparse.ArgumentParser):
@@ -75,5 +88,7 @@ def _closest_flag(parser: argparse.ArgumentParser, typed: str) -> str:
 
 
 def _in_one_line(message: str) -> str:
-    message = _CLASS.sub(r"\1", message).replace("Expected a ", "expected ")
-    return " ".join(message.split()).rstrip(".")
+    message = " ".join(_CLASS.sub(r"\1", message).split()).rstrip(".")
+    for theirs, ours in _REWORDED:
+        message = re.sub(theirs, ours, message)
+    return message
