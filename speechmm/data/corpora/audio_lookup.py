@@ -1,0 +1,151 @@
+"""Which file does a transcript table mean by ``clips/a.mp3``, ``a`` or ``/my/wavs/a.wav``?
+
+A table has one way of naming its files: relative to itself, to the corpus, to some folder below,
+with or without suffix, or with a path of another machine in front. The names are matched to the
+files that are there, from their ends, whatever their case, suffix or Unicode normal form; parts
+in front are ignored only where no name of the table is found without.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from speechmm.audio.io import AUDIO_SUFFIXES
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How one table names its files: ``base / name`` without its first ``ignored`` parts."""
+
+    base: Parts = ()
+    ignored: int = 0
+
+
+@dataclass
+class AudioLookup:
+    """The audio files of a corpus, to be found by what a table calls them."""
+
+    root: Path
+    files: list[Path]
+    """Below ``root``."""
+    _by_stem: dict[str, list[tuple[Parts, Path]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._by_stem = {}
+        for path in self.files:
+            parts = name_parts(path.relative_to(self.root).as_posix())
+            self._by_stem.setdefault(parts[-1], []).append((parts, path))
+
+    def knows(self, name: str) -> bool:
+        """Whether a file's path ends in ``name``, or in its last part."""
+        parts = name_parts(name)
+        return bool(parts) and parts[-1] in self._by_stem
+
+    def find_naming(self, names: Iterable[str], folder: Path) -> Naming:
+        """The way of naming that finds the most of ``names``; the table lies in ``folder``."""
+        split_names = [parts for parts in map(name_parts, names) if parts]
+        here: Parts = ()
+        if folder != self.root and folder.is_relative_to(self.root):
+            here = tuple(map(_fold, folder.relative_to(self.root).parts))
+        for ignored in range(max(map(len, split_names), default=0)):
+            bases = Counter(
+                base
+                for parts in split_names
+                for base, _ in self._endings(parts[ignored:])
+                if ignored == 0 or len(parts) > ignored
+            )
+            if bases:
+                best = max(bases, key=lambda base: (bases[base], base == here, -len(base), base))
+                return Naming(best, ignored)
+        return Naming()
+
+    def find(self, name: str, naming: Naming, folder: Path, speaker: str | None) -> list[Path]:
+        """The file ``name`` means; none when it is not there, several when it cannot be told."""
+        plain = name.strip()
+        for path in (Path(plain), folder / plain, self.root / plain):
+            if (path.is_absolute() or path.parent != Path()) and _is_audio_file(path):
+                return [path]
+        parts = name_parts(plain)
+        found = self._endings(parts[naming.ignored :])
+        if naming.ignored:
+            found = [(base, path) for base, path in found if base == naming.base]
+        suffix = PurePosixPath(plain).suffix
+        wishes: list[Callable[[Parts, Path], bool]] = [
+            lambda base, path: path.as_posix().endswith(plain),
+            lambda base, path: speaker is not None and _fold(speaker) in base,
+            lambda base, path: base == naming.base,
+            lambda base, path: path.suffix == suffix,
+        ]
+        for wish in wishes:
+            found = [(base, path) for base, path in found if wish(base, path)] or found
+        same_but_suffix = len({path.with_suffix("") for _, path in found}) == 1
+        return [path for _, path in found][: 1 if same_but_suffix else None]
+
+    def _endings(self, parts: Parts) -> list[tuple[Parts, Path]]:
+        """Files whose path ends in ``parts``, each with the folders before."""
+        if not parts:
+            return []
+        return [
+            (whole[: len(whole) - len(parts)], path)
+            for whole, path in self._by_stem.get(parts[-1], ())
+            if whole[-len(parts) :] == parts
+        ]
+
+
+def name_parts(name: str) -> Parts:
+    """The parts of a path, without audio suffix, and alike for names people take for the same."""
+    name = name.strip()
+    if "/" not in name:
+        name = name.replace("\\", "/")
+    parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
+    if parts and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES:
+        parts[-1] = PurePosixPath(parts[-1]).stem
+    return tuple(map(_fold, parts))
+
+
+def make_ids(paths: Iterable[Path]) -> dict[Path, str]:
+    """An id for every file: its name where these differ, else its path below the folder of all.
+
+    Ids hold no white space, so that every list of ids and texts can be read again.
+    """
+    files = sorted(set(paths))
+    if not files:
+        return {}
+    stems = {path.stem for path in files}
+    if len(stems) == len({path.with_suffix("") for path in files}):
+        return {path: without_spaces(path.stem) for path in files}
+    top = common_folder(files)
+    return {
+        path: without_spaces(path.relative_to(top).with_suffix("").as_posix()) for path in files
+    }
+
+
+def common_folder(paths: Iterable[Path]) -> Path:
+    """The deepest folder that all the files are in."""
+    parents = [path.parent for path in paths]
+    top = parents[0]
+    while not all(parent.is_relative_to(top) for parent in parents):
+        top = top.parent
+    return top
+
+
+def without_spaces(name: str) -> str:
+    """The name with an underscore for every run of white space."""
+    return "_".join(name.split())
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _is_audio_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or not a name at all: a sentence, perhaps
+        return False

@@ -1,0 +1,130 @@
+"""Any corpus in a folder: audio with text files beside it, or with a table of transcripts.
+
+Where the corpus says who speaks and what is train, dev or test, that is kept; otherwise dev and
+test are drawn, by speaker where speakers are known.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechmm.audio.io import AUDIO_SUFFIXES
+from speechmm.data.corpora.audio_lookup import AudioLookup, common_folder
+from speechmm.data.corpora.file_tree import list_files
+from speechmm.data.corpora.sidecars import read_sidecars
+from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
+from speechmm.data.corpora.table_utterances import read_tables
+from speechmm.data.corpora.transcript_search import find_tables
+from speechmm.data.corpora.utterances import Utterance, make_split_cuts
+from speechmm.data.manifest import SkipReport
+from speechmm.errors import ManifestError
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    root: Path,
+    report: SkipReport,
+    *,
+    transcripts: Path | None = None,
+    dev: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    speakers: str = "auto",
+    language: str | None = None,
+    check: str = "full",
+) -> dict[str, list[MonoCut]]:
+    """Cuts of the recordings in ``root`` and the folders below it.
+
+    Args:
+        root: Folder of the corpus.
+        report: Where recordings and transcripts that cannot be used are named.
+        transcripts: A table; None looks for one, and for text files beside the recordings.
+        dev: Share of the speech to take for dev where the corpus has no split of its own.
+        test: Likewise.
+        seed: Another seed draws other dev and test sets.
+        speakers: "auto" takes them from the table, or from the folders the recordings lie in when
+            all lie in one of two or more; "table" from the table only; "none" from nowhere.
+        language: Code of the language, where the table does not say.
+        check: "full" decodes every recording, "header" opens it.
+    """
+    root = root.absolute()
+    files = list_files(root)
+    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    tables = [transcripts.absolute()] if transcripts is not None else find_tables(root, files)
+    if not audio and not tables:
+        raise ManifestError(
+            f"{root}: found no audio; expected files named {', '.join(sorted(AUDIO_SUFFIXES))}. "
+            "Check the folder."
+        )
+    if tables:
+        logger.info("transcripts: %s", ", ".join(str(table) for table in tables))
+        splits = read_tables(tables, AudioLookup(root, audio), report)
+    else:
+        splits = {"": read_sidecars(root, files, audio, report)}
+    splits = _use_folder_names(splits, speakers)
+    if language is not None:
+        splits = {
+            split: [replace(u, language=u.language or language) for u in utterances]
+            for split, utterances in splits.items()
+        }
+    cuts = make_split_cuts(splits, report, check=check)
+    if "train" not in cuts or not cuts["train"]:
+        return cuts
+    return draw_missing(cuts, dev=dev, test=test, seed=seed)
+
+
+def _use_folder_names(
+    splits: dict[str, list[Utterance]], speakers: str
+) -> dict[str, list[Utterance]]:
+    """Splits and speakers by the folders of the recordings, where no transcript tells them."""
+    everything = [u for utterances in splits.values() for u in utterances]
+    if not everything:
+        return {"train": []}
+    top = common_folder([u.audio for u in everything])
+    if set(splits) == {""}:
+        splits = _split_by_folder(everything, top)
+    if speakers == "none":
+        return {
+            split: [replace(u, speaker=None) for u in utterances]
+            for split, utterances in splits.items()
+        }
+    if speakers == "table" or any(u.speaker for u in everything):
+        return splits
+    names = {u.audio: _speaker_folder(u.audio, top) for u in everything}
+    if "" in names.values() or len(set(names.values())) < 2:
+        return splits
+    logger.info(
+        "speakers: %d, by the folders of the recordings (--speakers none turns this off)",
+        len(set(names.values())),
+    )
+    return {
+        split: [replace(u, speaker=names[u.audio]) for u in utterances]
+        for split, utterances in splits.items()
+    }
+
+
+def _split_by_folder(utterances: list[Utterance], top: Path) -> dict[str, list[Utterance]]:
+    """The splits of folders named train, dev and test; all is train where there are none."""
+    by_split: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        first = utterance.audio.relative_to(top).parts[0].lower()
+        by_split.setdefault(SPLIT_NAMES.get(first, ""), []).append(utterance)
+    if "" in by_split or "train" not in by_split:
+        return {"train": utterances}
+    logger.info("splits: by the folders %s", ", ".join(sorted(by_split)))
+    return by_split
+
+
+def _speaker_folder(audio: Path, top: Path) -> str:
+    """The first folder below the one of all recordings that is no split; "" when there is none."""
+    folders = audio.relative_to(top).parts[:-1]
+    if folders and folders[0].lower() in SPLIT_NAMES:
+        folders = folders[1:]
+    return folders[0] if folders else ""

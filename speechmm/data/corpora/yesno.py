@@ -1,0 +1,52 @@
+"""yesno (OpenSLR 1): 60 recordings of one man saying yes or no eight times in Hebrew.
+
+The truth is in the file name (``1_0_0_1_...``, 1 is yes). As in Kaldi and icefall the first 30
+sorted names are test and the last 30 train. There is no official dev: every eighth training
+recording (the 4th, 12th, 20th, 28th) is taken for it, so that the test is never used for
+choosing.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from speechmm.audio.io import find_audio
+from speechmm.data.corpora.utterances import Utterance, make_split_cuts
+from speechmm.data.manifest import SkipReport
+from speechmm.errors import ManifestError
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+WORDS = {"0": "NO", "1": "YES"}
+DEV_EVERY = 8
+DEV_OFFSET = 3
+_NAME = re.compile(r"[01](_[01])*")
+
+
+def prepare(root: Path, report: SkipReport, *, check: str = "full") -> dict[str, list[MonoCut]]:
+    """Cuts of yesno; ``root`` is ``waves_yesno`` or its parent."""
+    folder = root / "waves_yesno" if (root / "waves_yesno").is_dir() else root
+    utterances = []
+    for audio in sorted(find_audio(folder), key=lambda path: path.name):
+        if _NAME.fullmatch(audio.stem) is None:
+            report.add(audio.name, f"{audio}: expected a name like 1_0_0_1_0_1_1_0.wav")
+            continue
+        text = " ".join(WORDS[digit] for digit in audio.stem.split("_"))
+        utterances.append(
+            Utterance(id=audio.stem, audio=audio, text=text, speaker="yesno", language="he")
+        )
+    if not utterances:
+        raise ManifestError(
+            f"{folder}: found no recording named like 1_0_0_1_0_1_1_0.wav; expected waves_yesno."
+        )
+    half = len(utterances) // 2
+    test, training = utterances[:half], utterances[half:]
+    splits = {
+        "train": [u for i, u in enumerate(training) if i % DEV_EVERY != DEV_OFFSET],
+        "dev": training[DEV_OFFSET::DEV_EVERY],
+        "test": test,
+    }
+    return make_split_cuts(splits, report, check=check)
