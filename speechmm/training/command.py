@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from speechmm.errors import CheckpointError, ConfigError
 from speechmm.training.callbacks import BUNDLE, BundleWriter, TrainingCurves, TrainingProgress
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.module import JointModule
@@ -62,6 +63,50 @@ class JointCLI(LightningCLI):
         parser.link_arguments("model.network.subsampling", "data.subsampling")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def fit(self) -> None:
+        """Trains, from the last checkpoint where that is asked for and there is one."""
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self._checkpoint())
+
+    def evaluate(self, name: str) -> None:
+        """Measures a checkpoint on the dev (``validate``) or test (``test``) manifests."""
+        run = self.trainer.validate if name == "validate" else self.trainer.test
+        checkpoint = self._checkpoint() or str(self.checkpoints / "best.ckpt")
+        run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this run keeps its checkpoints."""
+        return Path(self.trainer.default_root_dir) / CHECKPOINTS
+
+    def _checkpoint(self) -> str | None:
+        """The checkpoint file asked for.
+
+        Raises:
+            CheckpointError: there is no such file.
+        """
+        asked = self.config.ckpt_path
+        if asked == "last":
+            last = self.checkpoints / "last.ckpt"
+            return str(last) if last.is_file() else None
+        if asked is not None and not Path(asked).is_file():
+            raise CheckpointError(
+                f"--ckpt_path: {asked} is not a file; expected a checkpoint or the word last. "
+                f"Look into {self.checkpoints}."
+            )
+        return None if asked is None else str(asked)
+
+    def _write_config(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            aside = folder / ".tmp-config.yaml"
+            aside.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+            aside.replace(folder / "config.yaml")
+        except OSError as error:
+            raise ConfigError(
+                f"{folder}: cannot be written ({error.strerror}); expected a run folder with "
+                "write permission and space. Set trainer.default_root_dir."
+            ) from error
 
     def settings(self) -> dict[str, Any]:
         """Every setting as plain values, without where to go on from."""

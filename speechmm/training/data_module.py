@@ -89,6 +89,11 @@ class SpeechDataModule(L.LightningDataModule):
             self._tokenizer = Tokenizer.load(self.tokenizer_path)
         return self._tokenizer
 
+    @property
+    def num_utterances(self) -> int:
+        """Utterances of all splits read so far, speed copies included."""
+        return sum(len(cuts) for cuts in self._splits.values())
+
     def setup(self, stage: str) -> None:
         """Reads and checks the manifests that the stage needs.
 
