@@ -36,10 +36,10 @@ class AlignmentHead(nn.Module):
     """Dot products between 10 ms speech vectors and text vectors.
 
     A speech vector is the upsampled encoder output (what is said around here) plus a shallow
-    convolution of the log-mel itself (where exactly it changes). A text vector is the token's
-    embedding, shared with encoder and decoder, and its two neighbours'. The text side has no
-    wider context on purpose: with it the forward-sum loss is also low for alignments that count
-    positions and cram the text into a corner (docs/decisions). Source: Badlani et al. 2022,
+    convolution of the log-mel itself (where exactly it changes). A text vector is made of the
+    token's embedding alone, which encoder and decoder share. The text side has no context on
+    purpose: with it the forward-sum loss is also low for alignments that give most frames to one
+    token and cram the rest into a corner (docs/decisions). Source: Badlani et al. 2022,
     "One TTS Alignment To Rule Them All", section 2.
     """
 
@@ -50,7 +50,7 @@ class AlignmentHead(nn.Module):
         self.local_in = nn.Conv1d(n_mels, align_dim, 5, padding=2)
         self.local_out = nn.Conv1d(align_dim, align_dim, 3, padding=1)
         self.speech_norm = nn.LayerNorm(align_dim)
-        self.from_text = nn.Conv1d(d_model, align_dim, 3, padding=1)
+        self.from_text = nn.Linear(d_model, align_dim)
         self.text_norm = nn.LayerNorm(align_dim)
         self.scale = align_dim**-0.5
 
@@ -71,14 +71,10 @@ class AlignmentHead(nn.Module):
         return out
 
     def text_vectors(
-        self,
-        embedded: Float[Tensor, "batch tokens d_model"],
-        token_lengths: Int[Tensor, " batch"],
+        self, embedded: Float[Tensor, "batch tokens d_model"]
     ) -> Float[Tensor, "batch tokens align_dim"]:
-        """One vector per text token."""
-        keep = length_mask(token_lengths, embedded.shape[1])[:, :, None].to(embedded.dtype)
-        mixed = self.from_text((embedded * keep).transpose(1, 2)).transpose(1, 2)
-        out: Tensor = self.text_norm(mixed)
+        """One vector per text token; the same token has the same vector everywhere."""
+        out: Tensor = self.text_norm(self.from_text(embedded))
         return out
 
     def forward(

@@ -189,7 +189,7 @@ class SpeechTextModel(nn.Module):
         speech = head.speech_vectors(
             encoding.encoded, encoding.enc_lengths, encoding.features, encoding.lengths
         )
-        text = head.text_vectors(embedded, token_lengths)
+        text = head.text_vectors(embedded)
         out: Tensor = head(speech, text, token_lengths)
         return out
 

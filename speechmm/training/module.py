@@ -41,15 +41,16 @@ class ObjectivesConfig:
     """Share of probability the decoder's targets spread over the whole vocabulary."""
     align_weight: float = 1.0
     """Weight of the task (speech, text) -> monotonic alignment (nats per frame)."""
-    prior_share: float = 0.3
-    """Share of the training in which a prior draws the alignment to the diagonal, fading out."""
+    prior_strength: float = 1.0
+    """Weight of the beta-binomial log-prior that draws training alignments to the diagonal."""
 
     def __post_init__(self) -> None:
-        shares = (self.ctc_weight, self.label_smoothing, self.prior_share)
-        if any(not 0.0 <= share <= 1.0 for share in shares):
+        shares = (self.ctc_weight, self.label_smoothing)
+        if any(not 0.0 <= share <= 1.0 for share in shares) or self.prior_strength < 0:
             raise ConfigError(
-                f"objectives: ctc_weight, label_smoothing, prior_share are {shares}; expected 0 "
-                "to 1 each. Correct the config."
+                f"objectives: ctc_weight, label_smoothing are {shares}, prior_strength "
+                f"{self.prior_strength}; expected 0 to 1 each, and no negative strength. "
+                "Correct the config."
             )
         weights = (self.asr_weight, self.align_weight)
         if min(weights) < 0 or max(weights) == 0:
@@ -210,7 +211,7 @@ class JointModule(L.LightningModule):
     def _align_loss(self, batch: Batch, encoding: SpeechEncoding) -> Float[Tensor, ""]:
         logits = self.model.align_logits(encoding, batch.align_tokens, batch.align_lengths)
         prior = None
-        strength = self._prior_strength() if self.training else 0.0
+        strength = self.objectives.prior_strength
         if strength > 0:
             prior = strength * objectives.beta_binomial_log_prior(
                 batch.feature_lengths, batch.align_lengths, logits.shape[1], logits.shape[2]
@@ -218,13 +219,6 @@ class JointModule(L.LightningModule):
         return objectives.forward_sum_loss(
             logits, batch.feature_lengths, batch.align_lengths, log_prior=prior
         )
-
-    def _prior_strength(self) -> float:
-        """1 at the start, falling in a line to 0 at ``prior_share`` of the training."""
-        share = self.objectives.prior_share
-        if share == 0:
-            return 0.0
-        return max(0.0, 1.0 - self.global_step / (share * self.total_steps_once))
 
     @property
     def total_steps_once(self) -> int:

@@ -19,11 +19,15 @@ from speechmm.audio.io import AUDIO_SUFFIXES
 Parts = tuple[str, ...]
 
 
+_USUAL_FOLDERS = ("wavs", "wav", "clips", "audio", "recordings")
+
+
 @dataclass(frozen=True)
 class Naming:
     """How one table names its files: ``base / name`` without its first ``ignored`` parts."""
 
-    base: Parts = ()
+    base: Parts | None = None
+    """Folders below the corpus; None when several would do, or files lie in many."""
     ignored: int = 0
 
 
@@ -57,12 +61,12 @@ class AudioLookup:
             bases = Counter(
                 base
                 for parts in split_names
+                if len(parts) > ignored
                 for base, _ in self._endings(parts[ignored:])
-                if ignored == 0 or len(parts) > ignored
             )
             if bases:
-                best = max(bases, key=lambda base: (bases[base], base == here, -len(base), base))
-                return Naming(best, ignored)
+                repeated = len(set(split_names)) < len(split_names)
+                return Naming(_choose_base(bases, here, repeated=repeated), ignored)
         return Naming()
 
     def find(self, name: str, naming: Naming, folder: Path, speaker: str | None) -> list[Path]:
@@ -96,6 +100,23 @@ class AudioLookup:
             for whole, path in self._by_stem.get(parts[-1], ())
             if whole[-len(parts) :] == parts
         ]
+
+
+def _choose_base(bases: Counter[Parts], here: Parts, *, repeated: bool) -> Parts | None:
+    """The folder that has most of a table's files, if it is plain which.
+
+    Where a table repeats names, files of one name may be those of several speakers: then only the
+    table's own folder is plain.
+    """
+    most = max(bases.values())
+    best = [base for base, count in bases.items() if count == most]
+    if here in best:
+        return here
+    if repeated and len(bases) > 1:
+        return None
+    if len(best) > 1:
+        best = [base for base in best if base and base[-1] in _USUAL_FOLDERS]
+    return best[0] if len(best) == 1 else None
 
 
 def name_parts(name: str) -> Parts:

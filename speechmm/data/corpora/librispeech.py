@@ -35,7 +35,7 @@ def prepare(root: Path, report: SkipReport, *, check: str = "full") -> dict[str,
         for split, parts in _assign_parts(root).items()
     }
     cuts = make_split_cuts(splits, report, check=check)
-    return draw_missing(cuts, dev=DRAWN_DEV, test=0, seed=0)
+    return draw_missing(cuts, dev=DRAWN_DEV, test=0.0, seed=0)
 
 
 def _assign_parts(root: Path) -> dict[str, list[str]]:

@@ -57,6 +57,7 @@ def read_table(path: Path, names_audio: NamesAudio, report: SkipReport) -> list[
     roles = roles_from_header(path, first, has_data=any(map(names_audio, first)))
     width = len(first)
     if roles is None:
+        records = [(number, _join_prose(fields, delimiter)) for number, fields in records]
         roles, width = roles_from_data(path, [fields for _, fields in records], names_audio)
     else:
         records = records[1:]
@@ -80,11 +81,26 @@ def _fit(fields: list[str], width: int, roles: Roles, delimiter: str) -> list[st
     """The fields that are needed; delimiters inside an unquoted text at the end are put back."""
     text = roles["text"]
     if len(fields) > width:
+        fields = _join_prose(fields, delimiter)
+    if len(fields) > width:
         if text != width - 1:
             return None
         return [*fields[:text], delimiter.join(fields[text:])]
     needed = [column for role, column in roles.items() if role in ("id", "audio", "text")]
     return fields if len(fields) > max(needed) else None
+
+
+def _join_prose(fields: list[str], delimiter: str) -> list[str]:
+    """Put back delimiters that are followed by a blank, where the first one is not: commas."""
+    if len(fields) < 3 or fields[1].startswith(" "):
+        return fields
+    joined: list[str] = []
+    for field in fields:
+        if field.startswith(" "):
+            joined[-1] += delimiter + field
+        else:
+            joined.append(field)
+    return joined
 
 
 def _find_delimiter(path: Path, lines: list[str], names_audio: NamesAudio) -> str:
@@ -139,8 +155,9 @@ def _split_quoted(
     at = 0
     while at < len(lines):
         number, line = lines[at]
-        fields, used = [value.strip() for value in line.split(delimiter)], 1
-        for end in range(at + 1, min(at + _MAX_LINES, len(lines)) + 1):
+        fields, used = line.split(delimiter), 1
+        last = at if '"' not in line else min(at + _MAX_LINES, len(lines))
+        for end in range(at + 1, last + 1):
             if end > at + 1 and any(map(names_audio, _split_plain(lines[end - 1][1], delimiter))):
                 break  # the next record begins
             text = "\n".join(part for _, part in lines[at:end])
