@@ -92,7 +92,8 @@ def _parser() -> CommandParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="file for ctm and jsonl, and for srt, vtt and ass of one input; otherwise a folder",
+        help="file for ctm and jsonl; for srt, vtt and ass a file when PATH ends so (one input "
+        "only); otherwise a folder",
     )
     parser.add_argument(
         "--pictures",

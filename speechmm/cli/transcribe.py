@@ -86,8 +86,8 @@ def _parser() -> CommandParser:
         "--out",
         type=Path,
         metavar="PATH",
-        help="file to write instead of stdout; a folder for textgrid, and for srt and vtt of "
-        "several inputs",
+        help="file to write instead of stdout; a folder for textgrid, and for srt and vtt unless "
+        "PATH ends in .srt or .vtt (one input only)",
     )
     parser.add_argument("--beam", type=PositiveInt, default=1, help="hypotheses kept; 1 is fastest")
     parser.add_argument(

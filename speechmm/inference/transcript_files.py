@@ -25,8 +25,8 @@ def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, forma
 
     Args:
         transcripts: What was said.
-        out: A file; a folder for "textgrid", and for "srt" and "vtt" of several transcripts; None
-            for stdout, which takes one transcript only in "srt" and "vtt".
+        out: A file; a folder for "textgrid", and for "srt" and "vtt" unless the name ends so (then
+            for one transcript only); None for stdout, which takes one transcript in these formats.
         format: One of ``LINE_FORMATS``, or "srt", "vtt" or "textgrid".
 
     Returns:

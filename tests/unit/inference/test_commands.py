@@ -67,7 +67,7 @@ def test_jsonl_says_how_it_was_made(two: list[str], tone_bundle: Bundle) -> None
 
 @pytest.mark.parametrize("format", ["text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid"])
 def test_transcribe_writes_every_format(two: list[str], format: str) -> None:
-    out = Path(f"out.{format}")
+    out = Path(f"out-{format}")
     assert call("transcribe", *two, *MODEL, *CTC, "--format", format, "--out", out) == 0
     files = [path for path in (out.iterdir() if out.is_dir() else [out]) if path.is_file()]
     text = "".join(sorted(path.read_text("utf-8") for path in files))
@@ -159,9 +159,10 @@ def test_a_place_that_cannot_be_written(
 
 @pytest.mark.parametrize("format", ["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"])
 def test_align_writes_every_format(two: list[str], format: str) -> None:
-    for path, text in zip(two, ["ab cd", "ef"], strict=True):
-        Path(path).with_suffix(".txt").write_text(text)
-    out = Path(f"out.{format}")
+    Path(two[0]).rename("sounds/one.wav")
+    for path, text in (("sounds/one.txt", "ab cd"), ("sounds/two.txt", "ef")):
+        Path(path).write_text(text)
+    out = Path(f"out-{format}" if format != "ctm" else "out.ctm")
     assert call("align", "sounds", *MODEL, "--format", format, "--out", out) == 0
     assert out.exists()
     assert not list(Path().rglob(".tmp*"))
