@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
 
 WORDS = {"0": "NO", "1": "YES"}
-DEV_EVERY = 8
-DEV_OFFSET = 3
+DEV_SHARE = 6  # one training recording in so many is dev: the final 5 of 30
 _NAME = re.compile(r"[01](_[01])*")
 
 
@@ -44,9 +43,6 @@ def prepare(root: Path, report: SkipReport, *, check: str = "full") -> dict[str,
         )
     half = len(utterances) // 2
     test, training = utterances[:half], utterances[half:]
-    splits = {
-        "train": [u for i, u in enumerate(training) if i % DEV_EVERY != DEV_OFFSET],
-        "dev": training[DEV_OFFSET::DEV_EVERY],
-        "test": test,
-    }
+    first_dev = len(training) - max(1, len(training) // DEV_SHARE)
+    splits = {"train": training[:first_dev], "dev": training[first_dev:], "test": test}
     return make_split_cuts(splits, report, check=check)
