@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from speechmm.data.corpora.text_files import read_lines
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:

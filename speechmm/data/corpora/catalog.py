@@ -16,7 +16,7 @@ from speechmm.errors import ConfigError
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-    from speechmm.data.manifest import SkipReport
+    from speechmm.data.skips import SkipReport
 
 CORPORA = {
     "synth": "numbers, dates, times and commands, spoken by espeak-ng here and now",

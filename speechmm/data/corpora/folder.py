@@ -19,7 +19,7 @@ from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.corpora.table_utterances import read_tables
 from speechmm.data.corpora.transcript_search import find_tables
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from speechmm.audio.io import find_audio
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picks_cha
 from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.corpora.text_files import read_lines
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError, ManifestError
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechmm.audio.io import audio_info
 from speechmm.data.corpora.splits import draw_missing
 from speechmm.data.corpora.text_files import read_lines
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
-from speechmm.errors import ManifestError
+from speechmm.data.skips import SkipReport
+from speechmm.errors import AudioError, ManifestError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -79,21 +80,22 @@ def _read_chapter(part: Path, transcript: Path, report: SkipReport) -> list[Utte
     for number, line in read_lines(transcript):
         try:
             utterances.append(_read_line(part, line, alignments))
-        except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            report.add(
-                line.split()[0], f"{transcript.name}:{number}: {_one_line(error) or 'unreadable'}"
-            )
+        except (AudioError, ManifestError) as error:
+            report.add(line.split(maxsplit=1)[0], f"{transcript.name}:{number}: {error}")
     return utterances
 
 
 def _read_line(part: Path, line: str, alignments: dict[str, list[AlignmentItem]]) -> Utterance:
     from lhotse.recipes.librispeech import parse_utterance
 
-    if len(line.split(maxsplit=1)) < 2:
-        raise ValueError("the transcript is empty")
+    name, *text = line.split(maxsplit=1)
+    if not text:
+        raise ManifestError("the transcript is empty")
+    audio = part / Path(name.replace("-", "/")).parent / f"{name}.flac"
+    audio_info(audio)  # says better than lhotse what is wrong
     found = parse_utterance(part, line, alignments)
     if found is None:
-        raise ValueError(f"there is no audio file {line.split(maxsplit=1)[0]}.flac")
+        raise ManifestError(f"{audio}: lhotse does not find it; expected LibriSpeech's folders")
     recording, supervision = found
     words = (supervision.alignment or {}).get("word", [])
     return Utterance(
@@ -104,7 +106,3 @@ def _read_line(part: Path, line: str, alignments: dict[str, list[AlignmentItem]]
         language="en",
         alignment={"word": [word for word in words if word.symbol]} if words else None,
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from speechmm.audio.io import audio_info
 from speechmm.data.corpora.splits import hold_out_last
 from speechmm.data.corpora.text_files import read_lines
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError, ManifestError
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ def prepare(root: Path, report: SkipReport, *, check: str = "full") -> dict[str,
 
 def _usable_lines(root: Path, report: SkipReport) -> list[str]:
     """The lines lhotse's recipe can read: it stops at the first bad line or bad file."""
-    from speechmm.audio.io import audio_info
-
     usable: dict[str, str] = {}
     for number, line in read_lines(root / "metadata.csv"):
         fields = line.strip().split("|")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from speechmm import __version__
 from speechmm.data.corpora.file_tree import fingerprint, list_files
-from speechmm.data.manifest import SkipReport, audio_path, write_aside, write_cuts
+from speechmm.data.manifest import audio_path, write_cuts
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.writing import write_aside
 
 if TYPE_CHECKING:
     from lhotse import MonoCut

@@ -8,7 +8,7 @@ from pathlib import Path
 from speechmm.data.corpora.audio_lookup import make_ids, name_parts
 from speechmm.data.corpora.text_files import read_text
 from speechmm.data.corpora.utterances import Utterance
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ManifestError
 
 TRANSCRIPT_SUFFIXES = (".txt", ".lab")

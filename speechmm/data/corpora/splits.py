@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from speechmm.data.corpora.utterances import Utterance
-from speechmm.data.manifest import SkipReport, split_by_speaker
+from speechmm.data.skips import SkipReport
+from speechmm.data.splits import split_by_speaker
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:

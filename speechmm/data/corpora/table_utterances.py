@@ -10,7 +10,7 @@ from speechmm.data.corpora.splits import SPLIT_NAMES
 from speechmm.data.corpora.tables import Row, read_table
 from speechmm.data.corpora.transcript_search import split_of_folders, split_of_table
 from speechmm.data.corpora.utterances import Utterance
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 
 logger = logging.getLogger(__name__)
 

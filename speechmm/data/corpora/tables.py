@@ -14,7 +14,7 @@ from pathlib import Path
 
 from speechmm.data.corpora.columns import Roles, roles_from_data, roles_from_header
 from speechmm.data.corpora.text_files import read_lines
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ManifestError
 
 NamesAudio = Callable[[str], bool]

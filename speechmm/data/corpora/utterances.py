@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.audio.io import AudioInfo, audio_info, iter_audio
-from speechmm.data.manifest import SkipReport, make_cut
+from speechmm.data.manifest import make_cut
+from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:

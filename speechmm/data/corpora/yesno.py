@@ -1,9 +1,8 @@
 """yesno (OpenSLR 1): 60 recordings of one man saying yes or no eight times in Hebrew.
 
 The truth is in the file name (``1_0_0_1_...``, 1 is yes). As in Kaldi and icefall the first 30
-sorted names are test and the last 30 train. There is no official dev: every eighth training
-recording (the 4th, 12th, 20th, 28th) is taken for it, so that the test is never used for
-choosing.
+sorted names are test and the last 30 train. There is no official dev: the final 5 of the training
+recordings are taken for it, so that the test is never used for choosing.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from speechmm.audio.io import find_audio
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:
