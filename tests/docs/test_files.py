@@ -10,7 +10,7 @@ from speechmm.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted([*ROOT.glob("recipes/**/*.yaml"), *ROOT.glob("configs/**/*.yaml")])
-MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work|home|Users|mnt|scratch)/\w")
+MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work|home|Users|mnt|scratch)/(?!me/)\w")
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "download.pytorch" + ".org")
 LONGEST_FILE = 400  # lines
 
