@@ -1,7 +1,7 @@
 """Seconds, samples and frames: the one place where one becomes another.
 
-Seconds are floats. Samples and frames are integers, rounded half up, so that a time halfway between two
-of them goes to the later one on every platform (Python's own ``round`` goes to the even one).
+Seconds are floats. Samples and frames are integers, rounded half up, so that a time halfway between
+two of them goes to the later one on every platform (Python's own ``round`` goes to the even one).
 """
 
 import math

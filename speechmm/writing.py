@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +53,8 @@ def safe_name(name: str) -> str:
     """A file name (without suffix) for any id: distinct ids give distinct names.
 
     Letters of every script, digits, spaces and most signs stay; what a file system may refuse is
-    written as in a URL ("a/b" becomes "a%2Fb"). Long ids are shortened and end in a hash of the whole.
+    written as in a URL ("a/b" becomes "a%2Fb"). Long ids are shortened and end in
+    a hash of the whole.
     """
     letters = [
         _quote(letter) if letter in _REFUSED or not letter.isprintable() else letter
@@ -78,6 +78,6 @@ def _quote(letter: str) -> str:
 
 def _cannot_write(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"{path}: cannot be written ({error.strerror or error}); expected a folder that can be written "
-        "to, with free space. Choose another output path or make room."
+        f"{path}: cannot be written ({error.strerror or error}); expected a folder that can "
+        "be written to, with free space. Choose another output path or make room."
     )

@@ -1,14 +1,16 @@
 """Alignments: what was said when, and the files other programs read it from."""
 
-from speechmm.alignments.readers import read_alignments
+from speechmm.alignments.files import AlignmentFormat, read_alignments, write_alignments
 from speechmm.alignments.segments import Alignment, Segment
-from speechmm.alignments.writers import format_srt, format_vtt, write_alignments
+from speechmm.alignments.subtitles import format_srt, format_vtt, group_words
 
 __all__ = [
     "Alignment",
+    "AlignmentFormat",
     "Segment",
     "format_srt",
     "format_vtt",
+    "group_words",
     "read_alignments",
     "write_alignments",
 ]

@@ -1,5 +1,6 @@
 """A labelled span of time, and the spans of one utterance."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,21 +33,20 @@ class Segment:
 
     def to_dict(self) -> dict[str, Any]:
         """This segment as a row of plain values, times to a tenth of a millisecond."""
-        row: dict[str, Any] = {
+        return {
             "label": self.label,
             "start": round(self.start, TIME_DECIMALS),
             "end": round(self.end, TIME_DECIMALS),
+            "confidence": _rounded(self.confidence),
         }
-        if self.confidence is not None:
-            row["confidence"] = round(self.confidence, CONFIDENCE_DECIMALS)
-        return row
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Segment":
         """The reverse of :meth:`to_dict`.
 
         Raises:
-            AlignmentError: A key is missing, a time is not a number, or the end comes before the start.
+            AlignmentError: A key is missing, a time is not a finite number, or the end comes before
+                the start.
         """
         try:
             confidence = row.get("confidence")
@@ -61,7 +61,7 @@ class Segment:
                 f"segment {row!r}: {type(error).__name__} {error}; expected an object with "
                 '"label", "start" and "end" (seconds). Write the file again with "speechmm align".'
             ) from error
-        if not segment.start <= segment.end:
+        if not -math.inf < segment.start <= segment.end < math.inf:
             raise AlignmentError(
                 f"segment {segment.label!r}: it ends at {segment.end} s and starts at "
                 f"{segment.start} s; expected start <= end. Correct its times."
@@ -90,6 +90,11 @@ class Alignment:
         """The segments of the unit "word"; empty when there are none."""
         return self.units.get("word", [])
 
+    @property
+    def spoken(self) -> list[Segment]:
+        """The words, or where there are none the segments of the first unit, for people to read."""
+        return self.units.get("word") or next(iter(self.units.values()), [])
+
     def to_dict(self) -> dict[str, Any]:
         """The alignment row of the interface, in plain values."""
         return {
@@ -100,9 +105,7 @@ class Alignment:
                 unit: [segment.to_dict() for segment in segments]
                 for unit, segments in self.units.items()
             },
-            "confidence": (
-                None if self.confidence is None else round(self.confidence, CONFIDENCE_DECIMALS)
-            ),
+            "confidence": _rounded(self.confidence),
             "flags": list(self.flags),
         }
 
@@ -131,3 +134,7 @@ class Alignment:
                 f"alignment row: {type(error).__name__} {error}; expected an object with "
                 '"id", "duration" and "units". Write the file again with "speechmm align".'
             ) from error
+
+
+def _rounded(confidence: float | None) -> float | None:
+    return None if confidence is None else round(confidence, CONFIDENCE_DECIMALS)

@@ -1,7 +1,7 @@
-"""Reading audio: every format libsndfile reads, mono, at the rate asked for, or an error that says why.
+"""Reading audio: all libsndfile reads, mono, at the rate asked for, or an error that says why.
 
-Nothing is cut in silence: a file that holds less than its header promises is an error, as is a sample
-that is not a number.
+Nothing is cut in silence: a file that holds less than its header promises is an error, as is a
+sample that is not a number.
 """
 
 import os
@@ -22,7 +22,24 @@ from speechmm.errors import AudioError
 from speechmm.timing import samples_to_seconds, seconds_to_samples
 
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .sph .nist .aiff .aif .aifc .au .snd .caf .w64 .rf64".split()
+    [
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".sph",
+        ".nist",
+        ".aiff",
+        ".aif",
+        ".aifc",
+        ".au",
+        ".snd",
+        ".caf",
+        ".w64",
+        ".rf64",
+    ]
 )
 """Lower-case suffixes by which a folder is searched. A file named on its own may have any name."""
 
@@ -31,7 +48,9 @@ _BLOCK_SECONDS = 30.0
 _LOUDEST = 64.0  # full scale is 1; more than this is a file of floats on the scale of integers
 _LENGTH_UNKNOWN = 0x7FFF_0000  # a size from here on in a 32-bit header means "written to a pipe"
 _MP3_FRAME = 1152  # samples: what decoders may drop or add at the end of an mp3
-_DATA_SIZE = re.compile(r"^\s*(data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_DATA_SIZE = re.compile(
+    r"^\s*(data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
 _FRAME_COUNT = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 
 
@@ -66,7 +85,7 @@ def audio_info(path: str | Path) -> AudioInfo:
 
 def read_audio(
     path: str | Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
-) -> Float[Tensor, "samples"]:
+) -> Float[Tensor, " samples"]:
     """Reads a file, or a part of it, as mono at the given rate.
 
     Channels are averaged. Full scale is 1; files of floats and lossy files may exceed it a little.
@@ -89,7 +108,7 @@ def read_audio(
 
 def iter_audio(
     path: str | Path, *, sample_rate: int, block_seconds: float = _BLOCK_SECONDS
-) -> Iterator[Float[Tensor, "samples"]]:
+) -> Iterator[Float[Tensor, " samples"]]:
     """Reads a file of any length piece by piece, in bounded memory.
 
     The pieces, joined, are what :func:`read_audio` gives for the whole file.
@@ -122,7 +141,9 @@ def find_audio(path: str | Path) -> list[Path]:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise AudioError(f"{folder}: there is no such folder; expected one with audio. Check the path.")
+        raise AudioError(
+            f"{folder}: there is no such folder; expected one with audio. Check the path."
+        )
     return sorted(
         file
         for file in folder.rglob("*")
@@ -134,7 +155,7 @@ def find_audio(path: str | Path) -> list[Path]:
 
 @contextmanager
 def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Opens a file by its content, whatever its name, and turns every failure into an AudioError."""
+    """Opens a file by its content, whatever its name; every failure is an AudioError."""
     descriptor = _open_descriptor(path)
     try:
         with soundfile.SoundFile(descriptor, closefd=False) as file:
@@ -170,7 +191,8 @@ def _open_descriptor(path: Path) -> int:
 def _damaged(path: Path, reason: str) -> AudioError:
     if "not recognised" in reason or "Unrecognised" in reason or "nimplemented" in reason:
         return AudioError(
-            f"{path}: it is not audio in a format libsndfile reads ({reason.strip()}); expected wav, "
+            f"{path}: it is not audio in a format libsndfile reads ({reason.strip()}); "
+            "expected wav, "
             'flac, ogg, mp3, sph or the like. Convert it, for example with "ffmpeg -i IN OUT.flac".'
         )
     return AudioError(
@@ -183,7 +205,8 @@ def _info(file: soundfile.SoundFile, path: Path) -> AudioInfo:
     num_samples = _length(file)
     if num_samples == 0:
         raise AudioError(
-            f"{path}: it holds no samples; expected audio of some length. Record it again or remove it."
+            f"{path}: it holds no samples; expected audio of some length. "
+            "Record it again or remove it."
         )
     return AudioInfo(
         path=path,
@@ -239,8 +262,8 @@ def _span(info: AudioInfo, start: float, duration: float | None) -> tuple[int, i
     if first < 0 or last <= first or last > info.num_samples + tolerance:
         end = "its end" if duration is None else f"{start + duration:g} s"
         raise AudioError(
-            f"{info.path}: the part from {start:g} s to {end} was asked for; expected a part of its "
-            f"{info.duration:g} s. Correct the times, or get the whole file."
+            f"{info.path}: the part from {start:g} s to {end} was asked for; expected a part of "
+            f"its {info.duration:g} s. Correct the times, or get the whole file."
         )
     return min(first, info.num_samples - 1), min(last, info.num_samples)
 
@@ -263,7 +286,7 @@ def _downmix(frames: np.ndarray, path: Path, position: int) -> Tensor:
 
 
 def _check_complete(file: soundfile.SoundFile, path: Path, descriptor: int) -> None:
-    """Compares the header's length with what is there, where libsndfile quietly takes the shorter."""
+    """Compares the header's length with what is there: libsndfile quietly takes the shorter."""
     if file.format == "NIST":
         header = os.pread(descriptor, 1024, 0).decode("ascii", "replace")
         promised = re.search(r"^sample_count -i (\d+)", header, re.MULTILINE)
@@ -281,9 +304,11 @@ def _check_complete(file: soundfile.SoundFile, path: Path, descriptor: int) -> N
 
 
 def _ogg_ends(descriptor: int) -> bool:
-    """Whether the last page of an Ogg file is whole and marked as the last (RFC 3533, section 6)."""
+    """Whether the last page of an Ogg file is whole and marked so (RFC 3533, section 6)."""
     size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, 1 << 17, max(0, size - (1 << 17)))  # a page has at most 65,307 bytes
+    tail = os.pread(
+        descriptor, 1 << 17, max(0, size - (1 << 17))
+    )  # a page has at most 65,307 bytes
     page = tail[tail.rfind(b"OggS") :]
     if len(page) < 27 or len(page) < 27 + page[26]:
         return False

@@ -115,5 +115,5 @@ def compute_log_mel(
 ) -> Float[Tensor, "frames n_mels"]:
     """Features of one utterance; the extractor is kept for the next call."""
     lengths = torch.tensor([waveform.shape[0]])
-    features, _ = _extractor(config)(waveform[None], lengths)
-    return features[0]
+    features: Tensor = _extractor(config)(waveform[None], lengths)[0][0]
+    return features

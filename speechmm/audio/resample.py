@@ -1,8 +1,9 @@
 """Changing the sample rate, of whole recordings and of streams, and the speed.
 
-The filter is torchaudio's windowed sinc (Hann, 6 zero crossings, cut-off at 0.99 of the lower Nyquist
-frequency). torchaudio holds one filter per output phase, which for two rates without a large common
-divisor (16,001 and 16,000 Hz) would take gigabytes; there the same filter is evaluated sample by sample.
+The filter is torchaudio's windowed sinc (Hann, 6 zero crossings, cut-off at 0.99 of the lower
+Nyquist frequency). torchaudio holds one filter per output phase, which for two rates without a
+large common divisor (16,001 and 16,000 Hz) would take gigabytes; there the same filter is
+evaluated sample by sample.
 """
 
 import math
@@ -25,8 +26,8 @@ _SPEEDS = (0.2, 5.0)
 
 
 def resample(
-    waveform: Float[Tensor, "samples"], *, from_rate: int, to_rate: int
-) -> Float[Tensor, "new_samples"]:
+    waveform: Float[Tensor, " samples"], *, from_rate: int, to_rate: int
+) -> Float[Tensor, " new_samples"]:
     """A waveform at another sample rate; ``ceil(samples * to_rate / from_rate)`` samples long.
 
     Args:
@@ -40,7 +41,7 @@ def resample(
 
 def resample_blocks(
     blocks: Iterable[Tensor], *, from_rate: int, to_rate: int
-) -> Iterator[Float[Tensor, "samples"]]:
+) -> Iterator[Float[Tensor, " samples"]]:
     """Resamples a stream of blocks in bounded memory.
 
     The blocks that come out, joined, equal :func:`resample` of the blocks that went in, joined: the
@@ -71,8 +72,8 @@ def resample_blocks(
 
 
 def perturb_speed(
-    waveform: Float[Tensor, "samples"], factor: float, sample_rate: int
-) -> Float[Tensor, "new_samples"]:
+    waveform: Float[Tensor, " samples"], factor: float, sample_rate: int
+) -> Float[Tensor, " new_samples"]:
     """Plays a waveform faster or slower, pitch included, as sox's ``speed`` does.
 
     The result has ``samples / factor`` samples, rounded half up, as lhotse's manifests expect.

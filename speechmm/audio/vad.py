@@ -1,13 +1,19 @@
-"""Where long audio may be cut: at its quietest places."""
+"""Where long audio can be cut: at its quietest places."""
 
-from __future__ import annotations
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-STEP_SECONDS = 0.01  # resolution of a cut
-PAUSE_SECONDS = 0.15  # stretch whose energy decides
+from speechmm.errors import ConfigError
+
+_STEP_SECONDS = 0.01
+_PAUSE_STEPS = 10  # a cut lies in the middle of the quietest 100 ms
+_EARLIER_COSTS_DB = (
+    6.0  # what a cut at the earliest place must be quieter by than one at the latest
+)
+_FLOOR = 1e-10  # power; -100 dB below full scale
 
 
 def split_at_silence(
@@ -17,40 +23,61 @@ def split_at_silence(
     max_seconds: float = 20.0,
     min_seconds: float = 5.0,
 ) -> list[tuple[int, int]]:
-    """Cuts audio into pieces of at most ``max_seconds`` at the quietest places.
+    """Cuts long audio into pieces that can be recognised one by one.
 
-    Each cut is the middle of the quietest ``PAUSE_SECONDS`` between ``min_seconds`` and
-    ``max_seconds`` after the last one.
+    Each piece but the last ends in the middle of the quietest 100 ms of its second half, as late as
+    possible. All pieces are at most ``max_seconds`` long and at least ``min_seconds``, unless the
+    audio is shorter than that. Silence goes along with the piece it is in: nothing is left out.
 
     Args:
-        waveform: Mono audio.
+        waveform: The audio, on the scale of [-1, 1].
         sample_rate: Hz.
-        max_seconds: Longest piece in seconds.
-        min_seconds: Shortest piece in seconds; only the last may be shorter.
+        max_seconds: Longest piece, in seconds; audio up to this length is one piece.
+        min_seconds: Shortest piece, in seconds; at most half of ``max_seconds``.
 
     Returns:
-        (first sample, end sample) of each piece: contiguous, from 0 to the end.
+        First sample of each piece and the one after its last: they follow one another without gap
+        or overlap, from 0 to the length of the waveform. No pieces when there is no sample.
+
+    Raises:
+        ConfigError: ``min_seconds`` is not between 0 and half of ``max_seconds``.
     """
-    samples = waveform.shape[0]
-    step = max(1, round(STEP_SECONDS * sample_rate))
-    longest, shortest = round(max_seconds * sample_rate), round(min_seconds * sample_rate)
+    if not 0 < min_seconds <= max_seconds / 2:
+        raise ConfigError(
+            f"min_seconds {min_seconds:g}, max_seconds {max_seconds:g}; expected min_seconds above "
+            "0 and at most half of max_seconds. Correct them."
+        )
+    samples = len(waveform)
+    if samples == 0:
+        return []
+    step = max(1, round(_STEP_SECONDS * sample_rate))
+    longest = max(1, math.floor(max_seconds * sample_rate / step))  # in steps from here on
+    shortest = min(math.ceil(min_seconds * sample_rate / step), longest // 2)
+    level = _levels(waveform, step) if samples > longest * step else torch.empty(0)
     pieces = []
-    begin = 0
-    energy = _smooth_energy(waveform, step) if samples > longest else torch.empty(0)
-    while samples - begin > longest:
-        first, last = (begin + shortest) // step, (begin + longest) // step
-        quietest = first + int(energy[first:last].argmin())
-        cut = min(begin + longest, max(begin + 1, quietest * step + step // 2))
-        pieces.append((begin, cut))
-        begin = cut
-    pieces.append((begin, samples))
-    return pieces
+    start = 0
+    while samples - start > longest * step:
+        first = start // step + max(shortest, longest // 2, 1)
+        last = min(start // step + longest, samples // step - shortest)
+        place = _quietest(level, min(first, last), last) * step
+        pieces.append((start, place))
+        start = place
+    return [*pieces, (start, samples)]
 
 
-def _smooth_energy(waveform: Float[Tensor, " samples"], step: int) -> Float[Tensor, " steps"]:
-    """Mean power of the ``PAUSE_SECONDS`` around each step."""
-    usable = waveform[: waveform.shape[0] // step * step].reshape(-1, step)
-    power = usable.square().mean(dim=1)
-    width = 2 * (round(PAUSE_SECONDS / STEP_SECONDS) // 2) + 1
-    padded = torch.nn.functional.pad(power[None, None], (width // 2, width // 2), mode="replicate")
-    return torch.nn.functional.avg_pool1d(padded, width, stride=1)[0, 0]
+def _levels(waveform: Tensor, step: int) -> Tensor:
+    """Level in dB of the 100 ms around every multiple of ``step`` samples."""
+    power = torch.nn.functional.pad(waveform, (0, -len(waveform) % step))
+    power = power.reshape(-1, step).square().mean(dim=1)
+    half = _PAUSE_STEPS // 2
+    around = torch.nn.functional.avg_pool1d(
+        power[None, None], _PAUSE_STEPS, stride=1, padding=half, count_include_pad=False
+    )
+    return 10 * around[0, 0].clamp(min=_FLOOR).log10()
+
+
+def _quietest(level: Tensor, first: int, last: int) -> int:
+    """The step from ``first`` to ``last``, both included, where a cut does least harm."""
+    window = level[first : last + 1]
+    cost = window + torch.linspace(_EARLIER_COSTS_DB, 0.0, len(window))
+    return first + int(cost.argmin())

@@ -1,0 +1,185 @@
+"""Writing and reading alignments: which format goes into which file."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+from urllib.parse import unquote
+
+from speechmm.alignments.durations import write_durations
+from speechmm.alignments.rows import ctm_lines, ctm_name, jsonl_line, read_ctm, read_jsonl
+from speechmm.alignments.segments import Alignment
+from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, group_words
+from speechmm.alignments.textgrid import format_textgrid, read_textgrid
+from speechmm.errors import AlignmentError, ConfigError
+from speechmm.writing import safe_name, write_aside, write_text
+
+AlignmentFormat = Literal["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"]
+
+
+def write_alignments(
+    alignments: Iterable[Alignment], out: Path, format: str, *, frame_shift: float = 0.01
+) -> list[Path]:
+    """Writes alignments, one after another as they come, in a format other programs read.
+
+    "jsonl" and "ctm" make one file, "durations" a folder. "srt", "vtt", "ass" and "textgrid" make a
+    folder with a file for each alignment, named by its id; or the one file ``out``, when its name
+    ends in ``.srt``, ``.vtt``, ``.ass`` or ``.TextGrid`` (then for one alignment only). "ctm" holds
+    the first unit, subtitles the words, "textgrid" a tier for every unit, "durations" the finest.
+
+    Args:
+        alignments: What to write; ids must differ.
+        out: File or folder; missing folders are made. Each file appears whole or not at all.
+        format: One of :data:`AlignmentFormat`.
+        frame_shift: Seconds per frame of "durations".
+
+    Returns:
+        The files written, without the single ones of a "durations" folder.
+
+    Raises:
+        ConfigError: The format is unknown, the place cannot be written, or one file was named for
+            several alignments.
+        AlignmentError: Two alignments have one id, or segments overlap or have no length where the
+            format cannot say so.
+    """
+    if format not in get_args(AlignmentFormat):
+        raise ConfigError(
+            f"format: found {format!r}; expected one of {', '.join(get_args(AlignmentFormat))}. "
+            "Choose one of these."
+        )
+    if format in ("jsonl", "ctm"):
+        return [_write_lines(_distinct(alignments, format), out, format)]
+    if format == "durations":
+        return [write_durations(_distinct(alignments, format), out, frame_shift=frame_shift)]
+    return _write_each(_distinct(alignments, format), out, format)
+
+
+def read_alignments(path: str | Path, units: Sequence[str] | None = None) -> list[Alignment]:
+    """Reads alignments from a jsonl or ctm file, a TextGrid or a folder of TextGrids.
+
+    The kind is told by the file's content. A ctm file does not name its unit: it is the first of
+    ``units``, or "word". TextGrid tiers "words", "phones" and the like become "word" and "phone".
+
+    Args:
+        path: File or folder (searched with the folders below it).
+        units: Keep these units only; None keeps all.
+
+    Raises:
+        AlignmentError: There is nothing to read, or it is damaged; the line is named.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [_read_textgrid_file(file) for file in _textgrids(path)]
+        _check_stems(found, path)
+    else:
+        found = _read_file(path, units)
+    if not found:
+        raise AlignmentError(f"{path}: no alignment is in it; expected some. Check the path.")
+    if units is None:
+        return found
+    return [_only(alignment, units) for alignment in found]
+
+
+def _write_lines(alignments: Iterable[Alignment], out: Path, format: str) -> Path:
+    with (
+        write_aside(out) as aside,
+        aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
+        for alignment in alignments:
+            file.writelines([jsonl_line(alignment)] if format == "jsonl" else ctm_lines(alignment))
+    return out
+
+
+def _write_each(alignments: Iterable[Alignment], out: Path, format: str) -> list[Path]:
+    """A file per alignment in a folder, or one file, which the name says."""
+    suffix = ".TextGrid" if format == "textgrid" else f".{format}"
+    text_of = _FORMATTERS[format]
+    if out.suffix.lower() == suffix.lower() and not out.is_dir():
+        return _write_one(alignments, out, text_of)
+    written = []
+    for alignment in alignments:
+        written.append(out / f"{safe_name(alignment.id)}{suffix}")
+        write_text(written[-1], text_of(alignment))
+    return written
+
+
+def _write_one(
+    alignments: Iterable[Alignment], out: Path, text_of: Callable[[Alignment], str]
+) -> list[Path]:
+    texts = [text_of(alignment) for alignment in islice(alignments, 2)]
+    if len(texts) > 1:
+        raise ConfigError(
+            f"{out}: it is one file, and there are several alignments; expected a folder for them. "
+            f'Name a folder, such as "{out.with_suffix("")}".'
+        )
+    for text in texts:
+        write_text(out, text)
+    return [out] * len(texts)
+
+
+_FORMATTERS: dict[str, Callable[[Alignment], str]] = {
+    "srt": lambda alignment: format_srt(group_words(alignment.spoken)),
+    "vtt": lambda alignment: format_vtt(group_words(alignment.spoken)),
+    "ass": format_ass,
+    "textgrid": format_textgrid,
+}
+
+
+def _distinct(alignments: Iterable[Alignment], format: str) -> Iterator[Alignment]:
+    """The same alignments; raises at the second of one name."""
+    seen = set()
+    for alignment in alignments:
+        name = ctm_name(alignment.id) if format == "ctm" else alignment.id
+        if name in seen:
+            raise AlignmentError(
+                f"{alignment.id}: two alignments have this id; expected ids that differ. "
+                "Rename one utterance."
+            )
+        seen.add(name)
+        yield alignment
+
+
+def _read_file(path: Path, units: Sequence[str] | None) -> list[Alignment]:
+    try:
+        with path.open("rb") as file:
+            head = file.read(400)
+    except OSError as error:
+        raise AlignmentError(
+            f"{path}: cannot be read ({error.strerror}); expected alignments in jsonl, ctm or "
+            "TextGrid. Check the path."
+        ) from error
+    if path.suffix.lower() == ".textgrid" or b"ooTextFile" in head.replace(b"\0", b""):
+        return [_read_textgrid_file(path)]
+    if head[:2] == b"\x1f\x8b" or head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return read_jsonl(path)
+    return read_ctm(path, unit=units[0] if units else "word")
+
+
+def _textgrids(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".textgrid")
+    if not files:
+        raise AlignmentError(
+            f"{folder}: no TextGrid is in this folder; expected files that end in .TextGrid. "
+            "Check the path."
+        )
+    return files
+
+
+def _read_textgrid_file(file: Path) -> Alignment:
+    return read_textgrid(file, id=unquote(file.stem, errors="surrogateescape"))
+
+
+def _check_stems(alignments: list[Alignment], folder: Path) -> None:
+    ids = [alignment.id for alignment in alignments]
+    for id in ids:
+        if ids.count(id) > 1:
+            raise AlignmentError(
+                f"{folder}: two TextGrids are named {id!r}; expected one for each utterance. "
+                "Rename one."
+            )
+
+
+def _only(alignment: Alignment, units: Sequence[str]) -> Alignment:
+    kept = {unit: alignment.units[unit] for unit in units if unit in alignment.units}
+    return replace(alignment, units=kept)

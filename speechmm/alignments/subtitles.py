@@ -1,0 +1,150 @@
+"""Words grouped into subtitles, in the formats players read."""
+
+import html
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from math import floor
+
+from speechmm.alignments.segments import Alignment, Segment
+from speechmm.timing import format_clock
+
+LINE_LETTERS = 42
+"""Longest line of a subtitle, as broadcasters have it."""
+
+_CUE_LETTERS = 2 * LINE_LETTERS - 4  # two lines, which seldom fill to the end
+_CUE_SECONDS = 7.0
+_PAUSE_SECONDS = 0.8
+_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")
+
+_ASS_HEADER = """\
+[Script Info]
+ScriptType: v4.00+
+WrapStyle: 0
+PlayResX: 1280
+PlayResY: 720
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, \
+Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, Shadow, \
+Alignment, MarginL, MarginR, MarginV, Encoding
+Style: Default,Arial,48,&H00FFFFFF,&H00A0A0A0,&H00000000,&H80000000,\
+0,0,0,0,100,100,0,0,1,2,1,2,40,40,40,1
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
+
+
+def group_words(words: Sequence[Segment]) -> list[Segment]:
+    """Subtitles ("cues") from words: two lines and 7 s at most, broken at pauses and sentences.
+
+    Args:
+        words: Segments in the order of time; those without a label are left out.
+    """
+    return [
+        Segment(
+            label=" ".join(_one_line(word.label) for word in group),
+            start=group[0].start,
+            end=max(word.end for word in group),
+        )
+        for group in _groups(words)
+    ]
+
+
+def format_srt(cues: Iterable[Segment]) -> str:
+    """SubRip: numbered cues, times with a comma."""
+    blocks = [
+        f"{number}\n{_span(cue, ',')}\n{_wrapped(cue.label)}\n"
+        for number, cue in enumerate(cues, start=1)
+    ]
+    return "\n".join(blocks)
+
+
+def format_vtt(cues: Iterable[Segment]) -> str:
+    """WebVTT, as browsers read it; ``&``, ``<`` and ``>`` are escaped."""
+    blocks = [
+        f"{_span(cue, '.')}\n{html.escape(_wrapped(cue.label), quote=False)}\n" for cue in cues
+    ]
+    return "\n".join(["WEBVTT\n", *blocks])
+
+
+def format_ass(alignment: Alignment) -> str:
+    """Advanced SubStation Alpha with karaoke marks: every word lights up when it is said."""
+    return _ASS_HEADER + "".join(
+        f"Dialogue: 0,{_ass_clock(group[0].start)},{_ass_clock(group[-1].end)},Default,,0,0,0,,"
+        f"{_karaoke(group)}\n"
+        for group in _groups(alignment.spoken)
+    )
+
+
+def _groups(words: Sequence[Segment]) -> Iterator[list[Segment]]:
+    group: list[Segment] = []
+    letters = 0
+    for word in words:
+        label = _one_line(word.label)
+        if not label:
+            continue
+        if group and (
+            letters + 1 + len(label) > _CUE_LETTERS
+            or word.end - group[0].start > _CUE_SECONDS
+            or word.start - group[-1].end >= _PAUSE_SECONDS
+            or group[-1].label.rstrip("\"'”’»)").endswith(_SENTENCE_ENDS)
+        ):
+            yield group
+            group, letters = [], 0
+        group.append(word)
+        letters += len(label) + 1
+    if group:
+        yield group
+
+
+def _one_line(label: str) -> str:
+    return " ".join(label.split())
+
+
+def _wrapped(text: str) -> str:
+    """The text in lines of like length, as few as will do."""
+    lines = textwrap.wrap(_one_line(text), LINE_LETTERS)
+    for width in range(max(1, len(text) // max(1, len(lines))), LINE_LETTERS):
+        balanced = textwrap.wrap(_one_line(text), width)
+        if len(balanced) == len(lines) > 1:
+            return "\n".join(balanced)
+    return "\n".join(lines)
+
+
+def _span(cue: Segment, decimal: str) -> str:
+    start, end = (
+        format_clock(seconds, decimal="," if decimal == "," else ".")
+        for seconds in (cue.start, cue.end)
+    )
+    return f"{start} --> {end}"
+
+
+def _centiseconds(seconds: float) -> int:
+    return max(0, floor(seconds * 100 + 0.5))
+
+
+def _ass_clock(seconds: float) -> str:
+    minutes, rest = divmod(_centiseconds(seconds), 6000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest // 100:02d}.{rest % 100:02d}"
+
+
+def _karaoke(group: Sequence[Segment]) -> str:
+    """Words with their durations in hundredths of a second; pauses are marks without a word."""
+    position = _centiseconds(group[0].start)
+    parts = []
+    for word in group:
+        start, end = _centiseconds(word.start), _centiseconds(word.end)
+        if start > position:
+            parts.append(f"{{\\k{start - position}}}")
+        position = max(position, start)
+        last = " " if word is not group[-1] else ""
+        parts.append(f"{{\\k{max(0, end - position)}}}{_ass_text(word.label)}{last}")
+        position = max(position, end)
+    return "".join(parts)
+
+
+def _ass_text(label: str) -> str:
+    """A label without what ASS takes for commands: a word joiner goes after every backslash."""
+    return _one_line(label).replace("\\", "\\\u2060").replace("{", "\\{").replace("}", "\\}")

@@ -1,0 +1,128 @@
+"""Praat TextGrids: a tier for every unit."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from speechmm.alignments.segments import Alignment, Segment
+from speechmm.errors import AlignmentError
+
+_DECIMALS = 6
+_TOUCHING = 1e-6  # seconds: what is less apart than this is no gap and no overlap
+_UNIT_OF_TIER = {
+    "words": "word",
+    "phones": "phone",
+    "phonemes": "phone",
+    "phoneme": "phone",
+    "chars": "char",
+    "characters": "char",
+    "letters": "char",
+    "syllables": "syllable",
+    "tokens": "token",
+}
+
+
+def format_textgrid(alignment: Alignment) -> str:
+    """A TextGrid in Praat's long text format, intervals without a label in the gaps.
+
+    Raises:
+        AlignmentError: Segments of one unit overlap, have no length, or begin before 0.
+    """
+    ends = [segment.end for segments in alignment.units.values() for segment in segments]
+    end = _number(max([alignment.duration, *ends]))
+    lines = [
+        'File type = "ooTextFile"',
+        'Object class = "TextGrid"',
+        "",
+        "xmin = 0",
+        f"xmax = {end}",
+        "tiers? <exists>",
+        f"size = {len(alignment.units)}",
+        "item []:",
+    ]
+    for number, (unit, segments) in enumerate(alignment.units.items(), start=1):
+        intervals = list(_intervals(alignment, unit, segments, float(end)))
+        lines += [
+            f"    item [{number}]:",
+            '        class = "IntervalTier"',
+            f"        name = {_quoted(unit)}",
+            "        xmin = 0",
+            f"        xmax = {end}",
+            f"        intervals: size = {len(intervals)}",
+        ]
+        for place, (start, stop, label) in enumerate(intervals, start=1):
+            lines += [
+                f"        intervals [{place}]:",
+                f"            xmin = {_number(start)}",
+                f"            xmax = {_number(stop)}",
+                f"            text = {_quoted(label)}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def read_textgrid(path: Path, *, id: str) -> Alignment:
+    """The interval tiers of a TextGrid as units; intervals without a label are left out.
+
+    Args:
+        path: A TextGrid in the long or the short text format, UTF-8 or UTF-16.
+        id: The utterance it belongs to.
+
+    Raises:
+        AlignmentError: The file is missing or not a TextGrid, or two tiers are one unit.
+    """
+    from praatio import textgrid
+    from praatio.data_classes.interval_tier import IntervalTier
+
+    try:
+        grid = textgrid.openTextgrid(
+            str(path), includeEmptyIntervals=False, duplicateNamesMode="rename"
+        )
+    except Exception as error:  # praatio raises its own errors, and IndexError and the like
+        raise AlignmentError(
+            f"{path}: cannot be read as a TextGrid ({type(error).__name__}: {error}); expected one "
+            "as Praat saves it. Open it in Praat and save it again."
+        ) from error
+    units: dict[str, list[Segment]] = {}
+    for tier in grid.tiers:
+        if not isinstance(tier, IntervalTier):
+            continue
+        unit = _UNIT_OF_TIER.get(tier.name.strip().lower(), tier.name.strip())
+        if unit in units:
+            raise AlignmentError(
+                f"{path}: two tiers hold the unit {unit!r}; expected one. Rename or remove one."
+            )
+        units[unit] = [
+            Segment(label=entry.label, start=float(entry.start), end=float(entry.end))
+            for entry in tier.entries
+            if entry.label.strip()
+        ]
+    return Alignment(id=id, duration=float(grid.maxTimestamp), units=units)
+
+
+def _intervals(
+    alignment: Alignment, unit: str, segments: Sequence[Segment], end: float
+) -> Iterator[tuple[float, float, str]]:
+    """Intervals that cover 0 to ``end`` without a gap."""
+    position = 0.0
+    for segment in segments:
+        start, stop = round(segment.start, _DECIMALS), round(segment.end, _DECIMALS)
+        if start < position - _TOUCHING or stop <= max(start, position):
+            raise AlignmentError(
+                f"{alignment.id}: the {unit} {segment.label!r} from {segment.start:g} to "
+                f"{segment.end:g} s has no length or begins before {position:g} s; expected "
+                "segments of some length, one after another, in a TextGrid. Choose another format."
+            )
+        if start > position + _TOUCHING:
+            yield position, start, ""
+            position = start
+        yield position, stop, segment.label
+        position = stop
+    if position < end - _TOUCHING or not segments:
+        yield position, end, ""
+
+
+def _number(seconds: float) -> str:
+    return f"{round(seconds, _DECIMALS):.{_DECIMALS}f}".rstrip("0").rstrip(".") or "0"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
