@@ -71,7 +71,7 @@ def test_no_command_is_a_mistake_in_one_line(capsys):
     assert "no command was given" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", PLAIN_COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_a_command_imports_nothing_heavy(name):
     code = f"from speechmm.cli.main import main; assert main([{name!r}, '--help']) == 0"
     assert not imported_by(code) & set(HEAVY)
