@@ -69,10 +69,10 @@ def spec_augment(
     batch, frames, n_mels = features.shape
     device = features.device
     valid = torch.arange(frames, device=device)[None, :] < lengths[:, None]
-    widest = torch.clamp(lengths * config.time_mask_share, max=config.time_mask_frames)
+    widest = (lengths * config.time_mask_share).floor().clamp(max=config.time_mask_frames)
     in_time = _stretches(config.time_masks, widest, lengths.to(widest.dtype), frames, generator)
     bands = torch.full((batch,), float(n_mels), device=device)
-    limit = torch.full_like(bands, float(config.freq_mask_bins))
+    limit = torch.full_like(bands, float(min(config.freq_mask_bins, n_mels)))
     in_freq = _stretches(config.freq_masks, limit, bands, n_mels, generator)
     masked = (in_time[:, :, None] | in_freq[:, None, :]) & valid[:, :, None]
     count = (lengths * n_mels).clamp(min=1).to(features.dtype)

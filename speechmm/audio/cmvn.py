@@ -11,6 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.errors import ConfigError
+from speechmm.writing import write_text
+
+_STD_FLOOR = 1e-3  # of a band that never changes, such as digital silence
 
 
 @dataclass(frozen=True)
@@ -21,24 +24,36 @@ class CmvnStats:
     std: Float[Tensor, " n_mels"]
     frames: int
 
+    def __post_init__(self) -> None:
+        finite = torch.isfinite(self.mean).all() and torch.isfinite(self.std).all()
+        if self.mean.shape != self.std.shape or not finite or not (self.std > 0).all():
+            raise ConfigError(
+                f"feature statistics: {len(self.mean)} means and {len(self.std)} deviations, not all "
+                "finite and positive; expected one of each for every mel band. Run "
+                '"speechmm features" again.'
+            )
+
     def save(self, path: Path) -> None:
-        """Writes JSON, aside first."""
+        """Writes JSON, aside and renamed.
+
+        Raises:
+            ConfigError: The place cannot be written.
+        """
         row = {"frames": self.frames, "mean": self.mean.tolist(), "std": self.std.tolist()}
-        aside = path.with_name(f".tmp-{path.name}")
-        aside.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        aside.replace(path)
+        write_text(path, json.dumps(row) + "\n")
 
     @staticmethod
     def load(path: Path) -> CmvnStats:
         """Reads what ``save`` wrote.
 
         Raises:
-            ConfigError: the file is missing or not of this kind.
+            ConfigError: The file is missing or not of this kind.
         """
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
-            return CmvnStats(torch.tensor(row["mean"]), torch.tensor(row["std"]), row["frames"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            mean, std = torch.tensor(row["mean"]), torch.tensor(row["std"])
+            return CmvnStats(mean, std, int(row["frames"]))
+        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
             raise ConfigError(
                 f"{path}: no feature statistics ({error}); expected JSON with mean, std and "
                 'frames. Run "speechmm features" again.'
@@ -73,5 +88,5 @@ class CmvnAccumulator:
                 "Check the training manifest."
             )
         mean = self._sum / self.frames
-        variance = (self._squares / self.frames - mean.square()).clamp(min=1e-6)
+        variance = (self._squares / self.frames - mean.square()).clamp(min=_STD_FLOOR**2)
         return CmvnStats(mean.float(), variance.sqrt().float(), self.frames)

@@ -223,6 +223,7 @@ def _length(file: soundfile.SoundFile) -> int:
     """Samples per channel; counted by decoding where the header of a stream leaves it open."""
     if file.frames < 1 << 62:
         return int(file.frames)
+    file.seekable = lambda: False  # soundfile seeks after reading, which fails at such an end
     count = 0
     while read := len(file.read(1 << 18, dtype="float32")):
         count += read

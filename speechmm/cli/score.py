@@ -42,7 +42,9 @@ def run(argv: list[str]) -> int:
         print(f"skipped: {id}: it has no reference; it is not counted", file=sys.stderr)
     if scored.missing or scored.extra:
         count = len(scored.missing) + len(scored.extra)
-        print(f"{count} of {len(scored.ids) + len(scored.extra)} utterances skipped", file=sys.stderr)
+        print(
+            f"{count} of {len(scored.ids) + len(scored.extra)} utterances skipped", file=sys.stderr
+        )
         return 3
     return 0
 
@@ -87,7 +89,9 @@ def _parser() -> CommandParser:
         metavar="HYP",
         help="transcripts: jsonl, trn, Kaldi text, plain lines or a cuts manifest",
     )
-    parser.add_argument("reference", type=Path, metavar="REF", help="references, in the same formats")
+    parser.add_argument(
+        "reference", type=Path, metavar="REF", help="references, in the same formats"
+    )
     parser.add_argument(
         "--normalizer",
         choices=("verbatim", "basic", "english"),

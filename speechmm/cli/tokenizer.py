@@ -10,28 +10,46 @@ from typing import Any
 from jsonargparse.typing import PositiveInt
 
 from speechmm.cli.arguments import CommandParser
+from speechmm.errors import ConfigError
+from speechmm.text.normalize import NORMALIZERS
+from speechmm.text.tokenizer import KINDS
 
-KINDS = ("char", "bpe", "unigram", "phone")
+DEFAULT_LANGUAGE = "en-us"
 
 
 def run(argv: list[str]) -> int:
-    """Trains and writes one tokenizer file; leaves an up-to-date one alone."""
+    """Trains and writes one tokenizer file, or leaves alone one that is up to date."""
     arguments = _parser().parse_args(argv)
-    from speechmm.data.manifest import cut_text, read_cuts
     from speechmm.data.skips import SkipReport
-    from speechmm.text.tokenizer import train_tokenizer
 
+    if arguments.language is not None and arguments.kind != "phone":
+        raise ConfigError(
+            f"--language: found {arguments.language} with --kind {arguments.kind}; expected it "
+            "with --kind phone only, where it says how words are pronounced. Leave it out."
+        )
     skipped = SkipReport(strict=arguments.strict)
     made_from = _made_from(arguments)
-    if _unchanged(arguments.out, made_from):
+    previous = _previous(arguments.out)
+    if previous.get("settings") == made_from["settings"]:
+        skipped.add_dicts(previous["skipped"])
+        texts = previous["texts"]
         print(f"{arguments.out}: up to date", file=sys.stderr)
-        return 0
+    else:
+        texts = _train(arguments, made_from, skipped)
+    skipped.print(texts + len(skipped), noun="utterances")
+    return skipped.exit_code
+
+
+def _train(arguments: Any, made_from: dict[str, Any], skipped: Any) -> int:
+    """Writes the tokenizer; returns how many texts it learned from."""
+    from speechmm.data.manifest import cut_text, read_cuts
+    from speechmm.text.tokenizer import train_tokenizer
+
     texts = []
     for path in arguments.cuts:
         for cut in read_cuts(path, skipped):
-            text = cut_text(cut)
-            if text.strip():
-                texts.append(text)
+            if cut_text(cut).strip():
+                texts.append(cut_text(cut))
             else:
                 skipped.add(cut.id, "its text is empty")
     tokenizer = train_tokenizer(
@@ -39,35 +57,31 @@ def run(argv: list[str]) -> int:
         kind=arguments.kind,
         vocab_size=arguments.vocab_size,
         normalizer=arguments.normalizer,
-        language=arguments.language,
+        language=arguments.language or DEFAULT_LANGUAGE,
     )
+    made_from |= {"texts": len(texts), "skipped": skipped.to_dicts()}
     tokenizer.save(arguments.out, made_from=made_from)
     print(f"{arguments.out}: {tokenizer.kind}, {tokenizer.vocab_size} entries, {len(texts)} texts")
-    skipped.print(len(texts) + len(skipped), noun="utterances")
-    return skipped.exit_code
+    return len(texts)
 
 
 def _made_from(arguments: Any) -> dict[str, Any]:
-    files = [Path(path) for path in arguments.cuts]
-    return {
-        "inputs": [
-            [str(path), path.stat().st_size, path.stat().st_mtime_ns]
-            for path in files
-            if path.is_file()
-        ],
-        "kind": arguments.kind,
-        "vocab_size": arguments.vocab_size,
-        "normalizer": arguments.normalizer,
-        "language": arguments.language,
-    }
+    inputs = [
+        [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in arguments.cuts
+        if path.is_file()
+    ]
+    names = ("kind", "vocab_size", "normalizer", "language")
+    return {"settings": {"inputs": inputs} | {name: arguments[name] for name in names}}
 
 
-def _unchanged(out: Path, made_from: dict[str, Any]) -> bool:
+def _previous(out: Path) -> dict[str, Any]:
+    """What the file in place was made from; empty when it cannot be used."""
     try:
-        found = json.loads(out.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("made_from") == made_from
+        found = json.loads(out.read_text(encoding="utf-8"))["made_from"]
+        return found if {"settings", "texts", "skipped"} <= found.keys() else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def _parser() -> CommandParser:
@@ -79,18 +93,23 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--vocab-size",
         type=PositiveInt,
+        metavar="N",
         help="entries in all, for bpe and unigram; at most 500 when not given",
     )
     parser.add_argument(
         "--normalizer",
-        choices=("verbatim", "basic", "english"),
+        choices=tuple(NORMALIZERS),
         default="basic",
         help="what every text goes through first",
     )
     parser.add_argument(
-        "--language", default="en-us", help="espeak-ng voice for the phones of kind phone"
+        "--language",
+        metavar="L",
+        help=f"espeak-ng voice for the phones of kind phone; {DEFAULT_LANGUAGE} when not given",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="JSON file to write"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="stop with exit code 2 at the first bad utterance"
     )

@@ -34,7 +34,7 @@ main settings (defaults and units: --help_all):
   data.batch_seconds      audio per batch (s)     data.speeds      speed factors
   model.network.*         dimensions              model.objectives.*    tasks and weights
   model.augment.*         SpecAugment, level      model.optimization.*  learning rate, averaging
-  trainer.max_epochs      length of the training  patience         epochs without gain before it stops
+  trainer.max_epochs      length of the training  patience         epochs without gain before a stop
   trainer.*               everything of Lightning's Trainer: devices, strategy, precision, ...
 
 exit codes: 0 trained; 2 a mistake in settings or data; 3 trained, some utterances left out (named)

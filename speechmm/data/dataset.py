@@ -1,33 +1,44 @@
-"""Cuts to batches: which cuts can be trained on, how they are grouped, how they are read."""
+"""Cuts to batches: which cuts can be trained on, how they are read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
+from jaxtyping import Float
 from lhotse import CutSet, MonoCut
-from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from speechmm.audio.io import audio_info
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.batch import Batch, pad_tokens
-from speechmm.data.features import load_features
-from speechmm.data.manifest import audio_path, cut_text, load_waveform, reference_alignment
+from speechmm.data.features import check_features, load_features
+from speechmm.data.manifest import cut_text, reference_alignment
+from speechmm.data.sampling import make_sampler
 from speechmm.data.skips import SkipReport
-from speechmm.errors import SpeechmmError
+from speechmm.data.waveforms import load_waveform
+from speechmm.errors import ConfigError, SpeechmmError
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import UNK, Tokenizer
 
-MAX_BUCKETS = 20
-CUTS_PER_BUCKET = 40
-SAMPLER_BUFFER = 20_000  # cuts looked ahead; a smaller corpus is shuffled as a whole
+__all__ = ["SpeechDataset", "check_cuts", "expand_speeds", "make_sampler"]
+
+MAX_UTTERANCE_SECONDS = 120.0
+"""Attention takes memory by the square of this; longer recordings must be segmented first."""
+
+_READERS = 4  # threads that read audio to check it; decoding releases Python's lock
 
 
 class SpeechDataset(Dataset[Batch]):
-    """Turns a group of cuts into a padded ``Batch``; holds no state and no randomness.
+    """Turns a group of cuts into a padded `Batch`; holds no state and no randomness.
 
-    Features are computed from the audio, or read where the cuts have stored ones.
+    Features are computed from the audio, or read where the cuts have stored ones. Each utterance
+    is transformed on its own: measured, that is faster than a padded batch (0.17 s against 0.23 s
+    of CPU for 559 s of AN4), and no batch can change an utterance's features.
     """
 
     def __init__(self, tokenizer: Tokenizer, features: LogMelConfig):
@@ -35,9 +46,13 @@ class SpeechDataset(Dataset[Batch]):
         self.features = features
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        """The batch of these cuts, in their order."""
+        """The batch of these cuts, in their order.
+
+        Raises:
+            AudioError: a file cannot be read.
+            ManifestError: a cut and its file or its stored features do not fit together.
+        """
         rows = [self._features(cut) for cut in cuts]
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
         texts = [cut_text(cut) for cut in cuts]
         tokens, token_lengths = pad_tokens([self.tokenizer.encode(text) for text in texts])
         align_tokens, align_lengths = pad_tokens(
@@ -45,117 +60,124 @@ class SpeechDataset(Dataset[Batch]):
         )
         return Batch(
             ids=[cut.id for cut in cuts],
-            features=torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
-            feature_lengths=lengths,
+            features=pad_sequence(rows, batch_first=True),
+            feature_lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64),
             tokens=tokens,
             token_lengths=token_lengths,
             align_tokens=align_tokens,
             align_lengths=align_lengths,
             texts=[normalize(text, self.tokenizer.normalizer) for text in texts],
-            seconds=sum(cut.duration for cut in cuts),
+            seconds=float(sum(cut.duration for cut in cuts)),
             references=[reference_alignment(cut) for cut in cuts],
         )
 
-    def _features(self, cut: MonoCut) -> torch.Tensor:
+    def _features(self, cut: MonoCut) -> Float[Tensor, "frames n_mels"]:
         if cut.has_features:
-            return torch.from_numpy(load_features(cut)).float()
-        waveform = load_waveform(cut, self.features.sample_rate)
-        return compute_log_mel(waveform, self.features)
+            return load_features(cut, self.features)
+        return compute_log_mel(load_waveform(cut, self.features.sample_rate), self.features)
 
 
-def expand_speeds(cuts: CutSet, factors: Sequence[float]) -> CutSet:
-    """The corpus once per speed factor; 1.0 is the original.
+def expand_speeds(cuts: Iterable[MonoCut], factors: Sequence[float]) -> CutSet:
+    """The corpus once per speed factor; copies end their ids in ``_sp<factor>``.
+
+    Stored features are of the original speed: the copies go back to the audio.
+
+    Args:
+        cuts: the corpus.
+        factors: 1.0 is the cut as it is, 1.1 is 10 % faster and higher.
 
     Raises:
-        SpeechmmError: never here; a bad factor is refused when the audio is read.
+        ConfigError: no factor, one twice, or one that is not positive.
     """
-    copies = [
-        cut if factor == 1.0 else cut.perturb_speed(factor) for factor in factors for cut in cuts
-    ]
-    return CutSet.from_cuts(copies)
+    if not factors or min(factors) <= 0 or len(set(factors)) < len(factors):
+        raise ConfigError(
+            f"speeds: found {list(factors)}; expected positive factors, each once, such as "
+            "[0.9, 1.0, 1.1]. Correct the config."
+        )
+    cuts = list(cuts)
+    return CutSet.from_cuts(
+        cut if factor == 1.0 else _without_features(cut).perturb_speed(factor)
+        for factor in factors
+        for cut in cuts
+    )
+
+
+def _without_features(cut: MonoCut) -> MonoCut:
+    return cut.drop_features() if cut.has_features else cut
 
 
 def check_cuts(
-    cuts: CutSet, tokenizer: Tokenizer, features: LogMelConfig, subsampling: int
+    cuts: Iterable[MonoCut],
+    tokenizer: Tokenizer,
+    features: LogMelConfig,
+    subsampling: int,
+    *,
+    max_seconds: float = MAX_UTTERANCE_SECONDS,
+    read_audio: bool = True,
 ) -> tuple[CutSet, SkipReport]:
     """The cuts a training can use, and why the others cannot be.
 
-    Looks at every audio file's header, so that a training does not stop at a bad file hours later.
+    Args:
+        cuts: a split.
+        tokenizer: what the texts will be encoded with.
+        features: settings of the features.
+        subsampling: feature frames per encoder frame.
+        max_seconds: longest utterance.
+        read_audio: decode all audio once (1 s of work for an hour of speech), so that a damaged
+            file does not end the training hours later; False where that has been done.
     """
+    cuts = list(cuts)
+    reasons = [_why_unusable(cut, tokenizer, features, subsampling, max_seconds) for cut in cuts]
+    if read_audio:
+        unread = [index for index, reason in enumerate(reasons) if not reason]
+        with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as readers:
+            found = readers.map(lambda index: _why_unreadable(cuts[index], features), unread)
+            for index, reason in zip(unread, found, strict=True):
+                reasons[index] = reason
     report = SkipReport()
-    good = []
-    for cut in cuts:
-        reason = _why_unusable(cut, tokenizer, features, subsampling)
+    for cut, reason in zip(cuts, reasons, strict=True):
         if reason:
             report.add(cut.id, reason)
-        else:
-            good.append(cut)
+    good = [cut for cut, reason in zip(cuts, reasons, strict=True) if not reason]
     return CutSet.from_cuts(good), report
 
 
 def _why_unusable(
-    cut: MonoCut, tokenizer: Tokenizer, features: LogMelConfig, subsampling: int
+    cut: MonoCut,
+    tokenizer: Tokenizer,
+    features: LogMelConfig,
+    subsampling: int,
+    max_seconds: float,
 ) -> str:
+    """Why the text and the length of a cut do not do for training; "" when they do."""
     text = cut_text(cut)
     if not normalize(text, tokenizer.normalizer):
         return f"its text is empty ({text!r} before normalisation)"
+    if cut.duration > max_seconds:
+        return f"it lasts {cut.duration:.1f} s; expected at most {max_seconds:g} s. Segment it"
     tokens = tokenizer.encode(text)
     if all(token == UNK for token in tokens):
-        return "the tokenizer knows no character of its text"
-    if not cut.has_features:
-        try:
-            audio_info(audio_path(cut))
-        except SpeechmmError as error:
-            return str(error)
+        return f"the tokenizer knows nothing of its text {text!r}"
     frames = features.num_frames(round(cut.duration * features.sample_rate))
-    enc_frames = -(-frames // subsampling)
-    repeats = sum(a == b for a, b in zip(tokens, tokens[1:], strict=False))
-    needed = max((len(tokens) + repeats) * subsampling, len(tokenizer.encode_aligned(text).ids))
-    if enc_frames < len(tokens) + repeats or frames < needed // subsampling:
+    repeats = sum(left == right for left, right in pairwise(tokens))  # CTC: a blank between them
+    needed = max(
+        (len(tokens) + repeats - 1) * subsampling + 1, len(tokenizer.encode_aligned(text).ids)
+    )
+    if frames < needed:
         return (
-            f"{cut.duration:.2f} s of audio are shorter than its text of {len(tokens)} tokens, "
-            f"which needs at least {needed * features.frame_shift:.2f} s"
+            f"its {cut.duration:.2f} s are too short for its {len(tokens)} tokens; expected at "
+            f"least {(needed - 1) * features.frame_shift:.2f} s"
         )
-    if frames < len(tokenizer.encode_aligned(text).ids):
-        return f"{cut.duration:.2f} s of audio are shorter than its text"
     return ""
 
 
-def make_sampler(
-    cuts: CutSet,
-    batch_seconds: float,
-    *,
-    shuffle: bool,
-    seed: int = 0,
-    world_size: int = 1,
-    rank: int = 0,
-) -> DynamicBucketingSampler | SimpleCutSampler:
-    """Groups cuts of like duration, ``batch_seconds`` of audio at a time, each cut once an epoch.
-
-    Args:
-        cuts: The split.
-        batch_seconds: Audio per batch in seconds, padding included.
-        shuffle: New groups in a new order every epoch (``set_epoch``); else sorted by duration.
-        seed: With the epoch it decides the order.
-        world_size: Processes that share the epoch.
-        rank: Which of them this is.
-    """
-    count = len(cuts)
-    shared = {"world_size": world_size, "rank": rank, "drop_last": False}
-    if not shuffle:
-        ordered = CutSet.from_cuts(sorted(cuts, key=lambda cut: (cut.duration, cut.id)))
-        return SimpleCutSampler(ordered, max_duration=batch_seconds, shuffle=False, **shared)
-    buckets = min(MAX_BUCKETS, count // CUTS_PER_BUCKET)
-    if buckets < 2 or len({round(cut.duration, 3) for cut in cuts}) <= buckets:
-        return SimpleCutSampler(
-            cuts, max_duration=batch_seconds, shuffle=True, seed=seed, **shared
-        )
-    return DynamicBucketingSampler(
-        cuts,
-        max_duration=batch_seconds,
-        num_buckets=buckets,
-        shuffle=True,
-        seed=seed,
-        buffer_size=SAMPLER_BUFFER,
-        **shared,
-    )
+def _why_unreadable(cut: MonoCut, features: LogMelConfig) -> str:
+    """Why a cut's stored features or its audio cannot be used; "" when they can."""
+    try:
+        if cut.has_features:
+            check_features(cut, features)
+        else:
+            load_waveform(cut, cut.sampling_rate)
+    except SpeechmmError as error:
+        return str(error)
+    return ""

@@ -1,89 +1,206 @@
-"""A feature store: log-mel features kept by lhotse, with the settings they were made with."""
+"""A feature store: log-mel features on disk, tied to the settings they were made with.
+
+On the fly, features cost about a two-thousandth of the audio's duration; a store pays where audio
+is slow to read or decode. lhotse keeps the arrays, one exact numpy file per cut.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet, Features, NumpyFilesWriter, MonoCut
+import numpy as np
+import torch
+from jaxtyping import Float
+from lhotse import Features, MonoCut, NumpyFilesWriter
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from speechmm.audio.cmvn import CmvnAccumulator
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
-from speechmm.data.manifest import load_waveform, read_cuts, write_cuts
+from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
+from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.writing import write_text
 
-FEATURE_TYPE = "speechmm-log-mel"
+FORMAT = "speechmm-features/1"
 SETTINGS_FILE = "features.json"
 CMVN_FILE = "cmvn.json"
 
+_ARCHIVE_PREFIX = "log-mel-"
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """What `store_features` did."""
+
+    stored: int
+    """Utterances in the store."""
+    unchanged: bool
+    """The store was there, made from the same inputs with the same settings."""
+
 
 def store_features(
-    manifests: Sequence[Path], out: Path, config: LogMelConfig, report: SkipReport
-) -> bool:
-    """Computes and stores the features of every cut, and the statistics of the first manifest.
-
-    Writes ``OUT/<manifest name>`` with features (exact, one numpy file each,
-    by lhotse), ``OUT/cmvn.json`` and ``OUT/features.json``.
-
-    Returns:
-        False when the store was there already, made from the same inputs with the same settings.
-
-    Raises:
-        ConfigError: two manifests have the same name.
-        ManifestError: nothing could be stored.
-    """
-    if len({path.name for path in manifests}) < len(manifests):
-        raise ConfigError(
-            "features: two manifests have the same file name; expected different ones, since the "
-            "store keeps their names. Rename one."
-        )
-    stamp = _stamp(manifests, config)
-    if _stored_stamp(out) == stamp:
-        return False
-    accumulator = CmvnAccumulator()
-    for index, manifest in enumerate(manifests):
-        cuts = read_cuts(manifest, report)
-        stored = _store_split(cuts, out, manifest, config, report, accumulator if not index else None)
-        if not stored:
-            raise ManifestError(
-                f"{manifest}: no cut could be stored; expected some. See the reasons above."
-            )
-        write_cuts(stored, out / manifest.name)
-    accumulator.stats().save(out / CMVN_FILE)
-    settings = {"type": FEATURE_TYPE, "settings": dataclasses.asdict(config), "stamp": stamp}
-    write_text(out / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
-    return True
-
-
-def _store_split(
-    cuts: CutSet,
+    manifests: Sequence[Path],
     out: Path,
-    manifest: Path,
     config: LogMelConfig,
     report: SkipReport,
+    *,
+    num_workers: int = 0,
+) -> StoreSummary:
+    """Computes and stores the features of every cut.
+
+    Writes ``OUT/<manifest name>`` whose cuts have features, ``OUT/cmvn.json`` with the statistics
+    of the first manifest, and last ``OUT/features.json`` with settings, inputs and skipped
+    utterances. The arrays go into a folder named after settings and inputs, so an older store
+    stays whole until the new one is.
+
+    Args:
+        manifests: cuts manifests; the first is the training split.
+        out: folder to write.
+        config: settings of the features.
+        report: where utterances that cannot be read are noted.
+        num_workers: processes that compute; 0 computes in this one.
+
+    Raises:
+        ConfigError: two manifests have the same name, or one would be overwritten.
+        ManifestError: nothing could be stored.
+    """
+    _check_names(manifests, out)
+    made_from = _made_from(manifests, config)
+    previous = _read_settings(out)
+    if previous.get("made_from") == made_from and _is_whole(out, previous):
+        report.add_dicts(previous["skipped"])
+        return StoreSummary(sum(previous["stored"].values()), unchanged=True)
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
+    archive = out.absolute() / (_ARCHIVE_PREFIX + digest)
+    accumulator = CmvnAccumulator()
+    stored: dict[str, list[MonoCut]] = {}
+    for path in manifests:
+        rows = _computed(read_cuts(path, report), config, report, num_workers)
+        folder = archive / path.name.partition(".")[0]
+        stored[path.name] = list(_stored(rows, folder, config, None if stored else accumulator))
+        if not stored[path.name]:
+            raise ManifestError(
+                f"{path}: no utterance could be stored (the first: {report.items[-1][1]}); "
+                "expected some. Mend its audio."
+            )
+    for name, cuts in stored.items():
+        write_cuts(cuts, out / name)
+    accumulator.stats().save(out / CMVN_FILE)
+    counts = {name: len(cuts) for name, cuts in stored.items()}
+    settings = {
+        "format": FORMAT,
+        "type": feature_type(config),
+        "archive": archive.name,
+        "stored": counts,
+        "skipped": report.to_dicts(),
+        "made_from": made_from,
+    }
+    text = json.dumps(settings, indent=1, ensure_ascii=False)
+    write_text(out / SETTINGS_FILE, text + "\n")
+    _remove_archive(out, previous.get("archive"), keep=archive.name)
+    return StoreSummary(sum(counts.values()), unchanged=False)
+
+
+def feature_type(config: LogMelConfig) -> str:
+    """The name lhotse keeps with stored features; other settings give another name."""
+    settings = json.dumps(asdict(config), sort_keys=True)
+    return f"speechmm-log-mel-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+
+
+def check_features(cut: MonoCut, config: LogMelConfig) -> None:
+    """Make sure that a cut's stored features are those the settings would give.
+
+    Raises:
+        ManifestError: they were made with other settings, or for another span, or are not there.
+    """
+    features = cut.features
+    path = Path(features.storage_path) / features.storage_key
+    expected = config.num_frames(round(cut.duration * config.sample_rate))
+    if features.type != feature_type(config):
+        found = f'were made with other settings ("{features.type}", {features.num_features} bands)'
+        wanted = f'"{feature_type(config)}", {config.n_mels} bands'
+    elif abs(features.num_frames - expected) > 1:
+        found, wanted = f"have {features.num_frames} frames", f"{expected}, as many as the audio"
+    elif features.storage_type != NumpyFilesWriter.name or not path.is_file():
+        found, wanted = f"are not in {path}", "the file that was stored there"
+    else:
+        return
+    raise ManifestError(
+        f'cut {cut.id}: its stored features {found}; expected {wanted}. Run "speechmm features" '
+        "again, or use the manifest without features."
+    )
+
+
+def load_features(cut: MonoCut, config: LogMelConfig) -> Float[Tensor, "frames n_mels"]:
+    """The stored features of a cut, all frames of it.
+
+    Raises:
+        ManifestError: they are missing, damaged or made with other settings.
+    """
+    check_features(cut, config)
+    path = Path(cut.features.storage_path) / cut.features.storage_key
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise ManifestError(
+            f"{path}: its features are damaged ({error}); expected a whole numpy file. "
+            'Remove the folder and run "speechmm features" again.'
+        ) from error
+
+
+class _LogMelOfCuts(Dataset[Any]):
+    """Features of each cut, or the error it gave: what the worker processes send back."""
+
+    def __init__(self, cuts: list[MonoCut], config: LogMelConfig) -> None:
+        self.cuts = cuts
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    def __getitem__(self, index: int) -> Tensor | SpeechmmError:
+        cut = self.cuts[index]
+        try:
+            return compute_log_mel(load_waveform(cut, self.config.sample_rate), self.config)
+        except SpeechmmError as error:
+            return error
+
+
+def _computed(
+    cuts: Any, config: LogMelConfig, report: SkipReport, num_workers: int
+) -> Iterator[tuple[MonoCut, Tensor]]:
+    """Cuts with their features, in order; those that cannot be read are noted."""
+    rows = list(cuts)
+    loader = DataLoader(_LogMelOfCuts(rows, config), batch_size=None, num_workers=num_workers)
+    for cut, features in zip(rows, loader, strict=True):
+        if isinstance(features, SpeechmmError):
+            report.add(cut.id, features)
+        else:
+            yield cut, features
+
+
+def _stored(
+    rows: Iterator[tuple[MonoCut, Tensor]],
+    folder: Path,
+    config: LogMelConfig,
     accumulator: CmvnAccumulator | None,
-) -> list[MonoCut]:
-    stored = []
-    name = manifest.name.removesuffix(".gz").removesuffix(".jsonl")
-    archive = out.absolute() / f"{name}-features"
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with NumpyFilesWriter(archive) as writer:
-        for cut in cuts:
-            try:
-                features = compute_log_mel(load_waveform(cut, config.sample_rate), config)
-            except SpeechmmError as error:
-                report.add(cut.id, error)
-                continue
+) -> Iterator[MonoCut]:
+    """The cuts with references to the features now on disk."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with NumpyFilesWriter(folder) as writer:
+        for index, (cut, features) in enumerate(rows):
             if accumulator is not None:
                 accumulator.add(features)
             cut.features = Features(
-                type=FEATURE_TYPE,
+                type=feature_type(config),
                 num_frames=features.shape[0],
                 num_features=features.shape[1],
                 frame_shift=config.frame_shift,
@@ -92,30 +209,51 @@ def _store_split(
                 duration=features.shape[0] * config.frame_shift,
                 storage_type=writer.name,
                 storage_path=str(writer.storage_path),
-                storage_key=writer.write(cut.id, features.numpy()),
+                # Not the id, which may be no file name; lhotse puts it into a folder "ddd".
+                storage_key=writer.write(f"{index % 1000:03d}-{index:08d}", features.numpy()),
                 recording_id=cut.recording.id,
                 channels=0,
             )
-            stored.append(cut)
-    return stored
+            yield cut
 
 
-def load_features(cut: MonoCut) -> Any:
-    """The stored features of a cut, all frames of it, as a numpy array (frames, n_mels)."""
-    return cut.features.load()
-
-
-def _stamp(manifests: Sequence[Path], config: LogMelConfig) -> str:
-    rows: list[Any] = [dataclasses.asdict(config)]
+def _check_names(manifests: Sequence[Path], out: Path) -> None:
+    names = {path.name.partition(".")[0] for path in manifests}
+    if len(names) < len(manifests):
+        raise ConfigError(
+            f"features: found {', '.join(str(path) for path in manifests)}; expected different "
+            "file names, since the store keeps them. Rename one."
+        )
     for path in manifests:
-        if path.is_file():
-            rows.append([str(path), path.stat().st_size, path.stat().st_mtime_ns])
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        if path.absolute() == (out / path.name).absolute():
+            raise ConfigError(
+                f"{path}: the store would overwrite it; expected an --out other than its folder. "
+                "Name a new folder."
+            )
 
 
-def _stored_stamp(out: Path) -> str:
+def _made_from(manifests: Sequence[Path], config: LogMelConfig) -> dict[str, Any]:
+    inputs = [
+        [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in manifests
+        if path.is_file()
+    ]
+    return {"settings": asdict(config), "inputs": inputs}
+
+
+def _read_settings(out: Path) -> dict[str, Any]:
     try:
         found = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-        return str(found["stamp"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
+
+
+def _is_whole(out: Path, settings: dict[str, Any]) -> bool:
+    names = [*settings["stored"], CMVN_FILE]
+    return (out / settings["archive"]).is_dir() and all((out / name).is_file() for name in names)
+
+
+def _remove_archive(out: Path, name: str | None, *, keep: str) -> None:
+    if name and name != keep and name.startswith(_ARCHIVE_PREFIX):
+        shutil.rmtree(out / name, ignore_errors=True)

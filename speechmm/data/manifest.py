@@ -5,16 +5,12 @@ reference alignment). Every time inside a cut is in seconds from the start of th
 """
 
 import gzip
-import io
 import json
-import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
-import torch
-from jaxtyping import Float
 from lhotse import (
     AudioSource,
     CutSet,
@@ -22,16 +18,17 @@ from lhotse import (
     Recording,
     SupervisionSegment,
 )
-from lhotse.augmentation import Speed
 from lhotse.qa import validate
 from lhotse.serialization import deserialize_item
 from lhotse.supervision import AlignmentItem
 
 from speechmm.alignments import Alignment, Segment
-from speechmm.audio.augment import perturb_speed
-from speechmm.audio.io import AudioInfo, audio_info, read_audio
-from speechmm.data.skips import SkipReport, write_aside
-from speechmm.errors import ConfigError, ManifestError
+from speechmm.audio.io import AudioInfo, audio_info
+from speechmm.data.skips import SkipReport
+from speechmm.data.splits import split_by_speaker
+from speechmm.data.waveforms import audio_path, load_waveform
+from speechmm.errors import ManifestError
+from speechmm.writing import write_aside
 
 __all__ = [
     "SkipReport",
@@ -68,7 +65,7 @@ def write_cuts(cuts: Iterable[MonoCut], path: Path | str) -> int:
                 )
             seen.add(cut.id)
             _validate(cut, path)
-            file.write(json.dumps(cut.to_dict(), ensure_ascii=False) + "\n")
+            file.write(_json_line(cut))
     return len(seen)
 
 
@@ -175,75 +172,6 @@ def make_cut(
     )
 
 
-def split_by_speaker(
-    cuts: Iterable[MonoCut], *, dev: float = 0.1, test: float = 0.1, seed: int = 0
-) -> dict[str, list[MonoCut]]:
-    """Divide cuts into "train", "dev" and "test" so that no speaker is in two of them.
-
-    Where there are fewer speakers than splits, no recording is in two of them instead. The
-    result depends on the ids and the seed, not on the order of the cuts.
-
-    Args:
-        cuts: all utterances of the corpus.
-        dev: wanted share of the seconds, in [0, 1); 0 leaves the split empty.
-        test: likewise.
-        seed: which speakers go where.
-
-    Raises:
-        ConfigError: the shares are not in [0, 1) or leave nothing for training.
-    """
-    if not (0 <= dev < 1 and 0 <= test < 1 and dev + test < 1):
-        raise ConfigError(
-            f"dev {dev:g} and test {test:g}: expected shares in [0, 1) with a sum below 1. "
-            "Give smaller shares."
-        )
-    cuts = sorted(cuts, key=lambda cut: cut.id)
-    total = _seconds(cuts)
-    groups = _speaker_groups(cuts, at_least=1 + (dev > 0) + (test > 0))
-    random.Random(seed).shuffle(groups)
-    splits = {
-        "test": _take_share(groups, test * total, leave=1 + (dev > 0)),
-        "dev": _take_share(groups, dev * total, leave=1),
-    }
-    splits["train"] = [cut for group in groups for cut in group]
-    names = ("train", "dev", "test")
-    return {name: sorted(splits[name], key=lambda cut: cut.id) for name in names}
-
-
-def load_waveform(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
-    """The audio of a cut: mono, resampled, with the speed perturbation the cut asks for.
-
-    Raises:
-        AudioError: the file cannot be read.
-        ManifestError: the cut asks for something other than a span of one file and its speed.
-    """
-    factor = _speed_factor(cut)
-    recording = cut.recording
-    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 0.5 / cut.sampling_rate
-    waveform = read_audio(
-        audio_path(cut),
-        sample_rate=sample_rate,
-        start=0.0 if whole else cut.start * factor,
-        duration=None if whole else cut.duration * factor,
-    )
-    return waveform if factor == 1.0 else perturb_speed(waveform, factor, sample_rate)
-
-
-def audio_path(cut: MonoCut) -> Path:
-    """The audio file of a cut.
-
-    Raises:
-        ManifestError: the cut's audio is not one file.
-    """
-    sources = cut.recording.sources if cut.recording is not None else []
-    if len(sources) != 1 or sources[0].type != "file":
-        raise ManifestError(
-            f"cut {cut.id}: its audio is {[s.type for s in sources] or 'missing'}; expected one "
-            "file. Store the audio in files and prepare the corpus again."
-        )
-    return Path(sources[0].source)
-
-
 def cut_text(cut: MonoCut) -> str:
     """What is said in a cut, verbatim; "" when the manifest does not say."""
     return " ".join(s.text for s in cut.supervisions if s.text)
@@ -258,43 +186,6 @@ def reference_alignment(cut: MonoCut) -> Alignment | None:
     if not any(units.values()):
         return None
     return Alignment(id=cut.id, audio=str(audio_path(cut)), duration=cut.duration, units=units)
-
-
-def _seconds(cuts: Iterable[MonoCut]) -> float:
-    return sum(cut.duration for cut in cuts)
-
-
-def _speaker_groups(cuts: list[MonoCut], *, at_least: int) -> list[list[MonoCut]]:
-    """Cuts by speaker, or by recording where speakers are not known or fewer than ``at_least``."""
-    by_speaker: dict[str, list[MonoCut]] = {}
-    by_audio: dict[str, list[MonoCut]] = {}
-    for cut in cuts:
-        speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
-        by_speaker.setdefault(speaker, []).append(cut)
-        by_audio.setdefault(str(audio_path(cut)), []).append(cut)
-    known = "" not in by_speaker and len(by_speaker) >= at_least
-    return list((by_speaker if known else by_audio).values())
-
-
-def _take_share(groups: list[list[MonoCut]], seconds: float, *, leave: int) -> list[MonoCut]:
-    """Move groups that come to about ``seconds`` out of ``groups``: one or more, if wanted."""
-    if seconds <= 0 or len(groups) <= leave:
-        return []
-    taken: list[list[MonoCut]] = []
-    kept: list[list[MonoCut]] = []
-    total = 0.0
-    for group in groups:
-        closer = abs(total + _seconds(group) - seconds) < abs(total - seconds)
-        if closer and len(taken) < len(groups) - leave:
-            taken.append(group)
-            total += _seconds(group)
-        else:
-            kept.append(group)
-    if not taken:
-        kept.sort(key=_seconds, reverse=True)
-        taken.append(kept.pop())
-    groups[:] = kept
-    return [cut for group in taken for cut in group]
 
 
 def _segment(item: AlignmentItem, duration: float) -> Segment:
@@ -318,24 +209,13 @@ def _span_duration(
     return min(duration, total - start)
 
 
-def _speed_factor(cut: MonoCut) -> float:
-    factor = 1.0
-    for transform in cut.recording.transforms or []:
-        if isinstance(transform, dict):
-            known = transform.get("name") == "Speed"
-            value = transform.get("kwargs", {}).get("factor") if known else None
-        else:
-            value = transform.factor if isinstance(transform, Speed) else None
-        if value is None:
-            name = (
-                transform.get("name") if isinstance(transform, dict) else type(transform).__name__
-            )
-            raise ManifestError(
-                f"cut {cut.id}: its recording asks for the transform {name}; expected Speed or "
-                "none. Store the changed audio in files."
-            )
-        factor *= float(value)
-    return factor
+def _json_line(cut: MonoCut) -> bytes:
+    row = cut.to_dict()
+    try:
+        line = json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:  # a path that is not UTF-8: escapes keep its bytes
+        line = json.dumps(row).encode("ascii")
+    return line + b"\n"
 
 
 def _validate(cut: MonoCut, path: Path) -> None:
@@ -385,14 +265,10 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _open_for_writing(path: Path) -> Iterator[IO[str]]:
+def _open_for_writing(path: Path) -> Iterator[IO[bytes]]:
     with path.open("wb") as raw:
         if path.suffix == ".gz":
-            with (
-                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-                io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text,
-            ):
-                yield text
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                yield cast(IO[bytes], packed)
         else:
-            with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as text:
-                yield text
+            yield raw

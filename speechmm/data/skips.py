@@ -1,15 +1,14 @@
-"""What a command leaves out is named and counted; what it writes appears whole or not at all."""
+"""What a command leaves out is named and counted."""
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from speechmm.errors import ManifestError, SpeechmmError
+from speechmm.writing import write_text
 
 
 @dataclass
@@ -38,6 +37,11 @@ class SkipReport:
         for item, reason in other.items:
             self.add(item, reason)
 
+    def add_dicts(self, rows: Iterable[Mapping[str, str]]) -> None:
+        """Note what an earlier run wrote with `to_dicts`."""
+        for row in rows:
+            self.add(row["item"], row["reason"])
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -65,28 +69,5 @@ class SkipReport:
 
     def write(self, path: Path | str) -> None:
         """Write the items as a JSON list of ``{"item", "reason"}``."""
-        with write_aside(path) as aside:
-            text = json.dumps(self.to_dicts(), ensure_ascii=False, indent=1)
-            aside.write_text(text + "\n", "utf-8")
-
-
-@contextmanager
-def write_aside(path: Path | str) -> Iterator[Path]:
-    """Give a name in the same folder to write to; rename it to ``path`` when all went well.
-
-    Raises:
-        ManifestError: the folder cannot be written or is full.
-    """
-    path = Path(path)
-    aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        aside.replace(path)
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be written ({error.strerror or error}); expected a folder with write "
-            "permission and space. Choose another place."
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        text = json.dumps(self.to_dicts(), ensure_ascii=False, indent=1)
+        write_text(Path(path), text + "\n")

@@ -71,8 +71,9 @@ def boundary_report(
             "alignments: no kind of unit in common with the reference; expected for example "
             '"word" in both. Align with another --unit.'
         )
-    report: dict[str, Any] = {kind: _score_kind(kind, common, hypotheses, references) for kind in
-                              sorted(kinds)}
+    report: dict[str, Any] = {
+        kind: _score_kind(kind, common, hypotheses, references) for kind in sorted(kinds)
+    }
     report["utterances"] = len(common)
     report["missing_utterances"] = [id for id in references if id not in hypotheses]
     return report
@@ -93,11 +94,7 @@ def _score_kind(
         missing += len(truth) - len(pairs)
         extra += len(found) - len(pairs)
         errors.append(
-            [
-                1000 * abs(edge)
-                for a, b in pairs
-                for edge in (b.start - a.start, b.end - a.end)
-            ]
+            [1000 * abs(edge) for a, b in pairs for edge in (b.start - a.start, b.end - a.end)]
         )
     values = np.asarray([value for row in errors for value in row])
     if not len(values):
@@ -108,16 +105,15 @@ def _score_kind(
         "mean_ms": float(values.mean()),
         "median_ms": float(np.median(values)),
         "ci95_ms": [low, high],
-        "within_ms": {str(limit): float((values <= limit + 1e-6).mean()) for limit in
-                      THRESHOLDS_MS},
+        "within_ms": {
+            str(limit): float((values <= limit + 1e-6).mean()) for limit in THRESHOLDS_MS
+        },
         "missing": missing,
         "extra": extra,
     }
 
 
-def _matched(
-    truth: Sequence[Segment], found: Sequence[Segment]
-) -> list[tuple[Segment, Segment]]:
+def _matched(truth: Sequence[Segment], found: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
     if len(truth) == len(found):
         return list(zip(truth, found, strict=True))
     labels = ["_".join(one.label.lower().split()) or "_" for one in truth]

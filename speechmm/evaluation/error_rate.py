@@ -37,7 +37,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference unit, a fraction; without reference units 0, or 1 with insertions."""
+        """Errors per reference unit, a fraction; without any, 0, or 1 with insertions."""
         if self.reference_words:
             return self.errors / self.reference_words
         return float(self.insertions > 0)

@@ -32,8 +32,9 @@ def wer_lines(report: dict[str, Any]) -> list[str]:
     errors = wer["substitutions"] + wer["deletions"] + wer["insertions"]
     low, high = wer["ci95"]
     return [
-        f"- WER: **{100 * wer['value']:.2f} %** ({errors} errors in {wer['reference_words']} words: "
-        f"{wer['substitutions']} S, {wer['deletions']} D, {wer['insertions']} I), "
+        f"- WER: **{100 * wer['value']:.2f} %** ({errors} errors in "
+        f"{wer['reference_words']} words: {wer['substitutions']} S, "
+        f"{wer['deletions']} D, {wer['insertions']} I), "
         f"95 % interval {100 * low:.2f} to {100 * high:.2f} %",
         f"- CER: {100 * cer['value']:.2f} %; utterances: {report['utterances']}",
         f"- normalizer: {report['normalizer']}",

@@ -90,12 +90,15 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Text]]:
             continue
         try:
             row: Any = json.loads(line)
-            yield str(row["id"]), Text(
-                str(row["text"]),
-                audio=str(row.get("audio") or ""),
-                start=float(row.get("start") or 0),
-                duration=float(row.get("duration") or 0),
-                confidence=row.get("confidence"),
+            yield (
+                str(row["id"]),
+                Text(
+                    str(row["text"]),
+                    audio=str(row.get("audio") or ""),
+                    start=float(row.get("start") or 0),
+                    duration=float(row.get("duration") or 0),
+                    confidence=row.get("confidence"),
+                ),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ManifestError(
@@ -109,12 +112,15 @@ def _cut_rows(path: Path) -> Iterator[tuple[str, Text]]:
 
     for cut in read_cuts(path):
         speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
-        yield cut.id, Text(
-            cut_text(cut),
-            speaker=speaker or "",
-            audio=str(audio_path(cut)),
-            start=cut.start,
-            duration=cut.duration,
+        yield (
+            cut.id,
+            Text(
+                cut_text(cut),
+                speaker=speaker or "",
+                audio=str(audio_path(cut)),
+                start=cut.start,
+                duration=cut.duration,
+            ),
         )
 
 

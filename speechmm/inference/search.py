@@ -88,7 +88,7 @@ def greedy_ctc(
         hypothesis = Hypothesis([], sum(scores[:length]))
         previous = BLANK
         for token, score in zip(row[:length], scores[:length], strict=True):
-            if token != BLANK and token != previous:
+            if token not in (BLANK, previous):
                 hypothesis.tokens.append(token)
                 hypothesis.token_log_probs.append(score)
             elif token != BLANK:

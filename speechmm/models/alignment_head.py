@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from speechmm.models.front_end import length_mask
 
+LOGIT_SCALE = 0.2  # keeps the scores weak beside the prior until they say something
+
 
 def upsample_frames(
     encoded: Float[Tensor, "batch enc_frames width"],
@@ -52,7 +54,7 @@ class AlignmentHead(nn.Module):
         self.speech_norm = nn.LayerNorm(align_dim)
         self.from_text = nn.Linear(d_model, align_dim)
         self.text_norm = nn.LayerNorm(align_dim)
-        self.scale = align_dim**-0.5
+        self.scale = LOGIT_SCALE * align_dim**-0.5
 
     def speech_vectors(
         self,
@@ -86,4 +88,5 @@ class AlignmentHead(nn.Module):
         """Unnormalised scores; -inf at padded tokens."""
         scores = torch.bmm(speech, text.transpose(1, 2)) * self.scale
         valid = length_mask(token_lengths, text.shape[1])
-        return scores.masked_fill(~valid[:, None, :], float("-inf"))
+        masked: Tensor = scores.masked_fill(~valid[:, None, :], float("-inf"))
+        return masked

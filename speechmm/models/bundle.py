@@ -74,7 +74,9 @@ def save_bundle(
     aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
     save_file(weights, aside / WEIGHTS_FILE)
     tokenizer.save(aside / TOKENIZER_FILE)
     config = {

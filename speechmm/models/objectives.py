@@ -1,4 +1,4 @@
-"""The losses: one pure function each, all per utterance token so that batch size does not matter."""
+"""The losses: one pure function each, per token or frame, so that batch size does not matter."""
 
 from __future__ import annotations
 

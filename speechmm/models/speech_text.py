@@ -170,7 +170,8 @@ class SpeechTextModel(nn.Module):
         self, encoding: SpeechEncoding
     ) -> Float[Tensor, "batch enc_frames vocab_size"]:
         """Per encoder frame log-probabilities over the vocabulary; id 0 is the CTC blank."""
-        return self.ctc_head(encoding.encoded).log_softmax(dim=-1)
+        logits: Tensor = self.ctc_head(encoding.encoded)
+        return logits.log_softmax(dim=-1)
 
     def embed_tokens(self, tokens: Int[Tensor, "*lead"]) -> Float[Tensor, "*lead d_model"]:
         """Token vectors at the scale of the encoder's input."""

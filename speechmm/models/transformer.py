@@ -79,7 +79,8 @@ class EncoderLayer(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x), rotary, bias))
         if self.conv is not None and self.conv_norm is not None:
             x = x + self.dropout(self.conv(self.conv_norm(x), keep))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x + update
 
 
 class SharedEncoder(nn.Module):
@@ -143,7 +144,8 @@ class DecoderLayer(nn.Module):
         x = x + self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
         keys, values = self.cross_attention.project_memory(memory)
         x = x + self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
-        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x + update
 
 
 @dataclass
@@ -243,9 +245,7 @@ class SharedDecoder(nn.Module):
             )
             x = x + mixed
             queries = layer.cross_norm(x).view(cache.batch, beams, width)
-            mixed = layer.cross_attention(
-                queries, past.cross_keys, past.cross_values, cache.bias
-            )
+            mixed = layer.cross_attention(queries, past.cross_keys, past.cross_values, cache.bias)
             x = x + mixed.view(rows, 1, width)
             x = x + layer.feed_forward(layer.feed_forward_norm(x))
         cache.position += 1

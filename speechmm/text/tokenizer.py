@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from speechmm.errors import CheckpointError, ConfigError
 from speechmm.text.normalize import check_normalizer, normalize
+from speechmm.writing import write_text
 
 FORMAT = "speechmm-tokenizer/1"
 KINDS = ("char", "bpe", "unigram", "phone")
@@ -144,21 +144,10 @@ class Tokenizer:
             made_from: settings and inputs to record in the file, so that a rerun can tell
                 whether anything has changed.
         """
-        path = Path(path)
         data = self.to_dict()
         if made_from is not None:
             data["made_from"] = made_from
-        aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside.write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
-            aside.replace(path)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise ConfigError(
-                f"{path}: cannot be written ({error.strerror}); expected a folder with write "
-                "permission and space. Choose another place."
-            ) from error
+        write_text(Path(path), json.dumps(data, ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":

@@ -155,9 +155,7 @@ def draw_curves(table: Path, picture: Path) -> None:
         steps, values = zip(*series["val/wer"], strict=True)
         scores.plot(steps, [100 * value for value in values], label="dev WER (%)")
     if "val/boundary_ms" in series:
-        scores.plot(
-            *zip(*series["val/boundary_ms"], strict=True), label="dev boundary error (ms)"
-        )
+        scores.plot(*zip(*series["val/boundary_ms"], strict=True), label="dev boundary error (ms)")
     scores.set(xlabel="step", ylim=(0, 100), title="dev scores")
     if scores.lines:
         scores.legend()

@@ -113,7 +113,7 @@ class JointCLI(LightningCLI):
         config = self.config.clone()
         config.pop("ckpt_path", None)
         config.pop("config", None)
-        plain: dict[str, Any] = self.parser.dump(config, format="json", skip_validation=True)  # type: ignore[assignment]
+        plain: dict[str, Any] = self.parser.dump(config, format="json", skip_validation=True)
         return {"settings": plain}
 
     def input_files(self) -> list[Path]:

@@ -28,13 +28,13 @@ CMVN_CUTS = 300  # utterances that the feature statistics are taken from
 class SpeechDataModule(L.LightningDataModule):
     """Reads cuts manifests and serves bucketed batches of log-mel features and tokens."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (jsonargparse wants plain arguments)
         self,
         train: Sequence[str],
         dev: Sequence[str],
         tokenizer: str,
         test: Sequence[str] = (),
-        features: LogMelConfig = LogMelConfig(),
+        features: LogMelConfig = LogMelConfig(),  # noqa: B008 (frozen)
         cmvn: str | None = None,
         batch_seconds: float = 60.0,
         speeds: Sequence[float] = (1.0,),

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
@@ -69,10 +70,10 @@ class JointModule(L.LightningModule):
 
     def __init__(
         self,
-        network: SpeechTextConfig = SpeechTextConfig(),
+        network: SpeechTextConfig = SpeechTextConfig(),  # noqa: B008 (frozen)
         objectives: ObjectivesConfig = ObjectivesConfig(),
-        augment: SpecAugmentConfig = SpecAugmentConfig(),
-        optimization: OptimizationConfig = OptimizationConfig(),
+        augment: SpecAugmentConfig = SpecAugmentConfig(),  # noqa: B008 (frozen)
+        optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
         seed: int = 0,
     ):
         """Keeps the settings; see each dataclass.
@@ -136,7 +137,7 @@ class JointModule(L.LightningModule):
         decay = self.optimization.ema_decay
         return [AveragedWeights(decay)] if decay else []
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, stepped learning rate."""
         optimizer = make_optimizer(self.model, self.optimization)
         total = self.total_steps()

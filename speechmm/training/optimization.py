@@ -69,7 +69,9 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float):
-        def blend(averages: Iterable[Tensor], values: Iterable[Tensor], count: Tensor | int) -> None:
+        def blend(
+            averages: Iterable[Tensor], values: Iterable[Tensor], count: Tensor | int
+        ) -> None:
             seen = int(count)
             share = 1.0 - min(decay, (1 + seen) / (10 + seen))
             with torch.no_grad():

@@ -57,7 +57,7 @@ def prepare(
     root = root.absolute()
     files = list_files(root)
     audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
-    tables = [transcripts.absolute()] if transcripts is not None else find_tables(root, files)
+    tables = find_tables(root, files) if transcripts is None else [_locate(transcripts, root)]
     if not audio and not tables:
         raise ManifestError(
             f"{root}: found no audio; expected files named {', '.join(sorted(AUDIO_SUFFIXES))}. "
@@ -80,14 +80,21 @@ def prepare(
     return draw_missing(cuts, dev=dev, test=test, seed=seed)
 
 
+def _locate(transcripts: Path, root: Path) -> Path:
+    """The table, which may be named as it is seen from the corpus."""
+    inside = root / transcripts
+    return inside if inside.is_file() and not transcripts.is_file() else transcripts.absolute()
+
+
 def _use_folder_names(
     splits: dict[str, list[Utterance]], speakers: str
 ) -> dict[str, list[Utterance]]:
     """Splits and speakers by the folders of the recordings, where no transcript tells them."""
     everything = [u for utterances in splits.values() for u in utterances]
-    if not everything:
-        return {"train": []}
-    top = common_folder([u.audio for u in everything])
+    present = [u.audio for u in everything if u.audio.is_file()]
+    if not present:
+        return {"train": everything}
+    top = common_folder(present)
     if set(splits) == {""}:
         splits = _split_by_folder(everything, top)
     if speakers == "none":
@@ -97,7 +104,7 @@ def _use_folder_names(
         }
     if speakers == "table" or any(u.speaker for u in everything):
         return splits
-    names = {u.audio: _speaker_folder(u.audio, top) for u in everything}
+    names = {audio: _speaker_folder(audio, top) for audio in present}
     if "" in names.values() or len(set(names.values())) < 2:
         return splits
     logger.info(
@@ -105,7 +112,7 @@ def _use_folder_names(
         len(set(names.values())),
     )
     return {
-        split: [replace(u, speaker=names[u.audio]) for u in utterances]
+        split: [replace(u, speaker=names.get(u.audio)) for u in utterances]
         for split, utterances in splits.items()
     }
 
@@ -114,8 +121,11 @@ def _split_by_folder(utterances: list[Utterance], top: Path) -> dict[str, list[U
     """The splits of folders named train, dev and test; all is train where there are none."""
     by_split: dict[str, list[Utterance]] = {}
     for utterance in utterances:
-        first = utterance.audio.relative_to(top).parts[0].lower()
-        by_split.setdefault(SPLIT_NAMES.get(first, ""), []).append(utterance)
+        split = "train"  # of what is not there, and will be reported
+        if utterance.audio.is_file():
+            first = utterance.audio.relative_to(top).parts[0].lower()
+            split = SPLIT_NAMES.get(first, "")
+        by_split.setdefault(split, []).append(utterance)
     if "" in by_split or "train" not in by_split:
         return {"train": utterances}
     logger.info("splits: by the folders %s", ", ".join(sorted(by_split)))

@@ -71,7 +71,7 @@ def write_corpus(
             sizes[path.name] = aside.stat().st_size
         summary["outputs"] = sizes
         text = json.dumps(summary, ensure_ascii=False, indent=1)
-        json_aside.write_text(text + "\n", "utf-8", "surrogateescape")
+        json_aside.write_text(text + "\n", "utf-8", "backslashreplace")
     for name in previous.get("outputs", {}):
         if name not in sizes:
             (out / name).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def _stamp(source: Path, out: Path, elsewhere: Iterable[Path]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text("utf-8", "surrogateescape"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

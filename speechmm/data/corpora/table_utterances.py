@@ -29,10 +29,10 @@ def read_tables(
         if len(tables) > 1:
             given = split_of_table(table) or split_of_folders(table, lookup.root)
         found += _find_audio(table, given, lookup, report)
-    ids = make_ids([path for _, _, path in found])
+    ids = make_ids(path for _, _, path in found if path.is_file())
     splits: dict[str, list[Utterance]] = {}
     for split, row, path in found:
-        utterance = _to_utterance(row, path, ids[path], report)
+        utterance = _to_utterance(row, path, ids.get(path, ""), report)
         if utterance is not None:
             splits.setdefault(split, []).append(utterance)
     unlisted = len(set(lookup.files) - {path for _, _, path in found})
@@ -81,6 +81,7 @@ def _expected(name: str, table: Path) -> Path:
 
 
 def _to_utterance(row: Row, audio: Path, file_id: str, report: SkipReport) -> Utterance | None:
+    file_id = file_id or without_spaces(audio.stem)
     named = row.values.get("id", "")
     is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
     times = [row.values.get("start") or "", row.values.get("end") or ""]

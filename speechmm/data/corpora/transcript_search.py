@@ -45,13 +45,14 @@ def find_tables(root: Path, files: list[Path]) -> list[Path]:
     tables = [path for path in files if path.suffix.lower() in _SUFFIXES]
     recorded = {path.stem.lower() for path in audio}
     here = [path for path in tables if path.parent == root and path.stem.lower() not in recorded]
-    by_split = [path for path in here if split_of_table(path)]
-    if any(split_of_table(path) == "train" for path in by_split):
+    pairs = pair_files(files, audio)
+    by_split = _split_tables(here, lists=bool(pairs))
+    if by_split:
         return by_split
     known = sorted((path for path in here if _rank(path) < len(_KNOWN)), key=_rank)
     if known:
         return known[:1]
-    if pair_files(files, audio):
+    if pairs:
         return []
     return _only_table(root, here) or _tables_below(tables) or _nothing_found(root)
 
@@ -91,7 +92,17 @@ def _only_table(root: Path, here: list[Path]) -> list[Path]:
 
 def _tables_below(tables: list[Path]) -> list[Path]:
     books = [path for path in tables if path.name.lower().endswith(".trans.txt")]
-    return books or [path for path in tables if _rank(path) < len(_KNOWN)]
+    known = [path for path in tables if _rank(path) < len(_KNOWN)]
+    others = [path for path in tables if path.suffix.lower() != ".txt"]
+    return books or known or _split_tables(tables) or (others if len(others) == 1 else [])
+
+
+def _split_tables(tables: list[Path], *, lists: bool = False) -> list[Path]:
+    """Tables named after splits, if train is among them; ``.txt`` may be ``lists`` of names only."""
+    named = [path for path in tables if split_of_table(path)]
+    if lists:
+        named = [path for path in named if path.suffix.lower() != ".txt"]
+    return named if any(split_of_table(path) == "train" for path in named) else []
 
 
 def _nothing_found(root: Path) -> list[Path]:

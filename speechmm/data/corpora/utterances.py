@@ -90,11 +90,21 @@ def _without_duplicates(
                     utterance.id,
                     f"{utterance.audio}: its id is taken by {first.audio}; expected unique ids",
                 )
+            elif not _is_text(f"{utterance.id}{utterance.audio}{utterance.text}"):
+                report.add(
+                    utterance.id,
+                    f"{utterance.audio}: its name is not UTF-8, as manifests are; rename it",
+                )
             elif not utterance.text.strip():
                 report.add(utterance.id, f"{utterance.audio}: the transcript is empty")
             else:
                 kept[split].append(utterance)
     return kept
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name the system gave is text at all, in UTF-8."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _inspect_audio(paths: Iterable[Path], check: str) -> dict[Path, AudioInfo | AudioError]:
@@ -148,13 +158,13 @@ def _duration_within(utterance: Utterance, info: AudioInfo) -> float | None:
     """The utterance's seconds, ended with its recording if it overshoots by a rounding error."""
     start, duration = utterance.start, utterance.duration
     where = f"{utterance.audio}: the segment from {start:.3f} s"
-    if start < 0 or start >= info.duration:
+    if not 0 <= start < info.duration:
         raise AudioError(
             f"{where} does not start within the {info.duration:.3f} s of the recording"
         )
     if duration is None:
         return None if start == 0 else info.duration - start
-    if duration <= 0:
+    if not duration > 0:
         raise AudioError(f"{where} lasts {duration:.3f} s; expected a positive number")
     overshoot = start + duration - info.duration
     if overshoot > MAX_OVERSHOOT:

@@ -385,3 +385,66 @@ def test_linked_folders_are_followed_once(tmp_path, record):
     cuts, _, report = prepare(root)
     assert sorted(cuts) == TEN
     assert not report.items
+
+
+def test_tables_of_splits_in_a_folder_of_their_own(tmp_path, record):
+    for name in TEN:
+        record(tmp_path / "audio" / f"{name}.wav")
+    (tmp_path / "lists").mkdir()
+    for split, names in (("train", TEN[:6]), ("val", TEN[6:8]), ("test", TEN[8:])):
+        rows = "".join(f"audio/{name}.wav|text {name}\n" for name in names)
+        (tmp_path / "lists" / f"my_{split}.txt").write_text(rows)
+    _, splits, report = prepare(tmp_path)
+    assert ids(splits) == {"train": TEN[:6], "dev": TEN[6:8], "test": TEN[8:]}
+    assert not report.items
+
+
+def test_lists_of_names_do_not_hide_text_files(tmp_path, record):
+    for name in TEN:
+        record(tmp_path / "audio" / f"{name}.wav")
+        (tmp_path / "audio" / f"{name}.lab").write_text(name)
+    (tmp_path / "train.txt").write_text("\n".join(TEN))
+    cuts, _, report = prepare(tmp_path)
+    assert sorted(cuts) == TEN
+    assert not report.items
+
+
+def test_missing_audio_changes_nothing_for_the_others(tmp_path, record):
+    for speaker in ("ann", "bob", "cid"):
+        for name in "12":
+            record(tmp_path / "wavs" / speaker / f"{name}.wav")
+    lines = [f"wavs/{s}/{n}.wav,{s} {n}" for s in ("ann", "bob", "cid") for n in "12"]
+    (tmp_path / "metadata.csv").write_text("path,text\nnowhere.wav,x\n" + "\n".join(lines))
+    cuts, _, report = prepare(tmp_path)
+    assert speaker_of(cuts["bob/1"]) == "bob"
+    assert [item for item, _ in report.items] == ["nowhere"]
+
+
+def test_a_table_named_as_seen_from_the_corpus(tmp_path, record):
+    record(tmp_path / "a.wav")
+    (tmp_path / "x.csv").write_text("a,hello there")
+    cuts, _, _ = prepare(tmp_path, transcripts=Path("x.csv"), dev=0.0, test=0.0)
+    assert text_of(cuts["a"]) == "hello there"
+
+
+def test_file_names_that_are_not_utf8(tmp_path, record):
+    for name in TEN:
+        record(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.txt").write_text(name)
+    for suffix in (".wav", ".txt"):
+        old = tmp_path / f"u00{suffix}"
+        old.rename(tmp_path / (b"f\xfcr".decode("utf-8", "surrogateescape") + suffix))
+    cuts, _, report = prepare(tmp_path)
+    assert sorted(cuts) == TEN[1:]
+    assert "its name is not UTF-8" in report.items[0][1]
+
+
+def test_two_formats_of_one_recording(tmp_path, record):
+    for name in TEN:
+        record(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.txt").write_text(name)
+    record(tmp_path / "u00.flac")
+    (tmp_path / "u00.lab").write_text("other")
+    cuts, _, report = prepare(tmp_path)
+    assert sorted(cuts) == TEN
+    assert [item for item, _ in report.items] == ["u00"]

@@ -1,0 +1,93 @@
+"""Which cuts share a batch: those of like duration, so that little is padding."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import numpy as np
+from lhotse import CutSet, MonoCut
+from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
+
+TARGET_PADDING = 0.1
+"""Share of the frames that may be padding in the worst case, where `MAX_BUCKETS` allow it."""
+
+MAX_BUCKETS = 30
+QUANTILES = 200  # durations at which a bucket may end
+SAMPLER_BUFFER = 20_000  # cuts looked ahead; a smaller corpus is shuffled as a whole every epoch
+
+
+def make_sampler(
+    cuts: Iterable[MonoCut],
+    batch_seconds: float,
+    *,
+    shuffle: bool,
+    seed: int = 0,
+    world_size: int = 1,
+    rank: int = 0,
+) -> DynamicBucketingSampler | SimpleCutSampler:
+    """Groups cuts of like duration into batches, each cut once an epoch.
+
+    The batches of an epoch depend on the cuts, the seed and the epoch (``set_epoch``) only. With
+    several processes, cuts are given twice only where the last batches have fewer cuts than there
+    are processes.
+
+    Args:
+        cuts: the split.
+        batch_seconds: audio per batch in seconds, padding included; a longer cut comes alone.
+        shuffle: new groups in a new order every epoch; else always the same ones.
+        seed: with the epoch it decides the order.
+        world_size: processes that share the epoch.
+        rank: which of them this is.
+    """
+    shared = {"world_size": world_size, "rank": rank, "drop_last": False, "seed": seed}
+    ordered = sorted(cuts, key=lambda cut: (cut.duration, cut.id))
+    bins = duration_bins(cut.duration for cut in ordered)
+    if shuffle:  # a corpus larger than the buffer must not come speaker by speaker
+        random.Random(seed).shuffle(ordered)
+    if not bins:
+        return SimpleCutSampler(
+            CutSet.from_cuts(ordered), max_duration=batch_seconds, shuffle=shuffle, **shared
+        )
+    return DynamicBucketingSampler(
+        ordered,
+        max_duration=batch_seconds,
+        duration_bins=bins,
+        shuffle=shuffle,
+        buffer_size=SAMPLER_BUFFER,
+        sync_buckets=True,  # without it lhotse 1.33 ends the epoch at the first empty bucket
+        **shared,
+    )
+
+
+def duration_bins(durations: Iterable[float], target: float = TARGET_PADDING) -> list[float]:
+    """The longest duration of every bucket but the last, for as few buckets as keep padding low.
+
+    For each number of buckets the partition with the least padding is found by dynamic
+    programming over quantiles. Padding is counted as if every cut were as long as the longest of
+    its bucket, so no order of the cuts can give more.
+
+    Args:
+        durations: of all cuts, in seconds.
+        target: largest share of padding, in [0, 1).
+    """
+    ordered = np.sort(np.fromiter(durations, dtype=float))
+    if not len(ordered):
+        return []
+    edges = np.unique(np.quantile(ordered, np.linspace(0, 1, QUANTILES), method="higher"))
+    ends = np.searchsorted(ordered, edges, side="right")
+    starts = np.append(0, ends[:-1])
+    padded = (ends[None, :] - starts[:, None]) * edges[None, :]  # seconds of groups row to column
+    padded[starts[:, None] >= ends[None, :]] = np.inf
+    least = padded[0]  # for one bucket that ends with each group
+    last_starts: list[np.ndarray] = []
+    while 1 - ordered.sum() / least[-1] > target and len(last_starts) + 1 < MAX_BUCKETS:
+        totals = np.append(np.inf, least[:-1])[:, None] + padded
+        last_starts.append(totals.argmin(axis=0))
+        least = totals.min(axis=0)
+    bins: list[float] = []
+    group = len(edges) - 1
+    for last_start in reversed(last_starts):
+        group = int(last_start[group]) - 1
+        bins.insert(0, float(edges[group]))
+    return bins

@@ -1,0 +1,76 @@
+"""The audio of a cut."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from lhotse import MonoCut
+from lhotse.augmentation import Speed
+
+from speechmm.audio.augment import perturb_speed
+from speechmm.audio.io import read_audio
+from speechmm.errors import ManifestError
+
+LENGTH_TOLERANCE_SECONDS = 0.1
+"""How far a lossy decoder may be from the length that a manifest has for its file."""
+
+
+def load_waveform(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
+    """The audio of a cut: mono, resampled, with the speed perturbation the cut asks for.
+
+    Raises:
+        AudioError: the file cannot be read.
+        ManifestError: the cut asks for something other than a span of one file and its speed,
+            or the file is not as long as the manifest says.
+    """
+    factor = _speed_factor(cut)
+    recording = cut.recording
+    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 0.5 / cut.sampling_rate
+    waveform = read_audio(
+        audio_path(cut),
+        sample_rate=sample_rate,
+        start=0.0 if whole else cut.start * factor,
+        duration=None if whole else cut.duration * factor,
+    )
+    seconds = len(waveform) / sample_rate / factor
+    if abs(seconds - cut.duration) > LENGTH_TOLERANCE_SECONDS:
+        raise ManifestError(
+            f"cut {cut.id}: {audio_path(cut)} gives {seconds:.2f} s of audio; expected the "
+            f"{cut.duration:.2f} s of its manifest. The file has changed: prepare the corpus again."
+        )
+    return waveform if factor == 1.0 else perturb_speed(waveform, factor, sample_rate)
+
+
+def audio_path(cut: MonoCut) -> Path:
+    """The audio file of a cut.
+
+    Raises:
+        ManifestError: the cut's audio is not one file.
+    """
+    sources = cut.recording.sources if cut.recording is not None else []
+    if len(sources) != 1 or sources[0].type != "file":
+        raise ManifestError(
+            f"cut {cut.id}: its audio is {[s.type for s in sources] or 'missing'}; expected one "
+            "file. Store the audio in files and prepare the corpus again."
+        )
+    return Path(sources[0].source)
+
+
+def _speed_factor(cut: MonoCut) -> float:
+    factor = 1.0
+    for transform in cut.recording.transforms or []:
+        if isinstance(transform, dict):
+            known = transform.get("name") == "Speed"
+            value = transform.get("kwargs", {}).get("factor") if known else None
+        else:
+            value = transform.factor if isinstance(transform, Speed) else None
+        if value is None:
+            name = (
+                transform.get("name") if isinstance(transform, dict) else type(transform).__name__
+            )
+            raise ManifestError(
+                f"cut {cut.id}: its recording asks for the transform {name}; expected Speed or "
+                "none. Store the changed audio in files."
+            )
+        factor *= float(value)
+    return factor

@@ -1,0 +1,99 @@
+"""Masks and level changes of training features."""
+
+import math
+
+import pytest
+import torch
+
+from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
+from speechmm.errors import ConfigError
+
+LENGTHS = torch.tensor([300, 1, 40, 299, 150])
+
+
+def seeded(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_features(n_mels: int = 80) -> torch.Tensor:
+    return torch.randn(len(LENGTHS), 300, n_mels, generator=seeded(7)) + 3.0
+
+
+def test_only_valid_frames_change_and_to_the_mean() -> None:
+    features = random_features()
+    for seed in range(20):
+        result = spec_augment(features, LENGTHS, SpecAugmentConfig(), seeded(seed))
+        changed = result != features
+        for row, length in enumerate(LENGTHS.tolist()):
+            assert not changed[row, length:].any()
+            values = result[row][changed[row]]
+            mean = features[row, :length].mean()
+            torch.testing.assert_close(values, mean.expand_as(values), atol=1e-4, rtol=0)
+
+
+def test_masks_are_no_wider_than_asked() -> None:
+    features = random_features()
+    config = SpecAugmentConfig(time_masks=1, freq_masks=0, time_mask_frames=20)
+    widest = [0] * len(LENGTHS)
+    for seed in range(200):
+        masked = spec_augment(features, LENGTHS, config, seeded(seed)) != features
+        rows = masked.any(dim=2)
+        assert torch.equal(rows, masked.all(dim=2))  # whole frames
+        widest = [max(a, int(b)) for a, b in zip(widest, rows.sum(dim=1), strict=True)]
+    limits = [min(20, math.floor(0.15 * length)) for length in LENGTHS.tolist()]
+    assert widest == limits  # reached and never passed
+    config = SpecAugmentConfig(time_masks=0, freq_masks=1, freq_mask_bins=15)
+    masked = torch.stack(
+        [spec_augment(features, LENGTHS, config, seeded(n)) != features for n in range(200)]
+    )
+    bands = masked[:, 0].all(dim=1).sum(dim=1)
+    assert int(bands.max()) == 15 and int(bands.min()) == 0
+
+
+def test_masks_fall_everywhere() -> None:
+    features = random_features()
+    config = SpecAugmentConfig(time_masks=1, freq_masks=0)
+    masked = torch.stack(
+        [spec_augment(features, LENGTHS, config, seeded(n)) != features for n in range(600)]
+    )
+    share = masked[:, 0].any(dim=2).float().mean(dim=0)
+    assert float(share[:4].max()) > 0 and float(share[-4:].max()) > 0
+    assert float(share.mean()) == pytest.approx(10 / 300, rel=0.15)  # mean width over length
+
+
+def test_same_generator_same_masks() -> None:
+    features = random_features()
+    config = SpecAugmentConfig()
+    first = spec_augment(features, LENGTHS, config, seeded(3))
+    assert torch.equal(first, spec_augment(features, LENGTHS, config, seeded(3)))
+    assert not torch.equal(first, spec_augment(features, LENGTHS, config, seeded(4)))
+    assert torch.equal(features, random_features())  # the input is left alone
+
+
+def test_nothing_asked_for_nothing_changed() -> None:
+    features = random_features()
+    config = SpecAugmentConfig(time_masks=0, freq_masks=0, gain_db=0.0)
+    assert torch.equal(spec_augment(features, LENGTHS, config, seeded()), features)
+    assert torch.equal(random_gain(features, config, seeded()), features)
+
+
+def test_bands_wider_than_the_features() -> None:
+    features = random_features(n_mels=8)
+    config = SpecAugmentConfig(freq_mask_bins=100)
+    assert spec_augment(features, LENGTHS, config, seeded()).isfinite().all()
+
+
+def test_gain_is_one_level_per_utterance() -> None:
+    features = torch.zeros(1000, 3, 4)
+    offsets = random_gain(features, SpecAugmentConfig(gain_db=6.0), seeded())
+    assert torch.equal(offsets, offsets[:, :1, :1].expand_as(offsets))
+    decibels = offsets[:, 0, 0] * 10 / math.log(10)
+    assert -6.0 <= float(decibels.min()) < -5.9 and 5.9 < float(decibels.max()) <= 6.0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"time_masks": -1}, {"time_mask_share": 1.5}, {"gain_db": -1.0}]
+)
+def test_wrong_settings(settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="expected 0"):
+        SpecAugmentConfig(**settings)
