@@ -95,7 +95,7 @@ def store_features(
         write_cuts(cuts, out / name)
     accumulator.stats().save(out / CMVN_FILE)
     counts = {name: len(cuts) for name, cuts in stored.items()}
-    settings = {
+    settings: dict[str, Any] = {
         "format": FORMAT,
         "type": feature_type(config),
         "archive": archive.name,
@@ -105,7 +105,7 @@ def store_features(
     }
     text = json.dumps(settings, indent=1, ensure_ascii=False)
     write_text(out / SETTINGS_FILE, text + "\n")
-    _remove_archive(out, previous.get("archive"), keep=archive.name)
+    _remove_previous(out, previous, settings)
     return StoreSummary(sum(counts.values()), unchanged=False)
 
 
@@ -254,6 +254,10 @@ def _is_whole(out: Path, settings: dict[str, Any]) -> bool:
     return (out / settings["archive"]).is_dir() and all((out / name).is_file() for name in names)
 
 
-def _remove_archive(out: Path, name: str | None, *, keep: str) -> None:
-    if name and name != keep and name.startswith(_ARCHIVE_PREFIX):
-        shutil.rmtree(out / name, ignore_errors=True)
+def _remove_previous(out: Path, previous: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Removes what an older store left and the new one does not have."""
+    for name in previous.get("stored", {}).keys() - settings["stored"].keys():
+        (out / name).unlink(missing_ok=True)
+    archive = previous.get("archive", "")
+    if archive.startswith(_ARCHIVE_PREFIX) and archive != settings["archive"]:
+        shutil.rmtree(out / archive, ignore_errors=True)
