@@ -81,7 +81,7 @@ def _expected(name: str, table: Path) -> Path:
 
 
 def _to_utterance(row: Row, audio: Path, file_id: str, report: SkipReport) -> Utterance | None:
-    file_id = file_id or without_spaces(audio.stem)
+    file_id = file_id or _audio_name(row)  # not there: reported as the table has it
     named = row.values.get("id", "")
     is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
     times = [row.values.get("start") or "", row.values.get("end") or ""]

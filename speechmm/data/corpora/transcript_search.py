@@ -98,7 +98,7 @@ def _tables_below(tables: list[Path]) -> list[Path]:
 
 
 def _split_tables(tables: list[Path], *, lists: bool = False) -> list[Path]:
-    """Tables named after splits, if train is among them; ``.txt`` may be ``lists`` of names only."""
+    """Tables named after splits, if train is among them; ``.txt`` may be mere ``lists``."""
     named = [path for path in tables if split_of_table(path)]
     if lists:
         named = [path for path in named if path.suffix.lower() != ".txt"]

@@ -301,7 +301,7 @@ def test_bad_rows_are_named_by_line(tmp_path, record):
     assert "found the split 'nowhere'" in reasons["metadata.csv:4"]
     assert "transcript is empty" in reasons["u03"]
     assert "is taken by" in reasons["u00"]
-    assert "no such file" in reasons["gone"]
+    assert "no such file" in reasons["gone.wav"]
     assert len(reasons) == 5
 
 
@@ -417,7 +417,7 @@ def test_missing_audio_changes_nothing_for_the_others(tmp_path, record):
     (tmp_path / "metadata.csv").write_text("path,text\nnowhere.wav,x\n" + "\n".join(lines))
     cuts, _, report = prepare(tmp_path)
     assert speaker_of(cuts["bob/1"]) == "bob"
-    assert [item for item, _ in report.items] == ["nowhere"]
+    assert [item for item, _ in report.items] == ["nowhere.wav"]
 
 
 def test_a_table_named_as_seen_from_the_corpus(tmp_path, record):
