@@ -32,6 +32,9 @@ CORPORA = {
 """Name, which is also the parser's module, and what it is."""
 
 
+_ORDER = {"train": 0, "dev": 1, "test": 2}
+
+
 def find_parser(
     name: str,
 ) -> Callable[..., dict[str, list[MonoCut]]]:
@@ -58,6 +61,7 @@ def prepare_splits(
     from speechmm.data.corpora.splits import require_utterances
 
     splits = find_parser(name)(root, report, **options)
-    splits = {split: cuts for split, cuts in splits.items() if cuts or options.get(split) != 0}
+    order = sorted(splits, key=lambda split: (_ORDER.get(split, len(_ORDER)), split))
+    splits = {split: splits[split] for split in order if splits[split] or options.get(split) != 0}
     require_utterances(splits, report, str(root))
     return splits
