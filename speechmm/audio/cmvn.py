@@ -28,8 +28,8 @@ class CmvnStats:
         finite = torch.isfinite(self.mean).all() and torch.isfinite(self.std).all()
         if self.mean.shape != self.std.shape or not finite or not (self.std > 0).all():
             raise ConfigError(
-                f"feature statistics: {len(self.mean)} means and {len(self.std)} deviations, not all "
-                "finite and positive; expected one of each for every mel band. Run "
+                f"feature statistics: {len(self.mean)} means and {len(self.std)} deviations, not "
+                "all finite and positive; expected one of each for every mel band. Run "
                 '"speechmm features" again.'
             )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 
 FLOOR = 1e-10  # power below which the logarithm is cut
-_BLOCK_FRAMES = 8192  # transformed at once: 33 MB of windows and spectra, however long the audio
+_BLOCK_FRAMES = 1024  # transformed at once: 4 MB of windows and spectra stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +117,12 @@ class LogMel(nn.Module):
         frames = padded.unfold(1, config.win_length, config.hop_length)
         frames = frames[:, : config.num_frames(waveform.shape[1])]
         block = max(1, _BLOCK_FRAMES // max(1, waveform.shape[0]))
-        features = torch.cat([self._log_mel(part) for part in frames.split(block, dim=1)], dim=1)
+        parts = [self._log_mel(part) for part in torch.split(frames, block, dim=1)]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         frame_lengths = 1 + lengths // config.hop_length
         places = torch.arange(features.shape[1], device=features.device)
-        return features.masked_fill_(
-            (places >= frame_lengths[:, None])[:, :, None], 0.0
-        ), frame_lengths
+        padding = places >= frame_lengths[:, None]
+        return features.masked_fill_(padding[:, :, None], 0.0), frame_lengths
 
     def _log_mel(self, frames: Tensor) -> Tensor:
         """Log-mel power of frames of ``win_length`` samples."""

@@ -128,20 +128,31 @@ def _kernel(down: int, up: int) -> torchaudio.transforms.Resample:
 
 
 def _interpolate(waveform: Tensor, down: int, up: int, first: int, last: int) -> Tensor:
-    """Output samples ``first`` to ``last``, each the filter's weighted sum of the input around it.
+    """Output samples ``first`` to ``last``, each the filter's weighted sum of the input around it."""
+    nearest, weights = _phases(down, up)
+    outputs = torch.arange(first, last)
+    phase = outputs % up
+    reach = weights.shape[1] // 2 - 1
+    begin = (outputs // up) * down + nearest[phase]
+    start, stop = int(begin[0]) - reach, int(begin[-1]) + reach + 2
+    around = torch.nn.functional.pad(
+        waveform[max(0, start) : stop], (max(0, -start), max(0, stop - len(waveform)))
+    )
+    taps = around.unfold(0, weights.shape[1], 1)[begin - begin[0]]
+    return torch.linalg.vecdot(taps, weights[phase])
+
+
+@lru_cache(maxsize=8)
+def _phases(down: int, up: int) -> tuple[Tensor, Tensor]:
+    """For each output phase, the input sample at or before it and the weights of those around.
 
     Source: torchaudio ``_get_sinc_resample_kernel``, the formula of its "sinc_interp_hann".
     """
     cutoff = min(1.0, up / down) * _ROLLOFF  # of the input's Nyquist frequency
     reach = math.ceil(_ZERO_CROSSINGS / cutoff)
-    position = torch.arange(first, last) * down  # in input samples times `up`: exact integers
-    nearest = position // up
+    position = torch.arange(up) * down  # in input samples times `up`: exact integers
     fraction = (position % up).double() / up
     offsets = torch.arange(-reach, reach + 2)
     angle = ((offsets - fraction[:, None]) * cutoff).clamp(-_ZERO_CROSSINGS, _ZERO_CROSSINGS)
     window = torch.cos(angle * (math.pi / _ZERO_CROSSINGS / 2)).square()
-    weights = (torch.sinc(angle) * window * cutoff).to(waveform.dtype)
-    index = nearest[:, None] + offsets
-    inside = (index >= 0) & (index < len(waveform))
-    taps = waveform[index.clamp(0, len(waveform) - 1)] * inside
-    return (taps * weights).sum(1)
+    return position // up, (torch.sinc(angle) * window * cutoff).float()
