@@ -40,8 +40,8 @@ def write_alignments(
     Raises:
         ConfigError: The format is unknown, the place cannot be written, or one file was named for
             several alignments.
-        AlignmentError: Two alignments have one id, or segments overlap or have no length where the
-            format cannot say so.
+        AlignmentError: Two alignments have one id, or segments overlap where the format cannot
+            say so.
     """
     if format not in get_args(AlignmentFormat):
         raise ConfigError(

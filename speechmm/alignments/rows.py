@@ -13,8 +13,17 @@ _CTM_DECIMALS = 3
 
 
 def jsonl_line(alignment: Alignment) -> str:
-    """The alignment row of the interface, with its line end."""
-    return json.dumps(alignment.to_dict(), ensure_ascii=False) + "\n"
+    """The alignment row of the interface, with its line end.
+
+    Letters stay as they are, unless the name of a file is not UTF-8: then the row is in ASCII.
+    """
+    row = alignment.to_dict()
+    line = json.dumps(row, ensure_ascii=False) + "\n"
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(row) + "\n"
+    return line
 
 
 def ctm_name(id: str) -> str:

@@ -24,8 +24,10 @@ _UNIT_OF_TIER = {
 def format_textgrid(alignment: Alignment) -> str:
     """A TextGrid in Praat's long text format, intervals without a label in the gaps.
 
+    Segments of no length (a dash between words) are left out: Praat has no such intervals.
+
     Raises:
-        AlignmentError: Segments of one unit overlap, have no length, or begin before 0.
+        AlignmentError: Segments of one unit overlap, or begin before 0.
     """
     ends = [segment.end for segments in alignment.units.values() for segment in segments]
     end = _number(max([alignment.duration, *ends]))
@@ -105,11 +107,13 @@ def _intervals(
     position = 0.0
     for segment in segments:
         start, stop = round(segment.start, _DECIMALS), round(segment.end, _DECIMALS)
+        if 0 <= stop - start <= _TOUCHING:
+            continue
         if start < position - _TOUCHING or stop <= max(start, position):
             raise AlignmentError(
                 f"{alignment.id}: the {unit} {segment.label!r} from {segment.start:g} to "
-                f"{segment.end:g} s has no length or begins before {position:g} s; expected "
-                "segments of some length, one after another, in a TextGrid. Choose another format."
+                f"{segment.end:g} s begins before {position:g} s; expected "
+                "segments one after another in a TextGrid. Choose another format."
             )
         if start > position + _TOUCHING:
             yield position, start, ""
