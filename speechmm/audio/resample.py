@@ -139,7 +139,7 @@ def _interpolate(waveform: Tensor, down: int, up: int, first: int, last: int) ->
         waveform[max(0, start) : stop], (max(0, -start), max(0, stop - len(waveform)))
     )
     taps = around.unfold(0, weights.shape[1], 1)[begin - begin[0]]
-    return torch.linalg.vecdot(taps, weights[phase])
+    return (taps * weights[phase]).sum(dim=1)
 
 
 @lru_cache(maxsize=8)
