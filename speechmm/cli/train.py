@@ -57,10 +57,17 @@ def run(argv: list[str]) -> int:
 
 def _run_lightning(arguments: list[str]) -> int:
     _quieten()
+    from jsonargparse import ArgumentError
+
+    from speechmm.errors import ConfigError
     from speechmm.training.command import JointCLI
 
     command = shlex.join(["speechmm", *arguments])
-    cli = JointCLI(arguments, command=command)
+    try:
+        cli = JointCLI(arguments, command=command)
+    except ArgumentError as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{line} Run 'speechmm {arguments[0]} --help_all'.") from error
     config = cli.settings()
     if arguments[0] == "fit":
         stamp = fingerprint(config, cli.input_files())
@@ -122,5 +129,6 @@ def _quieten() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*PyTorch API of nested tensors.*",
         ".*Experiment logs directory.*",
+        ".*LightningCLI's args parameter is intended to run from within Python.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -47,7 +47,7 @@ class JointCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that refuses abbreviated flags."""
-        return super().init_parser(allow_abbrev=False, **kwargs)
+        return super().init_parser(allow_abbrev=False, exit_on_error=False, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is neither Lightning's nor a component's."""

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The demo: speak a corpus, train a tiny joint model on it, transcribe and align the held-out
+# voices, score both. Every command leaves finished work alone, so a rerun goes on where it stopped.
+#   recipes/synth/run.sh [CONFIG [any "speechmm fit" setting ...]]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+config=${1:-recipes/synth/tiny.yaml}
+data=recipes/synth/data
+run=recipes/synth/exp/$(basename "$config" .yaml)
+
+speechmm prepare synth "$data"
+speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
+speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:2}"
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --decoder ctc \
+  --format jsonl --out "$run/test.jsonl"
+speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
+  --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
+speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
+  --out "$run/textgrids" || [[ $? == 3 ]]
+
+speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
+  --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), greedy CTC"
+speechmm score-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
+  --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), word boundaries"
+echo "report:    $run/report/report.html"
+echo "alignment: $run/textgrids"
