@@ -44,7 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); expected Python 3.10 to 3.13." \
 	    "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@echo "Installing into $(VENV): 5 GB with PyTorch, some minutes, once."
+	@echo "Installing into $(VENV): 6 GB with PyTorch, some minutes, once."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "make: $(PYTHON) cannot make a virtual environment; expected its venv and ensurepip" \
