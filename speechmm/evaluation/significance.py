@@ -15,7 +15,11 @@ CHUNK = 100  # draws at a time, to bound memory
 
 
 def bootstrap_rate(
-    errors: Sequence[float | int], units: Sequence[float | int], *, draws: int = DRAWS, seed: int = 0
+    errors: Sequence[float | int],
+    units: Sequence[float | int],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """95 % interval of sum(errors) / sum(units), utterances drawn with replacement.
 
