@@ -1,0 +1,119 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from speechmm.errors import ConfigError
+from speechmm.inference.ctc_prefix import CtcPrefixScorer
+from speechmm.inference.search import SearchOptions, search
+from speechmm.models import objectives
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+
+TINY = SpeechTextConfig(
+    d_model=16, heads=2, ff_dim=32, encoder_layers=2, decoder_layers=1, front_channels=4
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return SpeechTextModel(TINY, vocab_size=12, n_mels=20).eval()
+
+
+def speech(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    return torch.randn(len(lengths), max(lengths), 20), torch.tensor(lengths)
+
+
+@torch.no_grad()
+def test_padding_changes_no_output(model):
+    features, lengths = speech(57, 90)
+    both = model.encode_speech(features, lengths)
+    alone = model.encode_speech(features[:1, :57], lengths[:1])
+    frames = int(alone.enc_lengths[0])
+    assert frames == math.ceil(57 / 4)
+    torch.testing.assert_close(
+        model.ctc_log_probs(both)[0, :frames], model.ctc_log_probs(alone)[0], rtol=1e-4, atol=1e-4
+    )
+    tokens = torch.tensor([[4, 5, 6, 4, 0], [4, 5, 6, 7, 4]])
+    scores = model.align_scores(both, tokens, torch.tensor([4, 5]))
+    single = model.align_scores(alone, tokens[:1, :4], torch.tensor([4]))
+    torch.testing.assert_close(scores[0, :57, :4], single[0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_cached_decoding_equals_full_recomputation(model):
+    encoding = model.encode_speech(*speech(57, 90))
+    tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    full = model.decode(tokens, encoding)
+    cache = model.decode_init(encoding)
+    steps = [model.decode_step(None, cache)]
+    steps += [model.decode_step(tokens[:, i], cache) for i in range(3)]
+    torch.testing.assert_close(torch.stack(steps, dim=1), full, rtol=1e-4, atol=1e-4)
+
+
+def test_forward_sum_equals_the_sum_over_all_alignments():
+    torch.manual_seed(2)
+    logits = torch.randn(1, 6, 3)
+    log_probs = logits.log_softmax(-1)[0]
+    total = []
+    for cuts in itertools.combinations(range(1, 6), 2):
+        owner = [sum(frame >= cut for cut in cuts) for frame in range(6)]
+        total.append(sum(log_probs[frame, token] for frame, token in enumerate(owner)))
+    expected = -torch.logsumexp(torch.stack(total), 0) / 6
+    found = objectives.forward_sum_loss(logits, torch.tensor([6]), torch.tensor([3]))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_prior_is_a_distribution_over_tokens():
+    prior = objectives.beta_binomial_log_prior(torch.tensor([9]), torch.tensor([4]), 9, 4)
+    torch.testing.assert_close(prior.exp().sum(-1), torch.ones(1, 9), rtol=1e-3, atol=1e-3)
+
+
+def collapse(path: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(key for key, _ in itertools.groupby(path) if key != 0)
+
+
+def test_ctc_prefix_scores_equal_the_sum_over_all_paths():
+    torch.manual_seed(3)
+    frames, vocab, eos = 5, 4, 3
+    log_probs = torch.randn(1, frames, vocab).log_softmax(-1)
+    mask = torch.ones(1, frames, dtype=torch.bool)
+    scorer = CtcPrefixScorer(log_probs, mask, blank=0, eos=eos)
+    state = scorer.start(1)
+    prefix: tuple[int, ...] = ()
+    paths = list(itertools.product(range(3), repeat=frames))
+    weights = {
+        path: float(sum(log_probs[0, t, token] for t, token in enumerate(path))) for path in paths
+    }
+
+    for token in (1, 1, 2):
+        scores, extended = scorer.extend(state, torch.tensor([[[token, eos]]]))
+        exact = [w for path, w in weights.items() if collapse(path) == prefix]
+        assert float(scores[0, 0, 1]) == pytest.approx(
+            float(torch.logsumexp(torch.tensor(exact), 0)), abs=1e-3
+        )
+        prefix = (*prefix, token)
+        state = scorer.take(extended, torch.tensor([[0]]))
+
+
+@pytest.mark.parametrize("decoder", ["ctc", "attention", "joint"])
+def test_a_batch_gives_what_each_utterance_alone_gives(model, decoder):
+    features, lengths = speech(57, 90, 33)
+    beam = 1 if decoder == "ctc" else 3
+    options = SearchOptions(decoder=decoder, beam=beam)
+    together = search(model, model.encode_speech(features, lengths), options)
+    for row in range(3):
+        length = int(lengths[row])
+        encoding = model.encode_speech(features[row : row + 1, :length], lengths[row : row + 1])
+        (alone,) = search(model, encoding, options)
+        assert together[row][0].tokens == alone[0].tokens
+        assert together[row][0].score == pytest.approx(alone[0].score, abs=1e-2)
+
+
+def test_wrong_settings_name_the_choices():
+    with pytest.raises(ConfigError, match="joint"):
+        SearchOptions(decoder="best")
+    with pytest.raises(ConfigError, match="2, 4 or 8"):
+        SpeechTextConfig(subsampling=3)
