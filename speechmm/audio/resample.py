@@ -122,9 +122,10 @@ def _resample(waveform: Tensor, down: int, up: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _kernel(down: int, up: int) -> torchaudio.transforms.Resample:
+    # Weights computed in single precision are wrong by up to 3e-5.
     return torchaudio.transforms.Resample(
-        down, up, lowpass_filter_width=_ZERO_CROSSINGS, rolloff=_ROLLOFF
-    )
+        down, up, lowpass_filter_width=_ZERO_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float64
+    ).float()
 
 
 def _interpolate(waveform: Tensor, down: int, up: int, first: int, last: int) -> Tensor:

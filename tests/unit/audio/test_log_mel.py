@@ -21,7 +21,7 @@ def noise(samples: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("samples", [1, 159, 160, 4000, 16001])
+@pytest.mark.parametrize("samples", [1, 159, 160, 4000, 16001, 400_000])
 def test_equals_librosa(config: LogMelConfig, samples: int) -> None:
     waveform = noise(samples)
     padded = np.pad(waveform.numpy(), config.n_fft // 2)  # librosa warns of very short input
@@ -77,3 +77,9 @@ def test_nothing_to_save() -> None:
 def test_wrong_settings(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         LogMelConfig(**settings)
+
+
+def test_empty_bands_are_refused() -> None:
+    config = LogMelConfig(sample_rate=8000, n_fft=256, win_length=200, hop_length=80)
+    with pytest.raises(ConfigError, match=r"n_mels 80 and n_fft 256 at 8000 Hz, \d+ mel bands"):
+        LogMel(config)
