@@ -111,9 +111,8 @@ class JointCLI(LightningCLI):
     def settings(self) -> dict[str, Any]:
         """Every setting as plain values, without where to go on from."""
         config = self.config.clone()
-        config.pop("ckpt_path", None)
-        config.pop("config", None)
-        plain: dict[str, Any] = self.parser.dump(config, format="json", skip_validation=True)
+        config["ckpt_path"] = None
+        plain = self.parser.dump(config, format="json")
         return {"settings": plain}
 
     def input_files(self) -> list[Path]:

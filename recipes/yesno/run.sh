@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Hebrew "yes" and "no": recipes/yesno/run.sh CORPUS_DIR [any "speechmm fit" setting ...]
+set -euo pipefail
+corpus=$(realpath "${1:?usage: recipes/yesno/run.sh CORPUS_DIR [--any.key VALUE ...]}")
+cd "$(dirname "$0")/../.."
+data=recipes/yesno/data
+run=recipes/yesno/exp/tiny
+
+speechmm prepare yesno "$corpus" "$data"
+speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
+speechmm fit --config recipes/yesno/tiny.yaml --ckpt_path last "${@:2}"
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --decoder ctc \
+  --format jsonl --out "$run/test.jsonl"
+speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
+  --results recipes/yesno/RESULTS.md --title "yesno test, tiny, greedy CTC"
