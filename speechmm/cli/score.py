@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
@@ -15,95 +16,129 @@ from speechmm.errors import ConfigError
 def run(argv: list[str]) -> int:
     """Scores transcripts against references."""
     arguments = _parser().parse_args(argv)
-    if bool(arguments.results) != bool(arguments.title):
-        raise ConfigError("--results and --title: only one is given; expected both. Add the other.")
-    from speechmm.evaluation.report import add_comparison, make_report, score_files, write_report
+    check_results_arguments(arguments.results, arguments.title)
+    from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.page import write_report
+    from speechmm.evaluation.report import add_comparison, make_report, read_meta
+    from speechmm.evaluation.results import wer_lines, write_results
+    from speechmm.evaluation.scoring import score_files
 
     scored = score_files(arguments.hypothesis, arguments.reference, arguments.normalizer)
-    report = make_report(
-        scored,
-        normalizer=arguments.normalizer,
-        command=shlex.join(["speechmm", "score", *argv]),
-        meta=_meta(arguments.hypothesis),
-    )
+    meta = read_meta(arguments.hypothesis)
+    draws = {"draws": arguments.bootstrap_draws, "seed": arguments.bootstrap_seed}
+    command = shlex.join(["speechmm", "score", *argv])
+    report = make_report(scored, command=command, meta=meta, **draws)
+    report["git_commit"] = report["git_commit"] or code_commit()
+    second = None
     if arguments.against is not None:
         second = score_files(arguments.against, arguments.reference, arguments.normalizer)
-        add_comparison(report, scored, second)
+        add_comparison(report, scored, second, **draws)
     if arguments.out is not None:
-        write_report(report, scored, arguments.out)
+        write_report(report, scored, arguments.out, against=second)
     if arguments.results is not None:
-        from speechmm.evaluation.results import wer_lines, write_results
-
         write_results(arguments.results, arguments.title, wer_lines(report))
     print(_table(report))
-    for id in scored.missing:
-        print(f"skipped: {id}: it has no hypothesis; its words count as deleted", file=sys.stderr)
-    for id in scored.extra:
-        print(f"skipped: {id}: it has no reference; it is not counted", file=sys.stderr)
-    if scored.missing or scored.extra:
-        count = len(scored.missing) + len(scored.extra)
-        print(
-            f"{count} of {len(scored.ids) + len(scored.extra)} utterances skipped", file=sys.stderr
-        )
-        return 3
-    return 0
+    if arguments.out is not None:
+        print(f"report: {arguments.out / 'report.html'}", file=sys.stderr)
+    skipped = SkipReport()
+    for one in (scored, *([second] if second else [])):
+        for id in one.missing:
+            skipped.add(f"{one.hypothesis}: {id}", "it has no hypothesis; its words are deletions")
+        for id in one.extra:
+            skipped.add(f"{one.hypothesis}: {id}", "it has no reference; it is not counted")
+    skipped.print(len(scored.ids) + len(scored.extra), noun="utterances")
+    return skipped.exit_code
 
 
-def _meta(hypothesis: Path) -> dict[str, Any]:
-    path = hypothesis.with_name(f"{hypothesis.name}.meta.json")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def check_results_arguments(results: Path | None, title: str | None) -> None:
+    """Raise unless both or none are given."""
+    if (results is None) != (title is None):
+        raise ConfigError("--results and --title: only one is given; expected both. Add the other.")
+
+
+def code_commit() -> str | None:
+    """The commit of the code that scores, where transcripts do not say theirs."""
+    from speechmm.inference.provenance import code_commit as commit
+
+    return commit()
 
 
 def _table(report: dict[str, Any]) -> str:
-    rows = ["     rate %   95 % interval    S     D     I  hits   of"]
+    head = ("", "%", "95 % interval", "hits", "subst.", "deleted", "inserted", "of")
+    rows: list[tuple[str, ...]] = [head]
     for name in ("wer", "cer"):
         row = report[name]
-        low, high = row["ci95"]
-        rows.append(
-            f"{name.upper()} {100 * row['value']:7.2f}   {100 * low:6.2f} to {100 * high:6.2f} "
-            f"{row['substitutions']:5d} {row['deletions']:5d} {row['insertions']:5d} "
-            f"{row['hits']:5d} {row['reference_words']:5d}"
-        )
+        numbers = ("hits", "substitutions", "deletions", "insertions", "reference_words")
+        rate = f"{100 * row['value']:.2f}"
+        rows.append((name.upper(), rate, _interval(row["ci95"]), *(str(row[n]) for n in numbers)))
     ser = report["ser"]
-    rows.append(f"SER {100 * ser['value']:7.2f}   {ser['wrong']} of {ser['utterances']} utterances")
-    rows.append(f"normalizer: {report['normalizer']}")
+    right = ser["utterances"] - ser["wrong"]
+    rate = f"{100 * ser['value']:.2f}"
+    total = str(ser["utterances"])
+    rows.append(("SER", rate, _interval(ser["ci95"]), str(right), "", "", "", total))
+    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
+    lines = ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True)) for row in rows]
+    lines.append(f"{report['utterances']} utterances, normalizer {report['normalizer']}")
     if "comparison" in report:
         other = report["comparison"]
-        rows.append(
-            f"second system: {100 * other['against']['value']:.2f} % "
-            f"({100 * other['wer_difference']:+.2f} points, p = {other['p_value']:.4f}, "
-            f"{other['test']})"
+        lines.append(
+            f"against {other['against']['hypothesis']}: WER "
+            f"{100 * other['against']['wer']['value']:.2f} %; difference "
+            f"{100 * other['wer_difference']:+.2f} points (95 % interval "
+            f"{_interval(other['ci95'])}), p = {other['p_value']:.4f} ({other['test']}, "
+            f"{other['segments']} segments)"
         )
-    return "\n".join(rows)
+    return "\n".join(lines)
+
+
+def _interval(ends: list[float] | None) -> str:
+    return "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
 
 
 def _parser() -> CommandParser:
-    parser = CommandParser("score", description="Word error rate of transcripts.")
-    parser.add_argument(
-        "hypothesis",
-        type=Path,
-        metavar="HYP",
-        help="transcripts: jsonl, trn, Kaldi text, plain lines or a cuts manifest",
-    )
-    parser.add_argument(
-        "reference", type=Path, metavar="REF", help="references, in the same formats"
-    )
+    parser = CommandParser("score", description="Word error rate report of transcripts.")
+    formats = "cuts manifest, jsonl, trn, Kaldi text, or plain lines (matched by order)"
+    parser.add_argument("hypothesis", type=Path, metavar="HYP", help=f"transcripts: {formats}")
+    parser.add_argument("reference", type=Path, metavar="REF", help="references, in any of these")
     parser.add_argument(
         "--normalizer",
         choices=("verbatim", "basic", "english"),
         default="basic",
-        help="what both texts go through first",
+        help="what both texts go through first: verbatim changes white space only, basic drops case "
+        "and punctuation, english unifies numbers and contractions too",
     )
     parser.add_argument(
-        "--against", type=Path, metavar="HYP_B", help="a second system's transcripts to compare"
+        "--against",
+        type=Path,
+        metavar="HYP_B",
+        help="transcripts of a second system; the difference is HYP minus HYP_B, below 0 when HYP "
+        "is better",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for report and trn files")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE", help="RESULTS.md to write a section of"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for report.html, report.json, ref.trn and hyp.trn; without it only the table "
+        "is printed",
     )
-    parser.add_argument("--title", help="title of that section")
+    parser.add_argument(
+        "--bootstrap-draws", type=PositiveInt, default=2000, help="draws for the 95-percent intervals"
+    )
+    parser.add_argument(
+        "--bootstrap-seed", type=NonNegativeInt, default=0, help="random seed of these draws"
+    )
+    add_results_arguments(parser)
     return parser
+
+
+def add_results_arguments(parser: CommandParser) -> None:
+    """Adds the options for a recipe's RESULTS.md."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="Markdown file, such as RESULTS.md, to write a section of; needs --title",
+    )
+    parser.add_argument(
+        "--title", help="title of that section; a section of the same title is replaced"
+    )

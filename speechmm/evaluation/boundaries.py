@@ -3,147 +3,188 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from speechmm.alignments import Alignment, Segment, read_alignments
+from speechmm.alignments import Alignment, Segment
 from speechmm.errors import ManifestError
-from speechmm.evaluation.error_rate import score_texts
+from speechmm.evaluation.alignment_sets import match_ids
+from speechmm.evaluation.error_rate import score_units
 from speechmm.evaluation.significance import bootstrap_rate
+from speechmm.text.normalize import normalize
 from speechmm.writing import write_text
 
 THRESHOLDS_MS = (10, 20, 25, 50, 100)
+ROUNDING_MS = 1e-6  # an error of 20 ms is within 20 ms, whatever floats make of it
+SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
+"""Labels other aligners give to pauses, which are no units."""
 
 
-def read_any(path: Path) -> dict[str, Alignment]:
-    """Alignments by id, from a file of alignments or a cuts manifest that has them.
+@dataclass(frozen=True)
+class BoundaryScore:
+    """All utterances of two sets of alignments, compared."""
 
-    Raises:
-        ManifestError: A cuts manifest without any alignment.
-    """
-    if path.name.endswith(".gz") or (path.suffix == ".jsonl" and _is_manifest(path)):
-        from speechmm.data.manifest import read_cuts, reference_alignment
-
-        known = {cut.id: reference_alignment(cut) for cut in read_cuts(path)}
-        found = {id: one for id, one in known.items() if one is not None}
-        if not found:
-            raise ManifestError(
-                f"{path}: no cut has an alignment; expected supervisions with one. "
-                "Choose a manifest with reference alignments."
-            )
-        return found
-    return {one.id: one for one in read_alignments(path)}
+    units: dict[str, dict[str, Any]]
+    """What ``alignment.json`` holds, by kind of unit."""
+    utterances: int
+    """Of the reference."""
+    missing: list[str]
+    """Ids without an alignment: all their units count as missing."""
+    extra: list[str]
+    """Ids without a reference: they cannot be counted."""
+    not_compared: list[str]
+    """Kinds of unit that only one side has."""
 
 
-def _is_manifest(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as stream:
-            row = json.loads(stream.readline())
-    except (OSError, ValueError):
-        return False
-    return isinstance(row, dict) and "recording" in row
+@dataclass
+class _Edges:
+    """Errors of the matched units of one kind."""
+
+    start_ms: list[list[float]] = field(default_factory=list)
+    """Hypothesis minus reference, by utterance."""
+    end_ms: list[list[float]] = field(default_factory=list)
+    missing: int = 0
+    extra: int = 0
+    relabelled: int = 0
 
 
-def boundary_report(
-    hypotheses: dict[str, Alignment], references: dict[str, Alignment]
-) -> dict[str, Any]:
+def score_boundaries(
+    hypotheses: Mapping[str, Alignment], references: Mapping[str, Alignment], *, seed: int = 0
+) -> BoundaryScore:
     """Start and end errors of every reference unit, by kind of unit.
 
-    Units are matched by order within the utterance where both have as many, else through the
-    best alignment of their labels; unmatched ones count as missing or extra.
+    Units are matched by order within the utterance. Where labels differ (compared without case and
+    punctuation) the alignment of the labels with the fewest edits decides which units are missing or
+    extra; a unit under another label at the same place is matched.
 
     Raises:
         ManifestError: No utterance or no kind of unit in common.
     """
-    common = [id for id in references if id in hypotheses]
+    found = match_ids(dict(hypotheses), dict(references))
+    common = [id for id in references if id in found]
     if not common:
         raise ManifestError(
-            "alignments: no id in common with the reference; expected the same utterance ids. "
-            "Align the utterances of the reference."
+            f"alignments: no id in common with the reference (for example {next(iter(found), '')!r} "
+            f"and {next(iter(references), '')!r}); expected the same ids. Align the utterances of "
+            "the reference."
         )
-    kinds = {kind for id in common for kind in references[id].units}
-    kinds &= {kind for id in common for kind in hypotheses[id].units}
-    if not kinds:
+    asked = {kind for one in references.values() for kind in one.units}
+    given = {kind for id in common for kind in found[id].units}
+    if not asked & given:
         raise ManifestError(
-            "alignments: no kind of unit in common with the reference; expected for example "
-            '"word" in both. Align with another --unit.'
+            f"alignments: units {', '.join(sorted(given)) or 'none'}, and {', '.join(sorted(asked))} "
+            "in the reference; expected one in common. Align with another --unit."
         )
-    report: dict[str, Any] = {
-        kind: _score_kind(kind, common, hypotheses, references) for kind in sorted(kinds)
-    }
-    report["utterances"] = len(common)
-    report["missing_utterances"] = [id for id in references if id not in hypotheses]
-    return report
+    empty = Alignment(id="", duration=0.0)
+    pairs = [(found.get(id, empty), reference) for id, reference in references.items()]
+    return BoundaryScore(
+        units={kind: _summary(_edges(kind, pairs), seed) for kind in sorted(asked & given)},
+        utterances=len(references),
+        missing=[id for id in references if id not in found],
+        extra=[id for id in found if id not in references],
+        not_compared=sorted(asked ^ given),
+    )
 
 
-def _score_kind(
-    kind: str,
-    ids: Sequence[str],
-    hypotheses: dict[str, Alignment],
-    references: dict[str, Alignment],
-) -> dict[str, Any]:
-    errors: list[list[float]] = []
-    missing = extra = 0
-    for id in ids:
-        truth = references[id].units.get(kind, [])
-        found = hypotheses[id].units.get(kind, [])
-        pairs = _matched(truth, found)
-        missing += len(truth) - len(pairs)
-        extra += len(found) - len(pairs)
-        errors.append(
-            [1000 * abs(edge) for a, b in pairs for edge in (b.start - a.start, b.end - a.end)]
-        )
-    values = np.asarray([value for row in errors for value in row])
-    if not len(values):
-        return {"boundaries": 0, "missing": missing, "extra": extra}
-    low, high = bootstrap_rate([sum(row) for row in errors], [len(row) for row in errors])
+def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
+    truths = [_spoken(reference, kind) for _, reference in pairs]
+    founds = [_spoken(hypothesis, kind) for hypothesis, _ in pairs]
+    edges = _Edges()
+    scored = score_units([_labels(row) for row in truths], [_labels(row) for row in founds])
+    for truth, heard, one in zip(truths, founds, scored, strict=True):
+        edges.missing += one.counts.deletions
+        edges.extra += one.counts.insertions
+        edges.relabelled += one.counts.substitutions
+        matched = [
+            (truth[chunk.reference_start + at], heard[chunk.hypothesis_start + at])
+            for chunk in one.chunks
+            if chunk.op in ("hit", "substitution")
+            for at in range(chunk.reference_end - chunk.reference_start)
+        ]
+        edges.start_ms.append([1000 * (b.start - a.start) for a, b in matched])
+        edges.end_ms.append([1000 * (b.end - a.end) for a, b in matched])
+    return edges
+
+
+def _spoken(alignment: Alignment, kind: str) -> list[Segment]:
+    return [one for one in alignment.units.get(kind, ()) if one.label.strip() not in SILENCES]
+
+
+def _labels(segments: Sequence[Segment]) -> list[str]:
+    """Labels to compare; one that is punctuation only stays as it is."""
+    return [normalize(one.label, "basic") or one.label.strip() for one in segments]
+
+
+def _summary(edges: _Edges, seed: int) -> dict[str, Any]:
+    starts, ends = _flat(edges.start_ms), _flat(edges.end_ms)
+    signed = np.concatenate([starts, ends])
+    errors = np.abs(signed)
+    by_utterance = [
+        (sum(map(abs, start)) + sum(map(abs, end)), len(start) + len(end))
+        for start, end in zip(edges.start_ms, edges.end_ms, strict=True)
+    ]
+    interval = bootstrap_rate(*zip(*by_utterance, strict=True), seed=seed)
     return {
-        "boundaries": len(values),
-        "mean_ms": float(values.mean()),
-        "median_ms": float(np.median(values)),
-        "ci95_ms": [low, high],
-        "within_ms": {
-            str(limit): float((values <= limit + 1e-6).mean()) for limit in THRESHOLDS_MS
-        },
-        "missing": missing,
-        "extra": extra,
+        "boundaries": len(errors),
+        "mean_ms": _mean(errors),
+        "median_ms": float(np.median(errors)) if len(errors) else None,
+        "within_ms": {str(limit): _mean(errors <= limit + ROUNDING_MS) for limit in THRESHOLDS_MS},
+        "missing": edges.missing,
+        "extra": edges.extra,
+        "relabelled": edges.relabelled,
+        "ci95_ms": None if interval is None else list(interval),
+        "p95_ms": float(np.percentile(errors, 95)) if len(errors) else None,
+        "start": {"mean_ms": _mean(np.abs(starts)), "bias_ms": _mean(starts)},
+        "end": {"mean_ms": _mean(np.abs(ends)), "bias_ms": _mean(ends)},
     }
 
 
-def _matched(truth: Sequence[Segment], found: Sequence[Segment]) -> list[tuple[Segment, Segment]]:
-    if len(truth) == len(found):
-        return list(zip(truth, found, strict=True))
-    labels = ["_".join(one.label.lower().split()) or "_" for one in truth]
-    heard = ["_".join(one.label.lower().split()) or "_" for one in found]
-    (scored,) = score_texts([" ".join(labels)], [" ".join(heard)])
-    pairs = []
-    i = j = 0
-    for pair in scored.alignment:
-        if pair.op in ("hit", "substitution"):
-            pairs.append((truth[i], found[j]))
-        i += pair.op != "insertion"
-        j += pair.op != "deletion"
-    return pairs
+def _flat(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    return np.asarray([value for row in rows for value in row], np.float64)
 
 
-def write_boundary_report(report: dict[str, Any], folder: Path) -> None:
-    """Writes ``alignment.json``."""
-    write_text(folder / "alignment.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
-def boundary_lines(report: dict[str, Any], command: str) -> list[str]:
+def write_boundary_report(score: BoundaryScore, folder: Path, *, command: str) -> None:
+    """Writes ``alignment.json``: one entry per kind of unit and nothing beside them."""
+    about = {
+        "utterances": score.utterances,
+        "missing_utterances": score.missing,
+        "extra_utterances": score.extra,
+        "command": command,
+    }
+    rows = {kind: {**row, **about} for kind, row in score.units.items()}
+    text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / "alignment.json", text + "\n")
+
+
+def boundary_lines(score: BoundaryScore, *, command: str, commit: str | None) -> list[str]:
     """The section of RESULTS.md."""
     lines = []
-    for kind, row in report.items():
-        if isinstance(row, dict) and "mean_ms" in row:
-            low, high = row["ci95_ms"]
-            lines.append(
-                f"- {kind} edges: mean **{row['mean_ms']:.1f} ms** (95 % interval {low:.1f} to "
-                f"{high:.1f}), median {row['median_ms']:.1f} ms, within 20 ms "
-                f"{100 * row['within_ms']['20']:.1f} %, {row['boundaries']} edges, "
-                f"{row['missing']} missing, {row['extra']} extra"
-            )
-    return [*lines, f"- command: `{command}`"]
+    for kind, row in score.units.items():
+        if not row["boundaries"]:
+            lines.append(f"- {kind} edges: none matched, {row['missing']} {kind}s missing")
+            continue
+        low, high = row["ci95_ms"]
+        within = ", ".join(
+            f"{limit} ms {100 * row['within_ms'][str(limit)]:.1f} %" for limit in THRESHOLDS_MS
+        )
+        lines += [
+            f"- {kind} edges: mean error **{row['mean_ms']:.1f} ms** (95 % interval {low:.1f} to "
+            f"{high:.1f}), median {row['median_ms']:.1f} ms, {row['boundaries']} edges; "
+            f"{row['missing']} {kind}s missing, {row['extra']} extra",
+            f"  - within {within}",
+        ]
+    return [
+        *lines,
+        f"- utterances: {score.utterances}, {len(score.missing)} without an alignment",
+        f"- command: `{command}`",
+        f"- commit: {commit or 'not known'}",
+    ]

@@ -1,12 +1,12 @@
-"""Word, character and sentence error counts: jiwer behind one function."""
+"""Word and character errors against a reference: jiwer behind one function."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
-from typing import Any
+from typing import NamedTuple
 
 _OPS = {
     "equal": "hit",
@@ -18,7 +18,7 @@ _OPS = {
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """How a set of hypotheses differs from its references."""
+    """How hypotheses differ from their references, in units (words, or characters)."""
 
     hits: int = 0
     substitutions: int = 0
@@ -37,7 +37,10 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference unit, a fraction; without any, 0, or 1 with insertions."""
+        """Errors per reference unit, a fraction that may exceed 1.
+
+        Where the references have no units at all: 0 without insertions, 1 with any.
+        """
         if self.reference_words:
             return self.errors / self.reference_words
         return float(self.insertions > 0)
@@ -51,21 +54,52 @@ class ErrorCounts:
         )
 
 
-@dataclass(frozen=True)
-class AlignedPair:
-    """One step of an alignment: ``op`` is hit, substitution, deletion or insertion."""
+class Chunk(NamedTuple):
+    """A run of one kind of step in an alignment; ends are exclusive, as in slices."""
 
     op: str
+    """hit, substitution, deletion or insertion."""
+    reference_start: int
+    reference_end: int
+    hypothesis_start: int
+    hypothesis_end: int
+
+
+class AlignedPair(NamedTuple):
+    """One step of an alignment; the side that has nothing is ""."""
+
+    op: str
+    """hit, substitution, deletion or insertion."""
     reference: str
     hypothesis: str
 
 
 @dataclass(frozen=True)
 class UtteranceErrors:
-    """One utterance scored."""
+    """One utterance aligned with its reference with the fewest edits."""
 
-    counts: ErrorCounts
-    alignment: tuple[AlignedPair, ...]
+    reference: Sequence[str]
+    hypothesis: Sequence[str]
+    chunks: tuple[Chunk, ...]
+
+    @cached_property
+    def counts(self) -> ErrorCounts:
+        """How many of each."""
+        number = dict.fromkeys(_OPS.values(), 0)
+        for op, start, end, heard_start, heard_end in self.chunks:
+            number[op] += max(end - start, heard_end - heard_start)
+        return ErrorCounts(
+            number["hit"], number["substitution"], number["deletion"], number["insertion"]
+        )
+
+    @property
+    def alignment(self) -> list[AlignedPair]:
+        """The steps one by one, in order."""
+        pairs: list[AlignedPair] = []
+        for op, start, end, heard_start, heard_end in self.chunks:
+            said, heard = self.reference[start:end], self.hypothesis[heard_start:heard_end]
+            pairs += [AlignedPair(op, a, b) for a, b in zip_longest(said, heard, fillvalue="")]
+        return pairs
 
 
 def score_texts(
@@ -74,12 +108,30 @@ def score_texts(
     """Aligns each hypothesis with its reference with the fewest edits.
 
     Args:
-        references: One normalised text per utterance; may be empty.
+        references: One text per utterance, already normalised; may be empty.
         hypotheses: The same number of texts.
-        unit: "word", or "character" (spaces count).
+        unit: "word" (what white space divides), or "character" (single spaces between words count).
 
     Raises:
-        ValueError: the two differ in length, or there is no such unit.
+        ValueError: The two differ in length, or there is no such unit.
+    """
+    if unit == "word":
+        return score_units([t.split() for t in references], [t.split() for t in hypotheses])
+    if unit == "character":
+        return score_units(
+            [list(" ".join(t.split())) for t in references],
+            [list(" ".join(t.split())) for t in hypotheses],
+        )
+    raise ValueError(f"unit is {unit!r}; expected word or character")
+
+
+def score_units(
+    references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]
+) -> list[UtteranceErrors]:
+    """The same for texts that are divided into units already.
+
+    Raises:
+        ValueError: The two differ in length.
     """
     import jiwer
 
@@ -87,35 +139,48 @@ def score_texts(
         raise ValueError(f"{len(references)} references, {len(hypotheses)} hypotheses")
     if not references:
         return []
-    if unit == "word":
-        found = jiwer.process_words(list(references), list(hypotheses))
-    elif unit == "character":
-        found = jiwer.process_characters(list(references), list(hypotheses))
-    else:
-        raise ValueError(f"unit is {unit!r}; expected word or character")
-    rows = zip(found.references, found.hypotheses, found.alignments, strict=True)
-    return [_scored(list(ref), list(hyp), chunks) for ref, hyp, chunks in rows]
-
-
-def _scored(reference: list[str], hypothesis: list[str], chunks: Sequence[Any]) -> UtteranceErrors:
-    pairs: list[AlignedPair] = []
-    for chunk in chunks:
-        said = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-        heard = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-        op = _OPS[chunk.type]
-        pairs += [AlignedPair(op, a, b) for a, b in zip_longest(said, heard, fillvalue="")]
-    number = Counter(pair.op for pair in pairs)
-    counts = ErrorCounts(
-        number["hit"], number["substitution"], number["deletion"], number["insertion"]
+    found = jiwer.process_words(
+        [list(units) for units in references],
+        [list(units) for units in hypotheses],
+        reference_transform=_as_they_are,
+        hypothesis_transform=_as_they_are,
     )
-    return UtteranceErrors(counts, tuple(pairs))
+    return [
+        UtteranceErrors(
+            reference,
+            hypothesis,
+            tuple(
+                Chunk(
+                    _OPS[one.type],
+                    one.ref_start_idx,
+                    one.ref_end_idx,
+                    one.hyp_start_idx,
+                    one.hyp_end_idx,
+                )
+                for one in chunks
+            ),
+        )
+        for reference, hypothesis, chunks in zip(
+            references, hypotheses, found.alignments, strict=True
+        )
+    ]
+
+
+def _as_they_are(texts: list[list[str]]) -> list[list[str]]:
+    return texts
+
+
+def total_counts(scored: Sequence[UtteranceErrors]) -> ErrorCounts:
+    """The sum over utterances."""
+    counts = [one.counts for one in scored]
+    return ErrorCounts(
+        sum(one.hits for one in counts),
+        sum(one.substitutions for one in counts),
+        sum(one.deletions for one in counts),
+        sum(one.insertions for one in counts),
+    )
 
 
 def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Word errors over whole texts, already normalised."""
     return total_counts(score_texts(references, hypotheses))
-
-
-def total_counts(scored: Sequence[UtteranceErrors]) -> ErrorCounts:
-    """The sum over utterances."""
-    return sum((one.counts for one in scored), ErrorCounts())

@@ -1,136 +1,145 @@
-"""One set of transcripts scored against references: numbers, page, trn files."""
+"""The numbers of a word error rate report: what ``report.json`` holds."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from speechmm.errors import ManifestError
-from speechmm.evaluation.error_rate import ErrorCounts, UtteranceErrors, score_texts, total_counts
-from speechmm.evaluation.significance import bootstrap_rate, compare_systems
-from speechmm.evaluation.transcripts import Text, Texts, read_texts, write_trn
-from speechmm.text.normalize import normalize
-from speechmm.writing import write_text
+from speechmm.evaluation.error_rate import ErrorCounts, UtteranceErrors, total_counts
+from speechmm.evaluation.scoring import Scored
+from speechmm.evaluation.significance import (
+    DRAWS,
+    bootstrap_rate,
+    compare_systems,
+    interval95,
+    resample_sums,
+)
 
-CLIPS = 10  # worst utterances whose audio goes into the page
-CLIP_RATE = 16000  # Hz
-CLIP_SECONDS = 20.0
 META_KEYS = ("model", "checkpoint_sha256", "decoding", "git_commit", "seed", "rtf")
+"""What ``transcribe`` says of a model in the file beside its transcripts."""
+LENGTHS = ((0, 0), (1, 2), (3, 5), (6, 10), (11, 20), (21, 40), (41, None))
+"""Groups of utterances by reference words, both ends included."""
+CONFIDENCE_GROUPS = 10
+MOST_CONFUSIONS = 1000
+MOST_SPEAKERS = 200
+"""With more speakers than this, none gets an interval of its own."""
+FEWEST_SPEAKERS = 5
+"""With fewer speakers than this, resampling speakers says nothing."""
 
 
-@dataclass
-class Scored:
-    """All utterances of one system, scored."""
-
-    ids: list[str]
-    references: list[str]
-    hypotheses: list[str]
-    sources: list[Text]
-    words: list[UtteranceErrors]
-    characters: list[UtteranceErrors]
-    missing: list[str]
-    """Ids without a hypothesis: all their words count as deleted."""
-    extra: list[str]
-    """Ids without a reference: not counted."""
-
-
-def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
-    """Matches the two files by id (plain lines by order), normalises and scores.
+def read_meta(hypothesis: Path) -> dict[str, Any]:
+    """What ``transcribe`` wrote beside its transcripts; empty where there is nothing.
 
     Raises:
-        ManifestError: they have no utterance in common, or plain lines differ in number.
+        ManifestError: The file is there and broken.
     """
-    hyp, ref = read_texts(hypothesis), read_texts(reference)
-    if hyp.ordered or ref.ordered:
-        hyp = _by_order(hyp, ref, hypothesis, reference)
-    missing = [id for id in ref.by_id if id not in hyp.by_id]
-    extra = [id for id in hyp.by_id if id not in ref.by_id]
-    if len(missing) == len(ref.by_id):
+    path = hypothesis.with_name(f"{hypothesis.name}.meta.json")
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError) as error:
         raise ManifestError(
-            f"{hypothesis}: no id in common with {reference} (for example "
-            f"{next(iter(hyp.by_id))!r} and {next(iter(ref.by_id))!r}); expected the same ids. "
-            "Score the transcripts of these references."
-        )
-    ids = list(ref.by_id)
-    references = [normalize(ref.by_id[id].text, normalizer) for id in ids]
-    found = [hyp.by_id.get(id, Text("")) for id in ids]
-    hypotheses = [normalize(text.text, normalizer) for text in found]
-    sources = [_richer(ref.by_id[id], text) for id, text in zip(ids, found, strict=True)]
-    return Scored(
-        ids,
-        references,
-        hypotheses,
-        sources,
-        score_texts(references, hypotheses),
-        score_texts(references, hypotheses, unit="character"),
-        missing,
-        extra,
-    )
-
-
-def _by_order(hyp: Texts, ref: Texts, hypothesis: Path, reference: Path) -> Texts:
-    if len(hyp.by_id) != len(ref.by_id):
-        raise ManifestError(
-            f"{hypothesis}: {len(hyp.by_id)} lines, but {reference} has {len(ref.by_id)}; plain "
-            "lines are matched by order and must be as many. Use a format with ids."
-        )
-    return Texts(dict(zip(ref.by_id, hyp.by_id.values(), strict=True)), False)
-
-
-def _richer(reference: Text, hypothesis: Text) -> Text:
-    """Speaker from the reference, audio from whichever file knows it."""
-    source = reference if reference.audio else hypothesis
-    return Text(
-        reference.text,
-        reference.speaker,
-        source.audio,
-        source.start,
-        source.duration,
-        hypothesis.confidence,
-    )
+            f"{path}: cannot be read ({error}); expected what transcribe writes beside its "
+            "transcripts. Remove the file, or transcribe again."
+        ) from error
+    return found
 
 
 def make_report(
-    scored: Scored, *, normalizer: str, command: str, meta: dict[str, Any]
+    scored: Scored, *, command: str, meta: Mapping[str, Any], draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Any]:
-    """The contents of ``report.json``."""
-    wrong = [int(one.counts.errors > 0) for one in scored.words]
-    meta_part = {key: meta.get(key) for key in META_KEYS}
+    """The contents of ``report.json``.
+
+    Args:
+        scored: All utterances.
+        command: The command line that asked for it.
+        meta: What the transcripts were made with, see `read_meta`.
+        draws: Of the bootstrap.
+        seed: Of the bootstrap.
+    """
     return {
-        "wer": _rate(scored.words),
-        "cer": _rate(scored.characters),
-        "ser": {
-            "value": sum(wrong) / len(wrong),
-            "wrong": sum(wrong),
-            "utterances": len(wrong),
-            "ci95": list(bootstrap_rate(wrong, [1] * len(wrong))),
-        },
-        "normalizer": normalizer,
+        **_rates(scored, draws, seed),
+        "normalizer": scored.normalizer,
         "utterances": len(scored.ids),
+        "speakers": len({source.speaker for source in scored.sources if source.speaker}),
+        "matched_by": "order" if scored.by_order else "id",
         "missing_hypotheses": scored.missing,
         "extra_hypotheses": scored.extra,
-        "by_speaker": _by_speaker(scored),
+        "by_speaker": _by_speaker(scored, draws, seed),
+        "by_length": _by_length(scored.words),
+        "by_confidence": _by_confidence(scored),
         "confusions": _confusions(scored.words),
+        **{key: meta.get(key) for key in META_KEYS},
         "command": command,
         "transcribe_command": meta.get("command"),
-        **meta_part,
+        "audio_seconds": meta.get("audio_seconds"),
+        "bootstrap": {"draws": draws, "seed": seed, "resampled": "utterances"},
     }
 
 
-def _rate(scored: list[UtteranceErrors]) -> dict[str, Any]:
-    counts = total_counts(scored)
-    interval = bootstrap_rate(
-        [one.counts.errors for one in scored], [one.counts.reference_words for one in scored]
+def _rates(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
+    """WER, CER and SER with intervals from the same draws, by utterance and by speaker."""
+    rows = np.asarray(
+        [
+            (
+                word.counts.errors,
+                word.counts.reference_words,
+                character.counts.errors,
+                character.counts.reference_words,
+                word.counts.errors > 0,
+                1,
+            )
+            for word, character in zip(scored.words, scored.characters, strict=True)
+        ],
+        np.float64,
     )
-    return {**_counts(counts), "ci95": list(interval)}
+    sums = resample_sums(rows, draws=draws, seed=seed)
+    wer, cer, ser = (_interval(sums[:, at], sums[:, at + 1]) for at in (0, 2, 4))
+    wrong = int(rows[:, 4].sum())
+    speaker_rows = _sums_by_speaker(scored, rows[:, :2])
+    by_speaker = None
+    if len(speaker_rows) >= FEWEST_SPEAKERS:
+        speaker_sums = resample_sums(speaker_rows, draws=draws, seed=seed)
+        by_speaker = _interval(speaker_sums[:, 0], speaker_sums[:, 1])
+    return {
+        "wer": {**counts_row(total_counts(scored.words)), "ci95": wer, "ci95_speakers": by_speaker},
+        "cer": {**counts_row(total_counts(scored.characters)), "ci95": cer},
+        "ser": {
+            "value": wrong / len(rows),
+            "wrong": wrong,
+            "utterances": len(rows),
+            "ci95": ser,
+        },
+    }
 
 
-def _counts(counts: ErrorCounts) -> dict[str, Any]:
+def _interval(above: Any, below: Any) -> list[float] | None:
+    found = interval95(above, below)
+    return None if found is None else list(found)
+
+
+def _sums_by_speaker(scored: Scored, rows: Any) -> Any:
+    """Rows added up by speaker; none where a speaker is not known."""
+    names = [source.speaker for source in scored.sources]
+    if not all(names):
+        return rows[:0]
+    _, group = np.unique(names, return_inverse=True)
+    sums = np.zeros((group.max() + 1, rows.shape[1]))
+    np.add.at(sums, group, rows)
+    return sums
+
+
+def counts_row(counts: ErrorCounts) -> dict[str, Any]:
+    """Counts as the interface names them; of characters "reference_words" counts characters."""
     return {
         "value": counts.rate,
         "substitutions": counts.substitutions,
@@ -141,108 +150,105 @@ def _counts(counts: ErrorCounts) -> dict[str, Any]:
     }
 
 
-def _by_speaker(scored: Scored) -> dict[str, Any]:
+def _group_row(scored: Sequence[UtteranceErrors]) -> dict[str, Any]:
+    return {**counts_row(total_counts(scored)), "utterances": len(scored)}
+
+
+def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
     groups: dict[str, list[UtteranceErrors]] = {}
     for source, one in zip(scored.sources, scored.words, strict=True):
         if source.speaker:
             groups.setdefault(source.speaker, []).append(one)
+    few = len(groups) <= MOST_SPEAKERS
     return {
-        speaker: {**_counts(total_counts(rows)), "utterances": len(rows)}
+        speaker: {
+            **_group_row(rows),
+            "ci95": _wer_interval(rows, draws, seed) if few else None,
+        }
         for speaker, rows in sorted(groups.items())
     }
 
 
-def _confusions(scored: list[UtteranceErrors]) -> list[dict[str, Any]]:
-    pairs = Counter(
-        (pair.op, pair.reference, pair.hypothesis)
-        for one in scored
-        for pair in one.alignment
-        if pair.op != "hit"
+def _wer_interval(rows: Sequence[UtteranceErrors], draws: int, seed: int) -> list[float] | None:
+    found = bootstrap_rate(
+        [one.counts.errors for one in rows],
+        [one.counts.reference_words for one in rows],
+        draws=draws,
+        seed=seed,
     )
+    return None if found is None else list(found)
+
+
+def _by_length(scored: Sequence[UtteranceErrors]) -> list[dict[str, Any]]:
+    rows = []
+    for low, high in LENGTHS:
+        group = [
+            one
+            for one in scored
+            if low <= len(one.reference) and (high is None or len(one.reference) <= high)
+        ]
+        if group:
+            rows.append({"words_from": low, "words_to": high, **_group_row(group)})
+    return rows
+
+
+def _by_confidence(scored: Scored) -> list[dict[str, Any]]:
+    """Equal shares of the utterances from the least to the most confident."""
+    known = sorted(
+        (source.confidence, at)
+        for at, source in enumerate(scored.sources)
+        if source.confidence is not None
+    )
+    size = max(10, -(-len(known) // CONFIDENCE_GROUPS))
     return [
-        {"type": op, "reference": said, "hypothesis": heard, "count": count}
-        for (op, said, heard), count in sorted(pairs.items(), key=lambda row: (-row[1], row[0]))
+        {
+            "confidence_from": group[0][0],
+            "confidence_to": group[-1][0],
+            **_group_row([scored.words[at] for _, at in group]),
+        }
+        for group in (known[at : at + size] for at in range(0, len(known), size))
     ]
 
 
-def add_comparison(report: dict[str, Any], first: Scored, second: Scored) -> None:
-    """Adds the matched-pair comparison with a second system.
+def _confusions(scored: Iterable[UtteranceErrors]) -> list[dict[str, Any]]:
+    """Substituted pairs, deleted and inserted words, the most frequent first."""
+    number = Counter(
+        pair for one in scored if one.counts.errors for pair in one.alignment if pair.op != "hit"
+    )
+    most = sorted(number.items(), key=lambda row: (-row[1], row[0]))[:MOST_CONFUSIONS]
+    return [
+        {"type": op, "reference": said, "hypothesis": heard, "count": count}
+        for (op, said, heard), count in most
+    ]
+
+
+def add_comparison(
+    report: dict[str, Any], first: Scored, second: Scored, *, draws: int = DRAWS, seed: int = 0
+) -> None:
+    """Adds how the system of the report does against a second one.
 
     Raises:
-        ManifestError: the two were not scored on the same references.
+        ManifestError: The two were not scored on the same references.
     """
     if first.ids != second.ids or first.references != second.references:
         raise ManifestError(
-            "--against: the second transcripts have other references; expected the same ones. "
-            "Score both against one reference."
+            f"{second.hypothesis}: matched with other references than {first.hypothesis}; expected "
+            "the same. Score both against one reference file with ids."
         )
-    result = compare_systems(
-        [one.counts.errors for one in first.words],
-        [one.counts.errors for one in second.words],
-        [one.counts.reference_words for one in first.words],
-    )
+    result = compare_systems(first.words, second.words, draws=draws, seed=seed)
     report["comparison"] = {
         "test": result.test,
         "p_value": result.p_value,
         "wer_difference": result.wer_difference,
-        "ci95": list(result.ci95),
-        "against": _rate(second.words),
+        "ci95": None if result.ci95 is None else list(result.ci95),
+        "segments": result.segments,
+        "probability_better": result.probability_better,
+        "against": {
+            "hypothesis": str(second.hypothesis),
+            "missing_hypotheses": second.missing,
+            "wer": {
+                **counts_row(total_counts(second.words)),
+                "ci95": _wer_interval(second.words, draws, seed),
+            },
+        },
     }
-
-
-def write_report(report: dict[str, Any], scored: Scored, folder: Path) -> None:
-    """Writes report.json, report.html, ref.trn and hyp.trn."""
-    write_trn(dict(zip(scored.ids, scored.references, strict=True)), folder / "ref.trn")
-    write_trn(dict(zip(scored.ids, scored.hypotheses, strict=True)), folder / "hyp.trn")
-    write_text(folder / "report.html", render_page(report, scored))
-    text = json.dumps(report, ensure_ascii=False, indent=1)
-    write_text(folder / "report.json", text + "\n")
-
-
-def render_page(report: dict[str, Any], scored: Scored) -> str:
-    """The self-contained page; everything in it is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    worst = sorted(range(len(scored.ids)), key=lambda i: -scored.words[i].counts.errors)
-    clips = {i: _clip(scored.sources[i]) for i in worst[:CLIPS] if scored.words[i].counts.errors}
-    rows = [
-        {
-            "id": scored.ids[i],
-            "speaker": scored.sources[i].speaker,
-            "errors": scored.words[i].counts.errors,
-            "words": scored.words[i].counts.reference_words,
-            "confidence": scored.sources[i].confidence,
-            "pairs": scored.words[i].alignment,
-            "audio": clips.get(i, ""),
-        }
-        for i in worst
-    ]
-    environment = Environment(
-        loader=PackageLoader("speechmm.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(report=report, rows=rows)
-
-
-def _clip(source: Text) -> str:
-    """The audio of an utterance as a data URL of FLAC; "" where it cannot be read."""
-    import soundfile
-
-    from speechmm.audio.io import read_audio
-    from speechmm.errors import AudioError
-
-    if not source.audio or source.duration > CLIP_SECONDS:
-        return ""
-    try:
-        waveform = read_audio(
-            source.audio,
-            sample_rate=CLIP_RATE,
-            start=source.start,
-            duration=source.duration or None,
-        )
-    except AudioError:
-        return ""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform.numpy(), CLIP_RATE, format="FLAC")
-    return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,112 @@
+"""The report as files: one HTML page without network, ``report.json``, and ``trn`` for sclite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from speechmm.evaluation.clips import make_clips
+from speechmm.evaluation.error_rate import UtteranceErrors
+from speechmm.evaluation.scoring import Scored
+from speechmm.evaluation.transcripts import write_trn
+from speechmm.writing import write_text
+
+WORST_SHOWN = 30
+TABLE_BYTES = 5_000_000  # of utterances in the page; the best are left out beyond that
+_OPS = {"substitution": "S", "deletion": "D", "insertion": "I"}
+
+
+def write_report(
+    report: dict[str, Any], scored: Scored, folder: Path, *, against: Scored | None = None
+) -> None:
+    """Writes ``report.html``, ``report.json``, ``ref.trn`` and ``hyp.trn`` into a folder."""
+    write_trn(dict(zip(scored.ids, scored.references, strict=True)), folder / "ref.trn")
+    write_trn(dict(zip(scored.ids, scored.hypotheses, strict=True)), folder / "hyp.trn")
+    write_text(folder / "report.html", render_page(report, scored, against=against))
+    text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
+    write_text(folder / "report.json", text + "\n")
+
+
+def render_page(report: dict[str, Any], scored: Scored, *, against: Scored | None = None) -> str:
+    """The self-contained page. Every text in it is escaped; it loads nothing."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    order = sorted(range(len(scored.ids)), key=lambda at: _badness(scored.words[at]))
+    wrong = [at for at in order if scored.words[at].counts.errors]
+    clips = make_clips((at, scored.sources[at]) for at in wrong)
+    worst = [
+        {
+            "id": scored.ids[at],
+            "speaker": scored.sources[at].speaker,
+            "counts": scored.words[at].counts,
+            "pairs": scored.words[at].alignment,
+            "audio": clips.get(at, ""),
+        }
+        for at in wrong[:WORST_SHOWN]
+    ]
+    rows = _table_rows(scored, against, order)
+    environment = Environment(
+        loader=PackageLoader("speechmm.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["interval"] = _interval
+    # Escaped for a script element: "<" cannot end it.
+    data = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        title=f"{scored.hypothesis.name} against {scored.reference.name}",
+        hypothesis=str(scored.hypothesis),
+        reference=str(scored.reference),
+        worst=worst,
+        data=data,
+        rows_shown=len(rows),
+    )
+
+
+def _badness(one: UtteranceErrors) -> tuple[int, float]:
+    return -one.counts.errors, -one.counts.rate
+
+
+def _table_rows(scored: Scored, against: Scored | None, order: list[int]) -> list[dict[str, Any]]:
+    """The utterances for the table, worst first, as many as fit."""
+    rows: list[dict[str, Any]] = []
+    room = TABLE_BYTES
+    for at in order:
+        source = scored.sources[at]
+        row: dict[str, Any] = {"id": scored.ids[at], "a": _steps(scored.words[at])}
+        if source.speaker:
+            row["s"] = source.speaker
+        if source.confidence is not None:
+            row["c"] = round(source.confidence, 4)
+        if source.duration:
+            row["t"] = round(source.duration, 2)
+        if against is not None:
+            row["b"] = _steps(against.words[at])
+        room -= len(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if room < 0 and rows:
+            break
+        rows.append(row)
+    return rows
+
+
+def _steps(one: UtteranceErrors) -> list[str | list[str]]:
+    """An alignment in few bytes: a word that is right, or [kind, reference, hypothesis]."""
+    return [
+        pair.reference if pair.op == "hit" else [_OPS[pair.op], pair.reference, pair.hypothesis]
+        for pair in one.alignment
+    ]
+
+
+def _percent(fraction: float | None, decimals: int = 2) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.{decimals}f}"
+
+
+def _interval(ends: list[float] | None, decimals: int = 2) -> str:
+    if ends is None:
+        return "–"
+    return f"{100 * ends[0]:.{decimals}f} to {100 * ends[1]:.{decimals}f}"

@@ -1,0 +1,100 @@
+"""One file of transcripts against one of references: matched, normalised, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from speechmm.errors import ManifestError
+from speechmm.evaluation.error_rate import UtteranceErrors, score_texts
+from speechmm.evaluation.transcripts import Text, Texts, read_texts, with_ids_of
+from speechmm.text.normalize import check_normalizer, normalize
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All utterances of one system, in the order of the references."""
+
+    hypothesis: Path
+    reference: Path
+    normalizer: str
+    ids: list[str]
+    sources: list[Text]
+    """What is known of each: speaker, audio, time, confidence; the text is the reference's."""
+    references: list[str]
+    """Normalised."""
+    hypotheses: list[str]
+    """Normalised; "" where there is none."""
+    words: list[UtteranceErrors]
+    characters: list[UtteranceErrors]
+    missing: list[str]
+    """Ids without a hypothesis: all their words count as deleted."""
+    extra: list[str]
+    """Ids without a reference: they cannot be counted."""
+    by_order: bool
+    """Matched by the order of lines, not by id."""
+
+
+def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
+    """Matches the two files by id (plain lines by order), normalises and scores.
+
+    Raises:
+        ConfigError: There is no such normalizer.
+        ManifestError: A file cannot be read, the two have no utterance in common, or plain lines
+            differ in number.
+    """
+    check_normalizer(normalizer)
+    hyp, ref = read_texts(hypothesis), read_texts(reference)
+    if ref.plain:
+        ref = with_ids_of(ref, hyp)
+    elif hyp.plain:
+        hyp = with_ids_of(hyp, ref)
+    missing = [id for id in ref.by_id if id not in hyp.by_id]
+    extra = [id for id in hyp.by_id if id not in ref.by_id]
+    if len(missing) == len(ref.by_id):
+        raise _nothing_in_common(hyp, ref)
+    ids = list(ref.by_id)
+    found = [hyp.by_id.get(id, Text("")) for id in ids]
+    references = _normalized([ref.by_id[id].text for id in ids], normalizer)
+    hypotheses = _normalized([text.text for text in found], normalizer)
+    return Scored(
+        hypothesis=hypothesis,
+        reference=reference,
+        normalizer=normalizer,
+        ids=ids,
+        sources=[_merged(ref.by_id[id], text) for id, text in zip(ids, found, strict=True)],
+        references=references,
+        hypotheses=hypotheses,
+        words=score_texts(references, hypotheses),
+        characters=score_texts(references, hypotheses, unit="character"),
+        missing=missing,
+        extra=extra,
+        by_order=hyp.plain or ref.plain,
+    )
+
+
+def _normalized(texts: Sequence[str], normalizer: str) -> list[str]:
+    """The same texts often come again, as in commands and digits: each is normalised once."""
+    known = {text: normalize(text, normalizer) for text in set(texts)}
+    return [known[text] for text in texts]
+
+
+def _merged(reference: Text, hypothesis: Text) -> Text:
+    """Audio from whichever file knows it, the speaker too; confidence is the hypothesis's."""
+    source = reference if reference.audio else hypothesis
+    return replace(
+        source,
+        text=reference.text,
+        speaker=reference.speaker or hypothesis.speaker,
+        duration=source.duration or hypothesis.duration or reference.duration,
+        confidence=hypothesis.confidence,
+    )
+
+
+def _nothing_in_common(hyp: Texts, ref: Texts) -> ManifestError:
+    return ManifestError(
+        f"{hyp.path}: no id in common with {ref.path} (for example {next(iter(hyp.by_id))!r} and "
+        f"{next(iter(ref.by_id))!r}); expected the same ids. Score the transcripts of these "
+        "references."
+    )
