@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,7 @@ def read_audio(
         AudioError: The file is missing, empty, of length zero, cut short, not audio, holds samples
             that are not finite, or ends before the part asked for.
     """
-    blocks = _read_blocks(Path(path), start, duration, _BLOCK_SECONDS)
-    rate, first = next(blocks)
-    waveform = torch.cat([first, *(block for _, block in blocks)])
-    return torch.cat(list(resample_blocks([waveform], from_rate=rate, to_rate=sample_rate)))
+    return torch.cat(list(_resampled(Path(path), sample_rate, start, duration, _BLOCK_SECONDS)))
 
 
 def iter_audio(
@@ -121,14 +119,7 @@ def iter_audio(
     Raises:
         AudioError: As :func:`read_audio`; damage is met when its place in the file is reached.
     """
-    blocks = _read_blocks(Path(path), 0.0, None, block_seconds)
-    rate, first = next(blocks)
-
-    def waveforms() -> Iterator[Tensor]:
-        yield first
-        yield from (block for _, block in blocks)
-
-    for block in resample_blocks(waveforms(), from_rate=rate, to_rate=sample_rate):
+    for block in _resampled(Path(path), sample_rate, 0.0, None, block_seconds):
         if len(block):
             yield block
 
@@ -229,6 +220,15 @@ def _length(file: soundfile.SoundFile) -> int:
         count += read
     file.seek(0)
     return count
+
+
+def _resampled(
+    path: Path, sample_rate: int, start: float, duration: float | None, block_seconds: float
+) -> Iterator[Tensor]:
+    blocks = _read_blocks(path, start, duration, block_seconds)
+    rate, first = next(blocks)
+    waveforms = chain([first], (block for _, block in blocks))
+    return resample_blocks(waveforms, from_rate=rate, to_rate=sample_rate)
 
 
 def _read_blocks(
