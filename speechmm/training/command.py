@@ -100,7 +100,7 @@ class JointCLI(LightningCLI):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             aside = folder / ".tmp-config.yaml"
-            aside.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+            aside.write_text(self.parser.dump(self.config), encoding="utf-8")
             aside.replace(folder / "config.yaml")
         except OSError as error:
             raise ConfigError(
