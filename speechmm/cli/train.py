@@ -129,6 +129,7 @@ def _quieten() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*PyTorch API of nested tensors.*",
         ".*Experiment logs directory.*",
+        ".*only one JsonargparseDeprecationWarning per type is shown.*",
         ".*LightningCLI's args parameter is intended to run from within Python.*",
     ):
         warnings.filterwarnings("ignore", message=message)
