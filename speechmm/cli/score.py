@@ -122,7 +122,10 @@ def _parser() -> CommandParser:
         "is printed",
     )
     parser.add_argument(
-        "--bootstrap-draws", type=PositiveInt, default=2000, help="draws for the 95-percent intervals"
+        "--bootstrap-draws",
+        type=PositiveInt,
+        default=2000,
+        help="draws for the 95-percent intervals",
     )
     parser.add_argument(
         "--bootstrap-seed", type=NonNegativeInt, default=0, help="random seed of these draws"

@@ -21,7 +21,7 @@ from lhotse import Features, MonoCut, NumpyFilesWriter
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from speechmm.audio.cmvn import CmvnAccumulator
+from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
@@ -79,34 +79,24 @@ def store_features(
         report.add_dicts(previous["skipped"])
         return StoreSummary(sum(previous["stored"].values()), unchanged=True)
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    archive = out.absolute() / (_ARCHIVE_PREFIX + digest)
-    accumulator = CmvnAccumulator()
-    stored: dict[str, list[MonoCut]] = {}
-    for path in manifests:
-        rows = _computed(read_cuts(path, report), config, report, num_workers)
-        folder = archive / path.name.partition(".")[0]
-        stored[path.name] = list(_stored(rows, folder, config, None if stored else accumulator))
-        if not stored[path.name]:
-            raise ManifestError(
-                f"{path}: no utterance could be stored (the first: {report.items[-1][1]}); "
-                "expected some. Mend its audio."
-            )
+    archive = _ARCHIVE_PREFIX + digest
+    stored, statistics = _store_all(
+        manifests, out.absolute() / archive, config, report, num_workers
+    )
     for name, cuts in stored.items():
         write_cuts(cuts, out / name)
-    accumulator.stats().save(out / CMVN_FILE)
-    counts = {name: len(cuts) for name, cuts in stored.items()}
+    statistics.save(out / CMVN_FILE)
     settings: dict[str, Any] = {
         "format": FORMAT,
         "type": feature_type(config),
-        "archive": archive.name,
-        "stored": counts,
+        "archive": archive,
+        "stored": {name: len(cuts) for name, cuts in stored.items()},
         "skipped": report.to_dicts(),
         "made_from": made_from,
     }
-    text = json.dumps(settings, indent=1, ensure_ascii=False)
-    write_text(out / SETTINGS_FILE, text + "\n")
+    write_text(out / SETTINGS_FILE, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     _remove_previous(out, previous, settings)
-    return StoreSummary(sum(counts.values()), unchanged=False)
+    return StoreSummary(sum(settings["stored"].values()), unchanged=False)
 
 
 def feature_type(config: LogMelConfig) -> str:
@@ -174,13 +164,44 @@ class _LogMelOfCuts(Dataset[Any]):
             return error
 
 
+def _store_all(
+    manifests: Sequence[Path],
+    archive: Path,
+    config: LogMelConfig,
+    report: SkipReport,
+    num_workers: int,
+) -> tuple[dict[str, list[MonoCut]], CmvnStats]:
+    """The cuts of each manifest with features now in the archive; statistics of the first."""
+    accumulator = CmvnAccumulator()
+    stored: dict[str, list[MonoCut]] = {}
+    for path in manifests:
+        rows = _computed(list(read_cuts(path, report)), config, report, num_workers)
+        if not stored:
+            rows = _counted(rows, accumulator)
+        folder = archive / path.name.partition(".")[0]
+        stored[path.name] = list(_stored(rows, folder, config))
+        if not stored[path.name]:
+            raise ManifestError(
+                f"{path}: no utterance could be stored (the last: {report.items[-1][1]}); "
+                "expected some. Mend its audio."
+            )
+    return stored, accumulator.stats()
+
+
+def _counted(
+    rows: Iterator[tuple[MonoCut, Tensor]], accumulator: CmvnAccumulator
+) -> Iterator[tuple[MonoCut, Tensor]]:
+    for cut, features in rows:
+        accumulator.add(features)
+        yield cut, features
+
+
 def _computed(
-    cuts: Any, config: LogMelConfig, report: SkipReport, num_workers: int
+    cuts: list[MonoCut], config: LogMelConfig, report: SkipReport, num_workers: int
 ) -> Iterator[tuple[MonoCut, Tensor]]:
     """Cuts with their features, in order; those that cannot be read are noted."""
-    rows = list(cuts)
-    loader = DataLoader(_LogMelOfCuts(rows, config), batch_size=None, num_workers=num_workers)
-    for cut, features in zip(rows, loader, strict=True):
+    loader = DataLoader(_LogMelOfCuts(cuts, config), batch_size=None, num_workers=num_workers)
+    for cut, features in zip(cuts, loader, strict=True):
         if isinstance(features, SpeechmmError):
             report.add(cut.id, features)
         else:
@@ -188,17 +209,12 @@ def _computed(
 
 
 def _stored(
-    rows: Iterator[tuple[MonoCut, Tensor]],
-    folder: Path,
-    config: LogMelConfig,
-    accumulator: CmvnAccumulator | None,
+    rows: Iterator[tuple[MonoCut, Tensor]], folder: Path, config: LogMelConfig
 ) -> Iterator[MonoCut]:
     """The cuts with references to the features now on disk."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with NumpyFilesWriter(folder) as writer:
         for index, (cut, features) in enumerate(rows):
-            if accumulator is not None:
-                accumulator.add(features)
             cut.features = Features(
                 type=feature_type(config),
                 num_frames=features.shape[0],

@@ -35,13 +35,15 @@ def make_sampler(
     Args:
         cuts: the split.
         batch_seconds: audio per batch in seconds, padding included; a longer cut comes alone.
-        shuffle: new groups in a new order every epoch; else always the same ones.
+            A shuffled batch may exceed it by as much as its last cut is longer than the others.
+        shuffle: new groups in a new order every epoch; else always the same ones, the longest
+            cuts of each group first.
         seed: with the epoch it decides the order.
         world_size: processes that share the epoch.
         rank: which of them this is.
     """
     shared = {"world_size": world_size, "rank": rank, "drop_last": False, "seed": seed}
-    ordered = sorted(cuts, key=lambda cut: (cut.duration, cut.id))
+    ordered = sorted(cuts, key=lambda cut: (-cut.duration, cut.id))
     bins = duration_bins(cut.duration for cut in ordered)
     if shuffle:  # a corpus larger than the buffer must not come speaker by speaker
         random.Random(seed).shuffle(ordered)
@@ -49,12 +51,13 @@ def make_sampler(
         return SimpleCutSampler(
             CutSet.from_cuts(ordered), max_duration=batch_seconds, shuffle=shuffle, **shared
         )
+    full_buckets = 1 + int(batch_seconds * (len(bins) + 1) / np.mean(bins))
     return DynamicBucketingSampler(
         ordered,
         max_duration=batch_seconds,
         duration_bins=bins,
         shuffle=shuffle,
-        buffer_size=SAMPLER_BUFFER,
+        buffer_size=max(SAMPLER_BUFFER, full_buckets),
         sync_buckets=True,  # without it lhotse 1.33 ends the epoch at the first empty bucket
         **shared,
     )

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from speechmm.errors import ManifestError, SpeechmmError
 from speechmm.writing import write_text
@@ -54,14 +53,13 @@ class SkipReport:
         """One line: how many of how many were skipped."""
         return f"{len(self.items)} of {total} {noun} skipped"
 
-    def print(self, total: int, *, noun: str = "inputs", file: IO[str] | None = None) -> None:
+    def print(self, total: int, *, noun: str = "inputs") -> None:
         """Name every skipped item and count them, on stderr; silent when there is none."""
         if not self.items:
             return
-        out = sys.stderr if file is None else file
         for item, reason in self.items:
-            out.write(f"skipped: {item}: {reason}\n")
-        out.write(self.summary(total, noun=noun) + "\n")
+            print(f"skipped: {item}: {reason}", file=sys.stderr)
+        print(self.summary(total, noun=noun), file=sys.stderr)
 
     def to_dicts(self) -> list[dict[str, str]]:
         """The items as rows for a JSON file."""

@@ -54,7 +54,11 @@ def interval95(
 
 
 def bootstrap_rate(
-    errors: Sequence[float], units: Sequence[float], *, draws: int = DRAWS, seed: int = 0
+    errors: Sequence[float | int],
+    units: Sequence[float | int],
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> tuple[float, float] | None:
     """95 % interval of sum(errors) / sum(units), utterances drawn with replacement.
 

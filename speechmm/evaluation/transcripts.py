@@ -15,7 +15,7 @@ from speechmm.errors import ManifestError
 from speechmm.writing import write_text
 
 _TRN = re.compile(r"^(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*$")
-_TRN_SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|^;(?=;)")
+_TRN_SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|(?<!\S);(?=;)")
 """What sclite takes for its own in a text: alternatives, the empty word, a comment line."""
 
 
