@@ -1,0 +1,50 @@
+"""Any text at all: normalizers are stable, tokenizers lose nothing they know."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechmm.text.normalize import normalize
+from speechmm.text.tokenizer import SIL, train_tokenizer
+
+TEXT = st.text(max_size=40)
+WORDS = st.lists(st.text("abcdé'", min_size=1, max_size=6), min_size=1, max_size=6)
+TOKENIZERS = {
+    kind: train_tokenizer(["ab ba cab dad é a'b éé cc dd bb"] * 5, kind=kind)
+    for kind in ("char", "bpe", "unigram")
+}
+
+
+@given(TEXT)
+@pytest.mark.parametrize("name", ["verbatim", "basic"])
+def test_normalizing_again_changes_nothing(name: str, text: str) -> None:
+    once = normalize(text, name)
+    assert normalize(once, name) == once
+    assert once == " ".join(once.split())
+
+
+@given(TEXT)
+def test_basic_ignores_case_and_keeps_words_apart(text: str) -> None:
+    assert normalize(text.casefold(), "basic") == normalize(text, "basic")
+    assert normalize(f"{text} word", "basic").split()[-1] == "word"
+
+
+@given(WORDS)
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_known_text_comes_back(kind: str, words: list[str]) -> None:
+    tokenizer = TOKENIZERS[kind]
+    text = " ".join(words)
+    assert tokenizer.decode(tokenizer.encode(text)) == normalize(text, "basic")
+
+
+@given(TEXT)
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_aligned_ids_are_the_words_ids_between_silences(kind: str, text: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    words = tokenizer.encode_words(text)
+    aligned = tokenizer.encode_aligned(text)
+    assert [word for word, _ in words] == text.split() == aligned.words
+    for index, (_, ids) in enumerate(words):
+        mine = [i for i, w in zip(aligned.ids, aligned.word_indices, strict=True) if w == index]
+        assert mine == ids
+    assert aligned.ids.count(SIL) == 1 + sum(bool(ids) for _, ids in words)

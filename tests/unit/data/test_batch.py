@@ -1,0 +1,45 @@
+"""The batch dataclass."""
+
+import pytest
+import torch
+
+from speechmm.data.batch import Batch, pad_tokens
+
+
+def _batch() -> Batch:
+    tokens, token_lengths = pad_tokens([[5, 6], [7]])
+    return Batch(
+        ids=["a", "b"],
+        features=torch.ones(2, 10, 4),
+        feature_lengths=torch.tensor([10, 5]),
+        tokens=tokens,
+        token_lengths=token_lengths,
+        align_tokens=tokens,
+        align_lengths=token_lengths,
+        texts=["x y", "z"],
+        seconds=0.15,
+        references=[None, None],
+    )
+
+
+def test_padding_is_the_share_of_padded_frames() -> None:
+    assert _batch().padding == pytest.approx(0.25)
+    assert len(_batch()) == 2
+
+
+def test_to_moves_every_tensor_and_keeps_the_rest() -> None:
+    batch = _batch()
+    moved = batch.to("meta")
+    for name in ("features", "feature_lengths", "tokens", "token_lengths", "align_tokens"):
+        assert getattr(moved, name).device.type == "meta"
+    assert moved.align_lengths.device.type == "meta"
+    assert (moved.ids, moved.texts, moved.seconds) == (batch.ids, batch.texts, batch.seconds)
+    assert batch.features.device.type == "cpu"
+
+
+def test_tokens_are_padded_with_zeros_on_the_right() -> None:
+    padded, lengths = pad_tokens([[5, 6, 7], [], [8]])
+    assert padded.tolist() == [[5, 6, 7], [0, 0, 0], [8, 0, 0]]
+    assert lengths.tolist() == [3, 0, 1]
+    assert pad_tokens([])[0].shape == (0, 0)
+    assert pad_tokens([[]])[0].shape == (1, 0)

@@ -1,0 +1,44 @@
+"""The report of what was left out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from speechmm.data.skips import SkipReport
+from speechmm.errors import AudioError, ManifestError
+
+
+def test_items_are_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = SkipReport()
+    report.add("a", "its text\nis empty")
+    report.add("b", AudioError("b.wav: broken"))
+    report.print(7)
+    assert capsys.readouterr().err == (
+        "skipped: a: its text is empty\nskipped: b: b.wav: broken\n2 of 7 inputs skipped\n"
+    )
+    assert report.exit_code == 3
+    report.write(tmp_path / "skipped.json")
+    rows = json.loads((tmp_path / "skipped.json").read_text())
+    copy = SkipReport()
+    copy.add_dicts(rows)
+    assert copy.items == report.items
+
+
+def test_nothing_skipped_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    report = SkipReport()
+    report.print(7)
+    assert report.exit_code == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_strict_raises_at_once() -> None:
+    report = SkipReport(strict=True)
+    with pytest.raises(AudioError, match="broken"):
+        report.add("a", AudioError("broken"))
+    with pytest.raises(ManifestError, match="a: empty"):
+        report.add("a", "empty")
+    loose = SkipReport(items=[("b", "empty")])
+    with pytest.raises(ManifestError, match="b: empty"):
+        report.extend(loose)
+    assert len(report) == 0
