@@ -130,6 +130,7 @@ def _quieten() -> None:
         ".*PyTorch API of nested tensors.*",
         ".*Experiment logs directory.*",
         ".*only one JsonargparseDeprecationWarning per type is shown.*",
+        ".*could not find the monitored key.*",  # training without validation
         ".*LightningCLI's args parameter is intended to run from within Python.*",
     ):
         warnings.filterwarnings("ignore", message=message)
