@@ -136,14 +136,13 @@ def make_cut(
     audio = Path(audio).absolute()
     info = audio_info(audio) if info is None else info
     duration = _span_duration(id, audio, start, duration, info)
-    recording = Recording(
-        id=id if start == 0 and duration == info.duration else audio.stem,
-        sources=[AudioSource(type="file", channels=list(range(info.channels)), source=str(audio))],
-        sampling_rate=info.sample_rate,
-        num_samples=info.num_samples,
-        duration=info.num_samples / info.sample_rate,
-    )
-    items = {unit: list(rows) for unit, rows in (alignment or {}).items()}
+    recording = _recording(id if duration == info.duration else audio.stem, audio, info)
+    moved = {
+        unit: [
+            AlignmentItem(row.symbol, row.start - start, row.duration, row.score) for row in rows
+        ]
+        for unit, rows in (alignment or {}).items()
+    }
     supervision = SupervisionSegment(
         id=id,
         recording_id=recording.id,
@@ -153,14 +152,7 @@ def make_cut(
         text=text,
         language=language,
         speaker=speaker,
-        alignment={
-            unit: [
-                AlignmentItem(row.symbol, row.start - start, row.duration, row.score)
-                for row in rows
-            ]
-            for unit, rows in items.items()
-        }
-        or None,
+        alignment=moved or None,
     )
     return MonoCut(
         id=id,
@@ -169,6 +161,17 @@ def make_cut(
         channel=0,
         supervisions=[supervision],
         recording=recording,
+    )
+
+
+def _recording(id: str, audio: Path, info: AudioInfo) -> Recording:
+    source = AudioSource(type="file", channels=list(range(info.channels)), source=str(audio))
+    return Recording(
+        id=id,
+        sources=[source],
+        sampling_rate=info.sample_rate,
+        num_samples=info.num_samples,
+        duration=info.num_samples / info.sample_rate,
     )
 
 
