@@ -134,7 +134,9 @@ class SpeechDataModule(L.LightningDataModule):
         """Leaves out copies that speeding up has made too short for their text."""
         if max(self.speeds) <= 1.0:
             return cuts
-        return check_cuts(cuts, self.text_tokenizer, self.features, self.subsampling)[0]
+        return check_cuts(
+            cuts, self.text_tokenizer, self.features, self.subsampling, read_audio=False
+        )[0]
 
     def _measure(self, cuts: CutSet) -> CmvnStats:
         dataset = SpeechDataset(self.text_tokenizer, self.features)
