@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from speechmm.alignments import Alignment, Segment, read_alignments
+from speechmm.alignments import Alignment, read_alignments
 from speechmm.errors import ManifestError
 from speechmm.writing import safe_name
 
 
 def read_alignment_set(path: Path) -> dict[str, Alignment]:
-    """Alignments by id.
-
-    Reads what `read_alignments` does, cuts manifests with alignments, and transcripts with words.
+    """Alignments by id, from what `read_alignments` reads or a cuts manifest with alignments.
 
     Raises:
         AlignmentError: The file is missing or broken.
-        ManifestError: A manifest or transcripts without any alignment, or an id is there twice.
+        ManifestError: It is a broken manifest, or one without alignments, or an id is there twice.
     """
-    kind = _kind(path)
-    if kind == "cuts":
-        rows = _from_cuts(path)
-    elif kind == "transcripts":
-        rows = _from_transcripts(path)
-    else:
-        rows = iter(read_alignments(path))
+    rows: Iterable[Alignment] = _from_cuts(path) if _is_manifest(path) else read_alignments(path)
     found: dict[str, Alignment] = {}
     for row in rows:
         if row.id in found:
@@ -37,8 +29,8 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
         found[row.id] = row
     if not found:
         raise ManifestError(
-            f"{path}: no utterance has an alignment; expected start and end of its words. "
-            "Choose a file that has them."
+            f"{path}: no cut has an alignment; expected supervisions with start and end of their "
+            "words. Choose a manifest with reference alignments."
         )
     return found
 
@@ -48,7 +40,7 @@ def match_ids(
 ) -> dict[str, Alignment]:
     """The hypotheses under the ids of the references.
 
-    Files cannot always hold an id as it is: TextGrids are named after it, a CTM has no spaces in it.
+    Files cannot always hold an id as it is: a file may be named after it, a CTM has no spaces in it.
     Where the id itself is not found, these forms of it are looked for.
     """
     known: dict[str, str] = {}
@@ -62,21 +54,16 @@ def match_ids(
 _FORMS: tuple[Callable[[str], str], ...] = (str, safe_name, lambda id: "_".join(id.split()))
 
 
-def _kind(path: Path) -> str:
-    if path.name.endswith(".gz"):
-        return "cuts"
-    if path.suffix != ".jsonl" or not path.is_file():
-        return "alignments"
+def _is_manifest(path: Path) -> bool:
+    """Whether the first row has supervisions, as lhotse's cuts do."""
+    if not path.is_file():
+        return False
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            row = json.loads(next((line for line in stream if line.strip()), ""))
-    except (OSError, ValueError):
-        return "alignments"  # whose reader says what is wrong with it
-    if not isinstance(row, dict) or "units" in row:
-        return "alignments"
-    if "supervisions" in row:
-        return "cuts"
-    return "transcripts" if "words" in row else "alignments"
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            row = json.loads(next((line for line in file if line.strip()), b""))
+    except (OSError, EOFError, ValueError):
+        return False  # not rows of JSON, or damaged: the other reader says what is wrong
+    return isinstance(row, dict) and "supervisions" in row
 
 
 def _from_cuts(path: Path) -> Iterator[Alignment]:
@@ -86,33 +73,3 @@ def _from_cuts(path: Path) -> Iterator[Alignment]:
         found = reference_alignment(cut)
         if found is not None:
             yield found
-
-
-def _from_transcripts(path: Path) -> Iterator[Alignment]:
-    """Words of transcript rows, in seconds from the start of the utterance."""
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                row: Any = json.loads(line)
-                start = float(row.get("start") or 0)
-                yield Alignment(
-                    id=str(row["id"]),
-                    audio=str(row.get("audio") or ""),
-                    duration=float(row["duration"]),
-                    units={"word": list(_words(row["words"], start))},
-                )
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ManifestError(
-                    f"{path}:{number}: no transcript row with words ({type(error).__name__}: "
-                    f'{error}); expected id, duration and words. Write it with "speechmm transcribe '
-                    '--format jsonl".'
-                ) from error
-
-
-def _words(rows: Iterable[Any], start: float) -> Iterator[Segment]:
-    for row in rows:
-        yield Segment(
-            label=str(row["word"]), start=float(row["start"]) - start, end=float(row["end"]) - start
-        )

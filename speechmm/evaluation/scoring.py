@@ -46,10 +46,10 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
     """
     check_normalizer(normalizer)
     hyp, ref = read_texts(hypothesis), read_texts(reference)
-    if ref.plain:
-        ref = with_ids_of(ref, hyp)
-    elif hyp.plain:
+    if hyp.plain:
         hyp = with_ids_of(hyp, ref)
+    elif ref.plain:
+        ref = with_ids_of(ref, hyp)
     missing = [id for id in ref.by_id if id not in hyp.by_id]
     extra = [id for id in hyp.by_id if id not in ref.by_id]
     if len(missing) == len(ref.by_id):

@@ -157,7 +157,7 @@ def _errors_by_slot(one: UtteranceErrors) -> list[int]:
     return slots
 
 
-def matched_pair_p(differences: Sequence[float]) -> float:
+def matched_pair_p(differences: Sequence[int | float]) -> float:
     """Two-sided p-value that the mean of paired differences is zero.
 
     Normal approximation, good from about 30 pairs. Pairs that all differ by the same amount leave

@@ -1,0 +1,167 @@
+"""Intervals against theory, the matched-pair test against NIST's."""
+
+import math
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from speechmm.evaluation.error_rate import score_texts, total_counts
+from speechmm.evaluation.significance import (
+    bootstrap_rate,
+    compare_systems,
+    error_segments,
+    matched_pair_p,
+    resample_sums,
+)
+from speechmm.evaluation.transcripts import write_trn
+
+SCTK = Path("/usr/lib/sctk/bin")  # where Debian's package sctk puts its programs
+needs_sctk = pytest.mark.skipif(
+    not (SCTK / "sc_stats").is_file() and not shutil.which("sc_stats"),
+    reason="NIST's sclite and sc_stats are not installed (Debian: sctk)",
+)
+
+
+def program(name: str) -> str:
+    return str(SCTK / name) if (SCTK / name).is_file() else name
+
+
+def test_interval_of_a_proportion_is_near_the_normal_one() -> None:
+    errors = np.r_[np.ones(100), np.zeros(900)]
+    interval = bootstrap_rate(errors.tolist(), [1.0] * 1000)
+    assert interval is not None
+    half = 1.96 * math.sqrt(0.1 * 0.9 / 1000)
+    assert interval == pytest.approx((0.1 - half, 0.1 + half), abs=0.002)
+
+
+def test_same_seed_same_interval_other_seed_another() -> None:
+    errors, words = list(range(50)), [60] * 50
+    assert bootstrap_rate(errors, words, seed=1) == bootstrap_rate(errors, words, seed=1)
+    assert bootstrap_rate(errors, words, seed=1) != bootstrap_rate(errors, words, seed=2)
+
+
+def test_no_units_no_interval() -> None:
+    assert bootstrap_rate([], []) is None
+    assert bootstrap_rate([1, 2], [0, 0]) is None
+
+
+def test_resampled_rows_keep_their_number() -> None:
+    sums = resample_sums(np.ones((7, 2)), draws=20)
+    assert sums.shape == (20, 2)
+    assert (sums == 7).all()
+
+
+def test_matched_pairs_of_hand_made_differences() -> None:
+    differences = [1, 0, 2, -1, 1, 1, 0, 1, 1, 2]
+    z = np.mean(differences) / (np.std(differences, ddof=1) / math.sqrt(10))
+    assert matched_pair_p(differences) == pytest.approx(math.erfc(z / math.sqrt(2)))
+    assert matched_pair_p([]) == 1.0
+    assert matched_pair_p([0, 0, 0]) == 1.0
+    assert matched_pair_p([1]) == 1.0
+    assert matched_pair_p([1] * 6) == pytest.approx(2 / 64)
+
+
+def test_two_right_words_of_both_end_a_segment() -> None:
+    reference = "a b c d e f g h"
+    first, second = score_texts([reference] * 2, ["x b c d e f g h", "a b c x e y g h"])
+    assert error_segments(first, second) == [(1, 0), (0, 2)]
+
+
+def test_insertion_between_two_right_words_does_not_end_one() -> None:
+    first, second = score_texts(["a b c"] * 2, ["x b c", "a b y c"])
+    assert error_segments(first, second) == [(1, 1)]
+
+
+def test_a_better_system_is_found_better() -> None:
+    references = [f"w{i} x{i} y{i} z{i}" for i in range(200)]
+    good = [text if i % 10 else f"w{i}" for i, text in enumerate(references)]
+    bad = [text if i % 3 else f"w{i}" for i, text in enumerate(references)]
+    result = compare_systems(score_texts(references, good), score_texts(references, bad))
+    assert result.wer_difference < 0
+    assert result.ci95 is not None
+    assert result.ci95[1] < 0
+    assert result.p_value < 1e-4
+    assert result.probability_better > 0.99
+
+
+def noisy(words: list[str], rate: float, draw: random.Random) -> str:
+    heard: list[str] = []
+    for word in words:
+        luck = draw.random()
+        if luck < 0.8 * rate:
+            heard.append(f"v{draw.randrange(500)}")
+        elif luck < 0.9 * rate:
+            continue
+        elif luck < rate:
+            heard += [word, f"v{draw.randrange(500)}"]
+        else:
+            heard.append(word)
+    return " ".join(heard)
+
+
+@pytest.fixture
+def systems() -> tuple[list[str], list[str], list[str], list[str]]:
+    draw = random.Random(1)
+    texts = [[f"w{draw.randrange(500)}" for _ in range(draw.randint(0, 20))] for _ in range(150)]
+    references = [" ".join(words) for words in texts]
+    ids = [f"s{i % 7}-u{i:04d}" for i in range(150)]
+    return (
+        ids,
+        references,
+        [noisy(words, 0.1, draw) for words in texts],
+        [noisy(words, 0.14, draw) for words in texts],
+    )
+
+
+@needs_sctk
+def test_totals_are_those_of_sclite(
+    systems: tuple[list[str], list[str], list[str], list[str]], tmp_path: Path
+) -> None:
+    ids, references, hypotheses, _ = systems
+    references[3] = hypotheses[3] = ";; { a / b } @ (hm) é don't 50% ;; { b"
+    references[4] += " (what"
+    write_trn(dict(zip(ids, references, strict=True)), tmp_path / "ref.trn")
+    write_trn(dict(zip(ids, hypotheses, strict=True)), tmp_path / "hyp.trn")
+    out = run_sclite(tmp_path, "hyp.trn", "rsum")
+    found = re.search(r"\| Sum\s*\|([\d\s|]+)\|", out)
+    assert found is not None, out
+    sentences, words, *_, errors, wrong = [int(n) for n in re.findall(r"\d+", found[1])]
+    scored = score_texts(references, hypotheses)
+    total = total_counts(scored)
+    assert (sentences, words, errors) == (len(ids), total.reference_words, total.errors)
+    assert wrong == sum(one.counts.errors > 0 for one in scored)
+
+
+@needs_sctk
+def test_matched_pairs_are_those_of_sc_stats(
+    systems: tuple[list[str], list[str], list[str], list[str]], tmp_path: Path
+) -> None:
+    ids, references, first, second = systems
+    sgml = ""
+    for name, texts in (("ref", references), ("one", first), ("two", second)):
+        write_trn(dict(zip(ids, texts, strict=True)), tmp_path / f"{name}.trn")
+    for name in ("one", "two"):
+        sgml += run_sclite(tmp_path, f"{name}.trn", "sgml")
+    stats = [program("sc_stats"), "-p", "-t", "mapsswe", "-v", "-n", "-"]
+    out = subprocess.run(
+        stats, input=sgml, capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
+    found = re.search(r"# segs: (\d+)\).*\(Z Stat: ([-\d.]+)\)", out)
+    assert found is not None, out
+    ours = compare_systems(score_texts(references, first), score_texts(references, second))
+    assert ours.segments == int(found[1])
+    z = abs(float(found[2]))
+    assert ours.p_value == pytest.approx(math.erfc(z / math.sqrt(2)), abs=0.001)
+
+
+def run_sclite(folder: Path, hypothesis: str, report: str) -> str:
+    command = [program("sclite"), "-r", "ref.trn", "trn", "-h", hypothesis, "trn"]
+    command += [hypothesis.removesuffix(".trn"), "-i", "spu_id", "-e", "utf-8", "-s"]
+    return subprocess.run(
+        [*command, "-o", report, "stdout"], capture_output=True, text=True, check=True, cwd=folder
+    ).stdout
