@@ -60,6 +60,13 @@ def test_files_stay_one_thing():
         assert path.stem not in ("utils", "common", "helpers", "base"), path
 
 
+def test_files_that_are_not_python_are_installed_too():
+    settings = text_of(ROOT / "pyproject.toml")
+    for path in tracked_files():
+        if (ROOT / "speechmm") in path.parents and path.suffix != ".py":
+            assert f'"**/*{path.suffix}"' in settings, f"package-data: {path.relative_to(ROOT)}"
+
+
 def test_there_are_configs():
     assert CONFIGS
 
