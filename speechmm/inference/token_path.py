@@ -93,7 +93,7 @@ def align_encoded(
         tokens[row, : len(text.ids)] = torch.tensor(text.ids)
     device = encoding.encoded.device
     with torch.inference_mode():
-        scores = model.align_scores(encoding, tokens.to(device), lengths.to(device)).float().cpu()
+        scores = model.align_scores(encoding, tokens.to(device)).float().cpu()
     return scores, find_paths(scores, encoding.lengths, texts)
 
 

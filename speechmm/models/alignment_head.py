@@ -1,4 +1,4 @@
-"""Scores of every (10 ms frame, text token) pair, from the shared encoder's two outputs."""
+"""Which token is being said in each 10 ms frame, whatever the frame rate of the encoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from speechmm.models.front_end import length_mask
 
-LOGIT_SCALE = 0.2  # keeps the scores weak beside the prior until they say something
+PRIOR_SHARE = 0.01
+"""Weight of one batch in the running label prior, once the first batches have set it."""
 
 
 def upsample_frames(
@@ -35,58 +36,70 @@ def upsample_frames(
 
 
 class AlignmentHead(nn.Module):
-    """Dot products between 10 ms speech vectors and text vectors.
+    """Two views of one frame, each with log-probabilities over the vocabulary, silence included.
 
-    A speech vector is the upsampled encoder output (what is said around here) plus a shallow
-    convolution of the log-mel itself (where exactly it changes). A text vector is made of the
-    token's embedding alone, which encoder and decoder share. The text side has no context on
-    purpose: with it the forward-sum loss is also low for alignments that give most frames to one
-    token and cram the rest into a corner (docs/decisions). Source: Badlani et al. 2022,
-    "One TTS Alignment To Rule Them All", section 2.
+    The *local* view hears 130 ms around the frame and nothing else. It learns from the texts alone,
+    by the forward-sum loss with a label prior, and cannot cheat: it has no way to count tokens.
+    The *context* view adds the upsampled encoder output and learns from the local view's soft
+    alignment, frame by frame. The reasons, with measurements: docs/decisions/0008.
+    Sources: Badlani et al. 2022, "One TTS Alignment To Rule Them All" (forward sum); Zeyer et al.
+    2021, "Why does CTC result in peaky behavior?", and Huang et al. 2024 (label priors).
     """
 
-    def __init__(self, d_model: int, n_mels: int, align_dim: int, subsampling: int):
+    def __init__(
+        self, d_model: int, n_mels: int, align_dim: int, subsampling: int, vocab_size: int
+    ):
         super().__init__()
         self.subsampling = subsampling
-        self.from_encoder = nn.Linear(d_model, align_dim)
         self.local_in = nn.Conv1d(n_mels, align_dim, 5, padding=2)
-        self.local_out = nn.Conv1d(align_dim, align_dim, 3, padding=1)
-        self.speech_norm = nn.LayerNorm(align_dim)
-        self.from_text = nn.Linear(d_model, align_dim)
-        self.text_norm = nn.LayerNorm(align_dim)
-        self.scale = LOGIT_SCALE * align_dim**-0.5
+        self.local_in_norm = nn.LayerNorm(align_dim)
+        self.local_mid = nn.Conv1d(align_dim, align_dim, 5, padding=2)
+        self.local_mid_norm = nn.LayerNorm(align_dim)
+        self.local_out = nn.Linear(align_dim, vocab_size)
+        self.from_encoder = nn.Linear(d_model, align_dim)
+        self.context_norm = nn.LayerNorm(align_dim)
+        self.context_out = nn.Linear(align_dim, vocab_size)
+        self.label_prior: Tensor
+        self.prior_batches: Tensor
+        self.register_buffer("label_prior", torch.full((vocab_size,), 1.0 / vocab_size))
+        self.register_buffer("prior_batches", torch.zeros(()))
 
-    def speech_vectors(
+    def local_vectors(
         self,
-        encoded: Float[Tensor, "batch enc_frames d_model"],
-        enc_lengths: Int[Tensor, " batch"],
         features: Float[Tensor, "batch frames n_mels"],
         lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch frames align_dim"]:
         """One vector per feature frame; ``features`` are normalised and zero at padding."""
-        frames = features.shape[1]
-        keep = length_mask(lengths, frames)[:, None, :].to(features.dtype)
-        local = F.silu(self.local_in(features.transpose(1, 2))) * keep
-        local = self.local_out(local).transpose(1, 2)
-        wide = upsample_frames(self.from_encoder(encoded), enc_lengths, frames, self.subsampling)
-        out: Tensor = self.speech_norm(wide + local)
+        keep = length_mask(lengths, features.shape[1])[:, :, None].to(features.dtype)
+        x = F.silu(self.local_in(features.transpose(1, 2)).transpose(1, 2))
+        x = self.local_in_norm(x) * keep
+        update = F.silu(self.local_mid(x.transpose(1, 2)).transpose(1, 2))
+        out: Tensor = x + self.local_mid_norm(update)
         return out
 
-    def text_vectors(
-        self, embedded: Float[Tensor, "batch tokens d_model"]
-    ) -> Float[Tensor, "batch tokens align_dim"]:
-        """One vector per text token; the same token has the same vector everywhere."""
-        out: Tensor = self.text_norm(self.from_text(embedded))
-        return out
+    def local_log_probs(
+        self, local: Float[Tensor, "batch frames align_dim"]
+    ) -> Float[Tensor, "batch frames vocab"]:
+        """What the frame sounds like by itself."""
+        logits: Tensor = self.local_out(local)
+        return logits.log_softmax(dim=-1)
 
-    def forward(
+    def context_log_probs(
         self,
-        speech: Float[Tensor, "batch frames align_dim"],
-        text: Float[Tensor, "batch tokens align_dim"],
-        token_lengths: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch frames tokens"]:
-        """Unnormalised scores; -inf at padded tokens."""
-        scores = torch.bmm(speech, text.transpose(1, 2)) * self.scale
-        valid = length_mask(token_lengths, text.shape[1])
-        masked: Tensor = scores.masked_fill(~valid[:, None, :], float("-inf"))
-        return masked
+        local: Float[Tensor, "batch frames align_dim"],
+        encoded: Float[Tensor, "batch enc_frames d_model"],
+        enc_lengths: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "batch frames vocab"]:
+        """What is said in the frame, given the whole utterance."""
+        wide = upsample_frames(
+            self.from_encoder(encoded), enc_lengths, local.shape[1], self.subsampling
+        )
+        logits: Tensor = self.context_out(F.silu(self.context_norm(wide + local)))
+        return logits.log_softmax(dim=-1)
+
+    @torch.no_grad()
+    def update_prior(self, marginal: Float[Tensor, " vocab"]) -> None:
+        """Moves the running label prior towards the mean posterior of one training batch."""
+        self.prior_batches += 1
+        share = max(PRIOR_SHARE, 1.0 / float(self.prior_batches))
+        self.label_prior.lerp_(marginal.to(self.label_prior.dtype), share)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechmm.models.front_end import length_mask
 
 BLANK = 0
 IGNORED = -100
-NO_BLANK = -1e4  # log-probability that rules a state out without the NaNs of -inf
 
 
 def ctc_loss(
@@ -89,33 +90,127 @@ def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
-def forward_sum_loss(
-    logits: Float[Tensor, "batch frames tokens"],
+class _FullSum(torch.autograd.Function):
+    """The forward-backward sum of a batch; its gradient is the occupancy it computes anyway."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, lengths: Tensor, token_lengths: Tensor, skippable: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        from speechmm.models import full_sum_kernel  # slow to import: numba
+
+        values = scores.detach().float().cpu().contiguous()
+        occupancy = torch.zeros_like(values)
+        totals = torch.zeros(len(values), dtype=torch.float64)
+        full_sum_kernel.forward_backward(
+            values.numpy(),
+            skippable.cpu().contiguous().numpy(),
+            lengths.cpu().contiguous().numpy(),
+            token_lengths.cpu().contiguous().numpy(),
+            occupancy.numpy(),
+            totals.numpy(),
+        )
+        occupancy = occupancy.to(scores)
+        ctx.save_for_backward(occupancy)
+        ctx.mark_non_differentiable(occupancy)
+        return totals.to(scores), occupancy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (occupancy,) = ctx.saved_tensors
+        return occupancy * gradients[0][:, None, None], None, None, None
+
+
+def full_sum(
+    scores: Float[Tensor, "batch frames tokens"],
     lengths: Int[Tensor, " batch"],
     token_lengths: Int[Tensor, " batch"],
+    skippable: Bool[Tensor, "batch tokens"],
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch frames tokens"]]:
+    """Log of the sum over all monotonic alignments, and each frame's share in each token.
+
+    Every frame belongs to one token, in order; every token has one frame or more, but those that
+    are skippable may have none. The sum runs compiled on the CPU, wherever the scores are.
+
+    Returns:
+        The sums (-inf where no alignment exists) and the occupancies, which have no gradient.
+
+    Source: Badlani et al. 2022, section 3.1; Rabiner 1989, equations 19 to 27.
+    """
+    out: tuple[Tensor, Tensor] = _FullSum.apply(scores, lengths, token_lengths, skippable)
+    return out
+
+
+def label_scores(
+    log_probs: Float[Tensor, "batch frames vocab"],
+    lengths: Int[Tensor, " batch"],
+    prior_weight: float,
+) -> tuple[Float[Tensor, "batch frames vocab"], Float[Tensor, " vocab"]]:
+    """Posteriors over priors: how much a frame speaks for a token beyond how frequent that is.
+
+    The prior is the batch's own mean posterior and carries gradient: with a weight of 1 the
+    forward-sum loss then maximises the mutual information of frames and tokens, and no token
+    gains by absorbing frames.
+
+    Returns:
+        The scores, not normalised, and the prior (detached).
+    """
+    valid = length_mask(lengths, log_probs.shape[1])[:, :, None]
+    marginal = (log_probs.exp() * valid).sum(dim=(0, 1)) / lengths.sum()
+    scores = log_probs - prior_weight * marginal.clamp(min=1e-8).log()
+    return scores, marginal.detach()
+
+
+def silence_log_prior(
+    features: Float[Tensor, "batch frames n_mels"],
+    lengths: Int[Tensor, " batch"],
+    silent: Bool[Tensor, "batch tokens"],
+) -> Float[Tensor, "batch frames tokens"]:
+    """Loud frames speak for speech and soft ones for silence, by the utterance's own level.
+
+    The level is the mean normalised log-mel, in standard deviations from the utterance's mean.
+    """
+    valid = length_mask(lengths, features.shape[1]).to(features.dtype)
+    count = lengths[:, None].clamp(min=1).to(features.dtype)
+    level = features.mean(dim=-1)
+    centred = (level - (level * valid).sum(dim=1, keepdim=True) / count) * valid
+    spread = (centred.square().sum(dim=1, keepdim=True) / count).sqrt().clamp(min=1e-3)
+    sign = 1.0 - 2.0 * silent.to(features.dtype)
+    return (centred / spread)[:, :, None] * sign[:, None, :]
+
+
+def gather_tokens(
+    values: Float[Tensor, "batch frames vocab"], tokens: Int[Tensor, "batch tokens"]
+) -> Float[Tensor, "batch frames tokens"]:
+    """The columns of an utterance's own tokens."""
+    return values.gather(2, tokens[:, None, :].expand(-1, values.shape[1], -1))
+
+
+def forward_sum_loss(
+    scores: Float[Tensor, "batch frames tokens"],
+    lengths: Int[Tensor, " batch"],
+    token_lengths: Int[Tensor, " batch"],
+    skippable: Bool[Tensor, "batch tokens"],
     *,
     log_prior: Float[Tensor, "batch frames tokens"] | None = None,
-) -> Float[Tensor, ""]:
-    """Negative log of the sum over all monotonic alignments, nats per frame.
+) -> tuple[Float[Tensor, ""], Float[Tensor, "batch frames tokens"]]:
+    """Negative :func:`full_sum`, nats per frame, and the soft alignment it came from.
 
-    Every frame belongs to one token, every token to one frame or more, in order. Computed with
-    CTC over "token positions" as labels and a blank that is ruled out.
-    Source: Badlani et al. 2022, section 3.1.
+    Utterances that cannot be aligned count zero.
     """
     if log_prior is not None:
-        logits = logits + log_prior
-    log_probs = logits.float().log_softmax(dim=-1).clamp(min=NO_BLANK)
-    log_probs = F.pad(log_probs, (1, 0), value=NO_BLANK)
-    batch, _, tokens = logits.shape
-    targets = torch.arange(1, tokens + 1, device=logits.device).expand(batch, tokens)
-    total = F.ctc_loss(
-        log_probs.transpose(0, 1),
-        targets,
-        lengths,
-        token_lengths,
-        blank=BLANK,
-        reduction="none",
-        zero_infinity=True,
-    )
-    possible = token_lengths <= lengths
-    return total[possible].sum() / lengths.sum().clamp(min=1)
+        scores = scores + log_prior
+    totals, occupancy = full_sum(scores, lengths, token_lengths, skippable)
+    possible = totals > float("-inf")
+    return -totals[possible].sum() / lengths.sum().clamp(min=1), occupancy
+
+
+def frame_loss(
+    log_probs: Float[Tensor, "batch frames vocab"],
+    lengths: Int[Tensor, " batch"],
+    tokens: Int[Tensor, "batch tokens"],
+    occupancy: Float[Tensor, "batch frames tokens"],
+) -> Float[Tensor, ""]:
+    """Cross-entropy of a soft alignment, nats per frame."""
+    picked = gather_tokens(log_probs, tokens)
+    return -(picked * occupancy).sum() / lengths.sum().clamp(min=1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
 from speechmm.models.front_end import ConvFrontEnd, length_mask
+from speechmm.models.objectives import gather_tokens
 from speechmm.models.transformer import DecoderCache, SharedDecoder, SharedEncoder
 
 SPEECH, TEXT = 0, 1  # rows of the modality embedding
@@ -42,8 +43,10 @@ class SpeechTextConfig:
     """Kernel of the encoder's depthwise convolution in encoder frames; 0 leaves it out."""
     dropout: float = 0.1
     """Share of zeroed residual updates while training."""
-    align_dim: int = 96
+    align_dim: int = 64
     """Width of the alignment head's vectors."""
+    align_prior: float = 0.5
+    """How much of the label prior is divided out of alignment scores, 0 to 1."""
 
     def __post_init__(self) -> None:
         if self.d_model % self.heads or (self.d_model // self.heads) % 2:
@@ -119,7 +122,7 @@ class SpeechTextModel(nn.Module):
         self.ctc_head = nn.Linear(config.d_model, vocab_size)
         self.token_head = nn.Linear(config.d_model, vocab_size)
         self.alignment_head = AlignmentHead(
-            config.d_model, n_mels, config.align_dim, config.subsampling
+            config.d_model, n_mels, config.align_dim, config.subsampling, vocab_size
         )
         self.cmvn_mean: Tensor
         self.cmvn_std: Tensor
@@ -178,30 +181,21 @@ class SpeechTextModel(nn.Module):
         embedded: Tensor = self.token_embedding(tokens)
         return embedded
 
-    def align_logits(
-        self,
-        encoding: SpeechEncoding,
-        tokens: Int[Tensor, "batch tokens"],
-        token_lengths: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch frames tokens"]:
-        """Unnormalised (frame, token) scores, 10 ms a frame; -inf at padded tokens."""
-        embedded = self.embed_tokens(tokens) + self.modality.weight[TEXT]
+    def align_log_probs(self, encoding: SpeechEncoding) -> Float[Tensor, "batch frames vocab_size"]:
+        """Log-probabilities over the vocabulary for each 10 ms frame, label prior divided out."""
         head = self.alignment_head
-        speech = head.speech_vectors(
-            encoding.encoded, encoding.enc_lengths, encoding.features, encoding.lengths
-        )
-        text = head.text_vectors(embedded)
-        out: Tensor = head(speech, text, token_lengths)
+        local = head.local_vectors(encoding.features, encoding.lengths)
+        posterior = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
+        posterior = posterior + head.local_log_probs(local)
+        prior = head.label_prior.clamp(min=1e-8).log()
+        out: Tensor = (posterior - self.config.align_prior * prior).log_softmax(dim=-1)
         return out
 
     def align_scores(
-        self,
-        encoding: SpeechEncoding,
-        tokens: Int[Tensor, "batch tokens"],
-        token_lengths: Int[Tensor, " batch"],
+        self, encoding: SpeechEncoding, tokens: Int[Tensor, "batch tokens"]
     ) -> Float[Tensor, "batch frames tokens"]:
-        """Log-probabilities over the utterance's own tokens for each 10 ms frame."""
-        return self.align_logits(encoding, tokens, token_lengths).log_softmax(dim=-1)
+        """The columns of :meth:`align_log_probs` that belong to the utterance's own tokens."""
+        return gather_tokens(self.align_log_probs(encoding), tokens)
 
     def decode(
         self, tokens: Int[Tensor, "batch tokens"], encoding: SpeechEncoding, tag: str = "asr"

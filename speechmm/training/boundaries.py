@@ -21,7 +21,7 @@ def boundary_errors_ms(
     Words are matched by order; utterances whose words do not match the reference in number
     are left out.
     """
-    log_probs = model.align_scores(encoding, batch.align_tokens, batch.align_lengths)
+    log_probs = model.align_scores(encoding, batch.align_tokens)
     errors: list[float] = []
     for row, reference in enumerate(batch.references):
         if reference is None or "word" not in reference.units:

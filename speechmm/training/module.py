@@ -19,7 +19,7 @@ from speechmm.evaluation.error_rate import count_errors
 from speechmm.inference.search import greedy_ctc
 from speechmm.models import objectives
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
-from speechmm.text.tokenizer import EOS
+from speechmm.text.tokenizer import EOS, SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import (
@@ -42,15 +42,16 @@ class ObjectivesConfig:
     """Share of probability the decoder's targets spread over the whole vocabulary."""
     align_weight: float = 1.0
     """Weight of the task (speech, text) -> monotonic alignment (nats per frame)."""
-    prior_strength: float = 1.0
-    """Weight of the beta-binomial log-prior that draws training alignments to the diagonal."""
+    align_warmup_steps: int = 100
+    """Optimiser steps in which priors lead the alignments (near the diagonal, silence is soft),
+    fading to nothing."""
 
     def __post_init__(self) -> None:
         shares = (self.ctc_weight, self.label_smoothing)
-        if any(not 0.0 <= share <= 1.0 for share in shares) or self.prior_strength < 0:
+        if any(not 0.0 <= share <= 1.0 for share in shares) or self.align_warmup_steps < 0:
             raise ConfigError(
-                f"objectives: ctc_weight, label_smoothing are {shares}, prior_strength "
-                f"{self.prior_strength}; expected 0 to 1 each, and no negative strength. "
+                f"objectives: ctc_weight, label_smoothing are {shares}, align_warmup_steps "
+                f"{self.align_warmup_steps}; expected 0 to 1 each, and no negative steps. "
                 "Correct the config."
             )
         weights = (self.asr_weight, self.align_weight)
@@ -204,22 +205,46 @@ class JointModule(L.LightningModule):
             asr = share * losses["loss_ctc"] + (1 - share) * losses["loss_attention"]
             total = total + settings.asr_weight * asr
         if settings.align_weight:
-            losses["loss_align"] = self._align_loss(batch, encoding)
-            total = total + settings.align_weight * losses["loss_align"]
+            align = self._align_losses(batch, encoding)
+            losses.update(align)
+            total = total + settings.align_weight * sum(align.values())
         losses["loss"] = total
         return losses
 
-    def _align_loss(self, batch: Batch, encoding: SpeechEncoding) -> Float[Tensor, ""]:
-        logits = self.model.align_logits(encoding, batch.align_tokens, batch.align_lengths)
-        prior = None
-        strength = self.objectives.prior_strength
-        if strength > 0:
-            prior = strength * objectives.beta_binomial_log_prior(
-                batch.feature_lengths, batch.align_lengths, logits.shape[1], logits.shape[2]
-            )
-        return objectives.forward_sum_loss(
-            logits, batch.feature_lengths, batch.align_lengths, log_prior=prior
+    def _align_losses(self, batch: Batch, encoding: SpeechEncoding) -> dict[str, Tensor]:
+        """The local view learns from the text, the context view from the local one."""
+        settings, head = self.objectives, self.model.alignment_head
+        tokens, lengths = batch.align_tokens, batch.feature_lengths
+        silent = tokens == SIL
+        early = max(0.0, 1.0 - self.global_step / max(1, settings.align_warmup_steps))
+        early = early if self.training else 0.0
+        local = head.local_vectors(encoding.features, lengths)
+        weight = self.model.config.align_prior
+        scores, marginal = objectives.label_scores(
+            head.local_log_probs(local), lengths, weight + early * (1.0 - weight)
         )
+        log_prior = None
+        if early > 0:
+            log_prior = early * (
+                objectives.silence_log_prior(encoding.features, lengths, silent)
+                + objectives.beta_binomial_log_prior(
+                    lengths, batch.align_lengths, local.shape[1], tokens.shape[1]
+                )
+            )
+        forward_sum, occupancy = objectives.forward_sum_loss(
+            objectives.gather_tokens(scores, tokens),
+            lengths,
+            batch.align_lengths,
+            silent,
+            log_prior=log_prior,
+        )
+        if self.training:
+            head.update_prior(marginal)
+        context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
+        return {
+            "loss_forward_sum": forward_sum,
+            "loss_frames": objectives.frame_loss(context, lengths, tokens, occupancy),
+        }
 
     @property
     def total_steps_once(self) -> int:

@@ -89,14 +89,9 @@ class ToneModel(SpeechTextModel):
         logits[..., BLANK] += 6.0 * (heard == self.space)
         return logits.log_softmax(dim=-1)
 
-    def align_scores(
-        self, encoding: SpeechEncoding, tokens: Tensor, token_lengths: Tensor
-    ) -> Tensor:
-        same = self.heard(encoding.features)[:, :, None] == tokens[:, None, :]
-        valid = torch.arange(tokens.shape[1]) < token_lengths[:, None]
-        logits = (8.0 * same).masked_fill(~valid[:, None, :], float("-inf"))
-        # Equal tokens share the probability of their frames; undo it, as training would.
-        return torch.where(same & valid[:, None, :], -0.01, logits.log_softmax(dim=-1))
+    def align_log_probs(self, encoding: SpeechEncoding) -> Tensor:
+        logits = 8.0 * torch.nn.functional.one_hot(self.heard(encoding.features), self.vocab_size)
+        return logits.log_softmax(dim=-1)
 
 
 @pytest.fixture(scope="session")
