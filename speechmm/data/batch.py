@@ -57,6 +57,17 @@ class Batch:
         """The same batch in page-locked memory; torch's ``DataLoader`` calls this by name."""
         return self._map(lambda tensor: tensor.pin_memory())
 
+    def twice(self) -> "Batch":
+        """Every utterance two times: all of them, then all of them again."""
+        doubled = self._map(lambda tensor: torch.cat([tensor, tensor]))
+        return replace(
+            doubled,
+            ids=self.ids * 2,
+            texts=self.texts * 2,
+            references=self.references * 2,
+            seconds=self.seconds * 2,
+        )
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         changed: dict[str, Any] = {

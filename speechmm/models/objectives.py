@@ -37,6 +37,26 @@ def ctc_loss(
     return total / token_lengths.sum().clamp(min=1)
 
 
+def consistency_loss(
+    log_probs: Float[Tensor, "batch enc_frames vocab"],
+    lengths: Int[Tensor, " batch"],
+    token_lengths: Int[Tensor, " batch"],
+) -> Float[Tensor, ""]:
+    """How far two views of the same utterances disagree frame by frame, nats per token.
+
+    The second half of the batch holds the other view of the first half. Each view learns from the
+    other one's distribution, which gets no gradient. Source: Yao et al. 2025, "CR-CTC",
+    equation 4.
+    """
+    one, two = log_probs.chunk(2)
+    valid = length_mask(lengths, log_probs.shape[1]).chunk(2)[0][:, :, None]
+    total = log_probs.new_zeros(())
+    for student, teacher in ((one, two.detach()), (two, one.detach())):
+        divergence = F.kl_div(student, teacher, reduction="none", log_target=True)
+        total = total + (divergence * valid).sum()
+    return total / token_lengths.sum().clamp(min=1)
+
+
 def attention_loss(
     logits: Float[Tensor, "batch positions vocab"],
     tokens: Int[Tensor, "batch tokens"],

@@ -37,8 +37,8 @@ class SpeechTextConfig:
     """Layers of the shared decoder."""
     subsampling: int = 4
     """Feature frames (10 ms) per encoder frame: 2, 4 or 8."""
-    front_channels: int = 32
-    """Channels of the convolutional front end."""
+    front_channels: int = 256
+    """Channels between the front end's convolutions."""
     conv_kernel: int = 15
     """Kernel of the encoder's depthwise convolution in encoder frames; 0 leaves it out."""
     dropout: float = 0.1

@@ -38,6 +38,10 @@ class ObjectivesConfig:
     """Weight of the task speech -> text."""
     ctc_weight: float = 0.3
     """Share of CTC in the asr task; the rest is the decoder's cross-entropy."""
+    consistency_weight: float = 0.0
+    """Weight of the consistency of CTC between two differently masked views of every utterance,
+    relative to CTC; above 0 each step holds every utterance twice. Source: Yao et al. 2025,
+    "CR-CTC", equation 5."""
     label_smoothing: float = 0.1
     """Share of probability the decoder's targets spread over the whole vocabulary."""
     align_weight: float = 1.0
@@ -55,10 +59,11 @@ class ObjectivesConfig:
                 "Correct the config."
             )
         weights = (self.asr_weight, self.align_weight)
-        if min(weights) < 0 or max(weights) == 0:
+        if min(*weights, self.consistency_weight) < 0 or max(weights) == 0:
             raise ConfigError(
-                f"objectives: asr_weight, align_weight are {weights}; expected no negative "
-                "weight and at least one positive. Correct the config."
+                f"objectives: asr_weight, align_weight are {weights}, consistency_weight "
+                f"{self.consistency_weight}; expected no negative weight, and asr or align "
+                "positive. Correct the config."
             )
 
 
@@ -174,6 +179,8 @@ class JointModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
+        if self.objectives.consistency_weight:
+            batch = batch.twice()
         features = random_gain(batch.features, self.augment)
         clean = self.model.normalise(features, batch.feature_lengths)
         masked = spec_augment(clean, batch.feature_lengths, self.augment)
@@ -188,11 +195,9 @@ class JointModule(L.LightningModule):
         losses: dict[str, Tensor] = {}
         total = encoding.encoded.new_zeros(())
         if settings.asr_weight:
+            log_probs = model.ctc_log_probs(encoding)
             losses["loss_ctc"] = objectives.ctc_loss(
-                model.ctc_log_probs(encoding),
-                encoding.enc_lengths,
-                batch.tokens,
-                batch.token_lengths,
+                log_probs, encoding.enc_lengths, batch.tokens, batch.token_lengths
             )
             losses["loss_attention"] = objectives.attention_loss(
                 model.decode(batch.tokens, encoding),
@@ -203,6 +208,11 @@ class JointModule(L.LightningModule):
             )
             share = settings.ctc_weight
             asr = share * losses["loss_ctc"] + (1 - share) * losses["loss_attention"]
+            if settings.consistency_weight and self.training:
+                losses["loss_consistency"] = objectives.consistency_loss(
+                    log_probs, encoding.enc_lengths, batch.token_lengths
+                )
+                asr = asr + share * settings.consistency_weight * losses["loss_consistency"]
             total = total + settings.asr_weight * asr
         if settings.align_weight:
             align = self._align_losses(batch, encoding)
@@ -287,14 +297,14 @@ class JointModule(L.LightningModule):
         selection = 0.01 * loss.to(self.device)
         if self._words:
             wer = self._summed(self._errors) / self._summed(self._words)
-            self.log(f"{stage}/wer", wer)
+            self.log(f"{stage}/wer", wer, sync_dist=True)
             selection = selection + wer
         if self._boundary_ms:
             mean = self._summed(sum(self._boundary_ms)) / self._summed(len(self._boundary_ms))
-            self.log(f"{stage}/boundary_ms", mean)
-        self.log(f"{stage}/selection", selection)
+            self.log(f"{stage}/boundary_ms", mean, sync_dist=True)
+        self.log(f"{stage}/selection", selection, sync_dist=True)
 
-    def _summed(self, value: float) -> Tensor:
+    def _summed(self, value: int | float) -> Tensor:
         local = torch.tensor(float(value), device=self.device)
         total: Tensor = self.trainer.strategy.reduce(local, reduce_op="sum")
         return total

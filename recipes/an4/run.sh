@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# CMU AN4: recipes/an4/run.sh CORPUS_DIR [CONFIG [any "speechmm fit" setting ...]]
+set -euo pipefail
+corpus=$(realpath "${1:?usage: recipes/an4/run.sh CORPUS_DIR [CONFIG [--any.key VALUE ...]]}")
+cd "$(dirname "$0")/../.."
+config=${2:-recipes/an4/small.yaml}
+data=recipes/an4/data
+name=$(basename "$config" .yaml)
+run=recipes/an4/exp/$name
+
+speechmm prepare an4 "$corpus" "$data"
+speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
+speechmm fit --config "$config" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}"
+for split in dev test; do
+  speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" --beam 10 \
+    --format jsonl --out "$run/$split.jsonl"
+  speechmm score "$run/$split.jsonl" "$data/$split.jsonl.gz" --out "$run/report-$split" \
+    --results recipes/an4/RESULTS.md --title "an4, $name, ${split/dev/train_dev}"
+done
+speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
+  --out "$run/textgrids" || [[ $? == 3 ]]
