@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class ConvFrontEnd(nn.Module):
         widths = [n_mels, *[channels] * (halvings - 1), d_model]
         self.layers = nn.ModuleList(
             nn.Conv1d(before, after, 5, stride=2, padding=2)
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in itertools.pairwise(widths)
         )
         self.norm = nn.LayerNorm(d_model)
 
