@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import re
 import shlex
+import signal
 import sys
 import warnings
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from speechmm.data.skips import SkipReport
+from speechmm.errors import SpeechmmError
+from speechmm.writing import write_text
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
     from speechmm.training.command import JointCLI
+    from speechmm.training.data_module import SpeechDataModule
 
 STAMP = "fit.json"
+
+_UNKNOWN_KEY = re.compile(
+    r"Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not accepted"
+)
+_NO_CONFIG = re.compile(r"Problems parsing config|Unexpected config")
 
 OVERVIEW = """\
 usage: speechmm {name} --config FILE [--any.key VALUE ...]
@@ -57,32 +74,58 @@ def run(argv: list[str]) -> int:
 
 def _run_lightning(arguments: list[str]) -> int:
     _quieten()
-    from jsonargparse import ArgumentError
-
-    from speechmm.errors import ConfigError
     from speechmm.training.command import JointCLI
 
-    command = shlex.join(["speechmm", *arguments])
-    try:
-        cli = JointCLI(arguments, command=command)
-    except ArgumentError as error:
-        line = " ".join(str(error).split())
-        raise ConfigError(f"{line} Run 'speechmm {arguments[0]} --help_all'.") from error
+    files = [file for flag, file in pairwise(arguments) if flag == "--config"]
+    files += [flag.partition("=")[2] for flag in arguments if flag.startswith("--config=")]
+    refuse = partial(_refuse, where=", ".join(files) or "--config")
+    cli = JointCLI(arguments, command=shlex.join(["speechmm", *arguments]), refuse=refuse)
     config = cli.settings()
     if arguments[0] == "fit":
         stamp = fingerprint(config, cli.input_files())
         folder = Path(cli.trainer.default_root_dir)
-        if _finished(folder, stamp):
+        finished = _finished(folder, stamp)
+        if finished is not None:
             print(f"{folder}: trained already with these settings and data", file=sys.stderr)
-            return 0
-        cli.fit()
-        if cli.trainer.interrupted:
-            return 130
+            return _report(SkipReport(items=finished["skipped"]), finished["utterances"])
+        _run_trainer(cli)
         if cli.trainer.is_global_zero:
-            _write_stamp(folder, stamp)
+            _write_stamp(folder, stamp, cli.datamodule)
     else:
-        cli.evaluate(arguments[0])
-    return _report(cli)
+        _run_trainer(cli)
+    return _report(cli.datamodule.skipped, cli.datamodule.num_utterances)
+
+
+def _run_trainer(cli: JointCLI) -> None:
+    """Trains or measures; Lightning's way of ending after Ctrl-C becomes Python's again."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        cli.fit() if cli.name == "fit" else cli.evaluate(cli.name)
+    except SystemExit:
+        if not cli.trainer.interrupted:
+            raise
+    except SpeechmmError as error:  # of a process that reads audio: torch adds its traceback
+        kind = type(error)
+        raise kind(str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2]) from error
+    if cli.trainer.interrupted:
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt
+
+
+def _refuse(parser: ArgumentParser, message: str, cause: Exception, *, where: str) -> NoReturn:
+    """Raises what the parser complains of; ``where`` names the config files."""
+    from speechmm.cli.arguments import refuse
+
+    unknown = _UNKNOWN_KEY.match(message)
+    if unknown:
+        key = ".".join(part for part in unknown.groups() if part)
+        known = (action.dest for action in parser._actions)
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "--help_all lists all"
+        message = f"{key}: there is no such setting ({hint})"
+    elif isinstance(cause, UnicodeDecodeError) or _NO_CONFIG.match(message):
+        message = f"{where}: {message.rstrip('.')}; expected a YAML file with sections of settings"
+    refuse(parser, message, cause)
 
 
 def fingerprint(config: dict[str, Any], files: list[Path]) -> str:
@@ -95,32 +138,38 @@ def fingerprint(config: dict[str, Any], files: list[Path]) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _finished(folder: Path, stamp: str) -> bool:
+def _finished(folder: Path, stamp: str) -> dict[str, Any] | None:
+    """What the run that wrote the stamp left out; None when it was another run, or none."""
     try:
         found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    complete = (folder / "bundle" / "model.safetensors").is_file()
-    return bool(found.get("stamp") == stamp and complete)
+        same = found["stamp"] == stamp and (folder / "bundle" / "model.safetensors").is_file()
+        skipped = [(row["item"], row["reason"]) for row in found["skipped"]]
+        return {"skipped": skipped, "utterances": int(found["utterances"])} if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _write_stamp(folder: Path, stamp: str) -> None:
-    aside = folder / f".tmp-{STAMP}"
-    aside.write_text(json.dumps({"stamp": stamp}) + "\n", encoding="utf-8")
-    aside.replace(folder / STAMP)
+def _write_stamp(folder: Path, stamp: str, data: SpeechDataModule) -> None:
+    content = {
+        "stamp": stamp,
+        "utterances": data.num_utterances,
+        "skipped": data.skipped.to_dicts(),
+    }
+    write_text(folder / STAMP, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-def _report(cli: JointCLI) -> int:
-    skipped = cli.datamodule.skipped
-    skipped.print(len(skipped) + cli.datamodule.num_utterances, noun="utterances")
-    return int(skipped.exit_code)
+def _report(skipped: SkipReport, good: int) -> int:
+    """Names and counts what was left out; the exit code that says so."""
+    skipped.print(len(skipped) + good, noun="utterances")
+    return skipped.exit_code
 
 
 def _quieten() -> None:
     """Lightning's advertisements and advice that does not apply to this toolkit."""
     import logging
 
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    for source in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{source}").setLevel(logging.WARNING)
     for message in (
         ".*isinstance.treespec, LeafSpec.*",
         ".*DynamicBucketingSampler with an eagerly read.*",

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +26,7 @@ from speechmm.training.module import JointModule
 
 BUNDLE = "bundle"
 CURVES = "curves.png"
+METRICS = "metrics.csv"
 
 
 class TrainingProgress(Callback):
@@ -120,9 +122,58 @@ class TrainingCurves(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Redraws the picture."""
-        table = self.folder / "metrics.csv"
+        table = self.folder / METRICS
         if trainer.is_global_zero and table.is_file():
             draw_curves(table, self.folder / CURVES)
+
+
+class EarlierMetrics(Callback):
+    """Keeps the rows of ``metrics.csv`` that a resumed training goes on from.
+
+    Lightning deletes the table of an earlier run, so it is set aside until the step is known.
+    """
+
+    def __init__(self, folder: Path):
+        self.table = folder / METRICS
+        self.aside = folder / f".tmp-{METRICS}"
+
+    def set_aside(self) -> None:
+        """Moves the table out of Lightning's way; to be called before the trainer is run."""
+        if self.table.is_file():
+            self.table.replace(self.aside)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Puts back what was logged before this step; nothing when the training is a new one."""
+        self._put_back(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Puts all of it back when there was nothing left to train."""
+        self._put_back(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Puts the table itself back when the training has not begun."""
+        if trainer.is_global_zero and self.aside.is_file():
+            self.aside.replace(self.table)
+
+    def _put_back(self, trainer: L.Trainer) -> None:
+        if not (trainer.is_global_zero and self.aside.is_file()):
+            return
+        rows = [row for row in _rows(self.aside) if int(row["step"]) < trainer.global_step]
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.experiment.metrics[:0] = rows
+                logger.save()
+        self.aside.unlink()
+
+
+def _rows(table: Path) -> list[dict[str, Any]]:
+    """Whole rows only: a killed program may have left half of one."""
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if None not in row.values()]
+    filled = [{name: value for name, value in row.items() if value} for row in rows]
+    return [row for row in filled if row.get("step", "").isdigit()]
 
 
 def read_metrics(table: Path) -> dict[str, list[tuple[float, float]]]:

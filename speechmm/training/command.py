@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, NoReturn
 
+import torch
 from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from speechmm.errors import CheckpointError, ConfigError
-from speechmm.training.callbacks import BUNDLE, BundleWriter, TrainingCurves, TrainingProgress
+from speechmm.training.callbacks import (
+    BUNDLE,
+    BundleWriter,
+    EarlierMetrics,
+    TrainingCurves,
+    TrainingProgress,
+)
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.module import JointModule
 
 CHECKPOINTS = "checkpoints"
 SELECTION = "val/selection"
 
+Refuse = Callable[[ArgumentParser, str, Exception], NoReturn]
+
 
 class JointCLI(LightningCLI):
     """Parses the settings and builds trainer, module and data module; runs nothing by itself."""
 
-    def __init__(self, arguments: list[str], *, command: str):
+    def __init__(self, arguments: list[str], *, command: str, refuse: Refuse):
+        """Parses ``arguments``, the first of which is the name of the command.
+
+        Args:
+            arguments: Name and flags.
+            command: The whole command line, to remember in the bundle.
+            refuse: Called with the parser, its complaint and the error; must raise.
+        """
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        self.refuse = refuse
         self.name = arguments[0]
         self.command = command
         super().__init__(
@@ -45,6 +65,13 @@ class JointCLI(LightningCLI):
             },
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; what is wrong is said by ``refuse``."""
+        try:
+            super().parse_arguments(parser, args)
+        except (ArgumentError, UnicodeDecodeError) as error:  # the latter from a config file
+            self.refuse(parser, str(error), error)
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """A parser that refuses abbreviated flags."""
         return super().init_parser(allow_abbrev=False, exit_on_error=False, **kwargs)
@@ -65,13 +92,35 @@ class JointCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def fit(self) -> None:
-        """Trains, from the last checkpoint where that is asked for and there is one."""
-        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=self._checkpoint())
+        """Trains, from the last checkpoint where that is asked for and there is one.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged, or of another network or tokenizer.
+        """
+        checkpoint = self._checkpoint()
+        if checkpoint is not None:
+            _check_readable(checkpoint)
+        self.earlier_metrics.set_aside()
+        try:
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
+        except RuntimeError as error:
+            if checkpoint is None or "loading state_dict" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{checkpoint}: does not fit the settings ({str(error).splitlines()[-1].strip()}); "
+                "expected a checkpoint of the same network and tokenizer. Leave out --ckpt_path, "
+                "or set another trainer.default_root_dir."
+            ) from error
 
     def evaluate(self, name: str) -> None:
-        """Measures a checkpoint on the dev (``validate``) or test (``test``) manifests."""
+        """Measures a checkpoint on the dev (``validate``) or test (``test``) manifests.
+
+        Raises:
+            CheckpointError: there is no checkpoint, or it is damaged.
+        """
         run = self.trainer.validate if name == "validate" else self.trainer.test
         checkpoint = self._checkpoint() or str(self.checkpoints / "best.ckpt")
+        _check_readable(checkpoint)
         run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
     @property
@@ -124,19 +173,21 @@ class JointCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer with our loggers and callbacks; the run folder is made here."""
         folder = Path(self.config.trainer.default_root_dir or "exp/run")
-        checkpoint = ModelCheckpoint(
-            dirpath=folder / CHECKPOINTS,
-            filename="best",
-            monitor=SELECTION,
-            mode="min",
-            save_last=True,
-            save_top_k=1,
-            enable_version_counter=False,
-        )
-        own: list[Any] = [checkpoint]
+        shared: dict[str, Any] = {
+            "dirpath": folder / CHECKPOINTS,
+            "save_top_k": 1,
+            "enable_version_counter": False,
+        }
+        # The last one is saved after the best one, whose name it holds. ModelCheckpoint(save_last)
+        # would not do: it saves only in epochs that are the best so far.
+        own: list[Any] = [
+            ModelCheckpoint(filename="best", monitor=SELECTION, mode="min", **shared),
+            ModelCheckpoint(filename="last", **shared),
+        ]
         if self.name == "fit":
             self._write_config(folder)
-            own += [TrainingProgress(), TrainingCurves(folder)]
+            self.earlier_metrics = EarlierMetrics(folder)
+            own += [TrainingProgress(), self.earlier_metrics, TrainingCurves(folder)]
             own.append(BundleWriter(folder / BUNDLE, self.command))
             if self.config.patience:
                 own.append(EarlyStopping(SELECTION, patience=self.config.patience, mode="min"))
@@ -148,3 +199,15 @@ class JointCLI(LightningCLI):
         if self.config.trainer.logger is None:
             kwargs["logger"] = loggers if self.name == "fit" else False
         return super().instantiate_trainer(callbacks=own, **kwargs)
+
+
+def _check_readable(checkpoint: str) -> None:
+    """Opens a checkpoint, whose weights stay on the disk."""
+    try:
+        torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, UnpicklingError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"{checkpoint}: cannot be read ({reason or type(error).__name__}); expected a whole "
+            'checkpoint of "speechmm fit". Give another one, or remove it to train from the start.'
+        ) from error

@@ -75,6 +75,7 @@ class SpeechDataModule(L.LightningDataModule):
         self._tokenizer: Tokenizer | None = None
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
+        self._read_utterances = 0
         if batch_seconds <= 0 or not self.speeds or min(self.speeds) <= 0 or num_workers < 0:
             raise ConfigError(
                 f"data: batch_seconds {batch_seconds}, speeds {self.speeds}, num_workers "
@@ -91,8 +92,8 @@ class SpeechDataModule(L.LightningDataModule):
 
     @property
     def num_utterances(self) -> int:
-        """Utterances of all splits read so far, speed copies included."""
-        return sum(len(cuts) for cuts in self._splits.values())
+        """Utterances of all splits read so far that can be used."""
+        return self._read_utterances
 
     def setup(self, stage: str) -> None:
         """Reads and checks the manifests that the stage needs.
@@ -100,6 +101,12 @@ class SpeechDataModule(L.LightningDataModule):
         Raises:
             ManifestError: a manifest is missing, or nothing of it can be used.
         """
+        known = len(self.skipped)
+        self._read_splits(stage)
+        for item, reason in self.skipped.items[known:]:
+            logger.warning("left out %s: %s", item, reason)
+
+    def _read_splits(self, stage: str) -> None:
         if stage == "fit" and "train" not in self._splits:
             train = self._read("train", self.train_paths)
             self.cmvn_stats = (
@@ -120,8 +127,7 @@ class SpeechDataModule(L.LightningDataModule):
         total = len(cuts)
         good, report = check_cuts(cuts, self.text_tokenizer, self.features, self.subsampling)
         self.skipped.extend(report)
-        for item, reason in report.items:
-            logger.warning("%s: left out %s: %s", name, item, reason)
+        self._read_utterances += len(good)
         if not len(good):
             why = report.items[0][1] if report.items else "it has no cuts"
             raise ManifestError(
@@ -178,8 +184,16 @@ class SpeechDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, bucketed."""
-        return self._loader("train", shuffle=True)
+        """Shuffled, bucketed; the first batches are those of the epoch the trainer is at.
+
+        Lightning tells a sampler its epoch only after it has taken the first batches from it, so
+        a resumed training would begin with the order of epoch 0.
+        """
+        loader = self._loader("train", shuffle=True)
+        if self.trainer:
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
+        return loader
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Sorted by duration."""
