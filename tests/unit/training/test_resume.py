@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ class Study:
 
     def state(self, name: str, checkpoint: str = "last.ckpt") -> dict[str, Any]:
         return torch.load(self.folder(name) / "checkpoints" / checkpoint, weights_only=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_picture() -> Iterator[None]:
+    """Drawing the curves takes as long as these trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("speechmm.training.callbacks.draw_curves", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="module")
