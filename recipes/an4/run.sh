@@ -10,7 +10,8 @@ run=recipes/an4/exp/$name
 
 speechmm prepare an4 "$corpus" "$data"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}"
+speechmm fit --config "$config" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}" ||
+  [[ $? == 3 ]]
 for split in dev test; do
   speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" --beam 10 \
     --format jsonl --out "$run/$split.jsonl"

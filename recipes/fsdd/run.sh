@@ -13,7 +13,8 @@ speechmm prepare fsdd "$corpus" "$data" "${split[@]}"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config recipes/fsdd/tiny.yaml --ckpt_path last --trainer.default_root_dir "$run" \
   --data.train "[$data/train.jsonl.gz]" --data.dev "[$data/dev.jsonl.gz]" \
-  --data.tokenizer "$data/tokenizer.json" "${@:3}"
+  --data.tokenizer "$data/tokenizer.json" "${@:3}" ||
+  [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl --out "$run/test.jsonl"
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results recipes/fsdd/RESULTS.md --title "fsdd, test on $test"

@@ -10,8 +10,9 @@ run=recipes/synth/exp/$(basename "$config" .yaml)
 
 speechmm prepare synth "$data"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:2}"
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --decoder ctc \
+speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:2}" ||
+  [[ $? == 3 ]]
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 \
   --format jsonl --out "$run/test.jsonl"
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
   --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
@@ -19,7 +20,7 @@ speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]
 
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), greedy CTC"
+  --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), joint beam 4"
 speechmm score-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), word boundaries"
 echo "report:    $run/report/report.html"

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from speechmm.training.data_module import SpeechDataModule
 
 STAMP = "fit.json"
+STARTED = "started.txt"
+"""Settings and data of the run that the folder's checkpoints belong to."""
 
 _UNKNOWN_KEY = re.compile(
     r"Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not accepted"
@@ -40,8 +42,9 @@ The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
 
   --config FILE           settings (YAML); may be given several times, the later wins
   --any.key VALUE         replaces one setting, for example --trainer.max_epochs 20
-  --ckpt_path last        goes on from the last checkpoint of the run folder; with none, from the
-                          start. A finished run with unchanged settings and data is left alone
+  --ckpt_path last        goes on from the last checkpoint of the run folder; with none, or after
+                          a change of settings or data, from the start. A finished run with
+                          unchanged settings and data is left alone
   --print_config          prints every setting with its value and ends
   --help_all              every setting with its meaning, unit and default (takes a few seconds)
   --version               prints the version
@@ -88,11 +91,18 @@ def _run_lightning(arguments: list[str]) -> int:
         if finished is not None:
             print(f"{folder}: trained already with these settings and data", file=sys.stderr)
             return _report(SkipReport(items=finished["skipped"]), finished["utterances"])
+        started = folder / STARTED
+        if cli.config.ckpt_path == "last" and not _started(started, stamp):
+            cli.start_over()
+        if cli.trainer.is_global_zero:
+            write_text(started, stamp + "\n")
         _run_trainer(cli)
         if cli.trainer.is_global_zero:
             _write_stamp(folder, stamp, cli.datamodule)
     else:
         _run_trainer(cli)
+    if not cli.trainer.is_global_zero:  # the first process speaks for all of them
+        return 0
     return _report(cli.datamodule.skipped, cli.datamodule.num_utterances)
 
 
@@ -149,6 +159,14 @@ def _finished(folder: Path, stamp: str) -> dict[str, Any] | None:
         return None
 
 
+def _started(path: Path, stamp: str) -> bool:
+    """Whether a run with the same settings and data began here."""
+    try:
+        return path.read_text(encoding="utf-8").strip() == stamp
+    except (OSError, ValueError):
+        return False
+
+
 def _write_stamp(folder: Path, stamp: str, data: SpeechDataModule) -> None:
     content = {
         "stamp": stamp,
@@ -168,7 +186,11 @@ def _quieten() -> None:
     """Lightning's advertisements and advice that does not apply to this toolkit."""
     import logging
 
-    for source in ("pytorch.utilities.rank_zero", "fabric.utilities.seed"):
+    for source in (
+        "pytorch.utilities.rank_zero",
+        "fabric.utilities.seed",
+        "fabric.utilities.distributed",
+    ):
         logging.getLogger(f"lightning.{source}").setLevel(logging.WARNING)
     for message in (
         ".*isinstance.treespec, LeafSpec.*",

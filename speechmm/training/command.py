@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from speechmm.training.callbacks import (
 )
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.module import JointModule
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 SELECTION = "val/selection"
@@ -111,6 +114,15 @@ class JointCLI(LightningCLI):
                 "expected a checkpoint of the same network and tokenizer. Leave out --ckpt_path, "
                 "or set another trainer.default_root_dir."
             ) from error
+
+    def start_over(self) -> None:
+        """Puts the checkpoints of other settings or data aside, so that training starts anew."""
+        for name in ("last", "best"):
+            path = self.checkpoints / f"{name}.ckpt"
+            if path.is_file():
+                aside = path.with_name(f"earlier-{name}.ckpt")
+                path.replace(aside)
+                logger.warning("%s: of other settings or data; kept as %s", path, aside.name)
 
     def evaluate(self, name: str) -> None:
         """Measures a checkpoint on the dev (``validate``) or test (``test``) manifests.

@@ -103,8 +103,9 @@ class SpeechDataModule(L.LightningDataModule):
         """
         known = len(self.skipped)
         self._read_splits(stage)
-        for item, reason in self.skipped.items[known:]:
-            logger.warning("left out %s: %s", item, reason)
+        if self.trainer is None or self.trainer.is_global_zero:
+            for item, reason in self.skipped.items[known:]:
+                logger.warning("left out %s: %s", item, reason)
 
     def _read_splits(self, stage: str) -> None:
         if stage == "fit" and "train" not in self._splits:

@@ -135,11 +135,13 @@ def speak(order: Order) -> Spoken:
     rng = Random(order.seed)
     speaker = order.speaker
     jitter = rng.uniform(1 - _RATE_JITTER, 1 + _RATE_JITTER)
+    espeak = load_espeak()
+    stretch = espeak.sample_rate / speaker.tract_rate
     try:
-        speech = load_espeak().synthesize(
+        speech = espeak.synthesize(
             order.text,
             voice=speaker.voice,
-            rate_wpm=round(speaker.rate_wpm * jitter),
+            rate_wpm=round(speaker.rate_wpm * jitter * stretch),
             pitch=speaker.pitch,
             pitch_range=speaker.pitch_range,
             volume=_VOLUME,
@@ -149,7 +151,6 @@ def speak(order: Order) -> Spoken:
         return Spoken(order=order, words=[], phones=[], error=str(error))
     before, after = (round(rng.uniform(*_PADDING_SECONDS) * SAMPLE_RATE) for _ in range(2))
     waveform = _to_corpus_rate(speech.waveform, speaker.tract_rate)
-    stretch = speech.sample_rate / speaker.tract_rate
     recorded = _record(np.pad(waveform, (before, after)), rng)
     _write(order.path, recorded)
     shift = before / SAMPLE_RATE

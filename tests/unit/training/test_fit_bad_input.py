@@ -409,11 +409,20 @@ def test_checkpoints_that_do_not_fit(shop, good) -> None:
     config = shop.config("again", *good, trainer={"max_steps": 1})
     assert shop.fit(config).code == 0
     last = shop.root / "runs" / "again" / "checkpoints" / "last.ckpt"
-    line = shop.fit(config, "--ckpt_path", "last", "--model.network.d_model", 32).mistake
+    line = shop.fit(config, "--ckpt_path", last, "--model.network.d_model", 32).mistake
     assert f"{last}: does not fit the settings (size mismatch for " in line
     last.write_bytes(last.read_bytes()[:5000])
     line = shop.fit(config, "--ckpt_path", last, "--trainer.max_epochs", 2).mistake
     assert f"{last}: cannot be read" in line
+
+
+def test_the_last_checkpoint_of_other_settings_is_put_aside(shop, good) -> None:
+    config = shop.config("changed", *good, trainer={"max_steps": 1})
+    assert shop.fit(config, "--ckpt_path", "last").code == 0
+    assert shop.fit(config, "--ckpt_path", "last", "--model.network.d_model", 32).code == 0
+    folder = shop.root / "runs" / "changed" / "checkpoints"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"best.ckpt", "last.ckpt", "earlier-best.ckpt", "earlier-last.ckpt"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"stamp": "x"}'])
