@@ -15,6 +15,7 @@ speechmm fit --config recipes/fsdd/tiny.yaml --ckpt_path last --trainer.default_
   --data.train "[$data/train.jsonl.gz]" --data.dev "[$data/dev.jsonl.gz]" \
   --data.tokenizer "$data/tokenizer.json" "${@:3}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl --out "$run/test.jsonl"
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 \
+  --format jsonl --out "$run/test.jsonl"
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results recipes/fsdd/RESULTS.md --title "fsdd, test on $test"

@@ -14,14 +14,17 @@ speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path la
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 \
   --format jsonl --out "$run/test.jsonl"
-speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
-  --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]
+lhotse subset --first 3 "$data/test.jsonl.gz" "$run/three.jsonl.gz"
+speechmm align "$run/three.jsonl.gz" --model "$run/bundle" --pictures "$run/pictures" \
+  --format jsonl --out "$run/three-aligned.jsonl" || [[ $? == 3 ]]
 
+results=$run/RESULTS.md
+[[ $config != recipes/synth/tiny.yaml ]] || results=recipes/synth/RESULTS.md
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), joint beam 4"
-speechmm score-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "synth test, $(basename "$config" .yaml), word boundaries"
-echo "report:    $run/report/report.html"
-echo "alignment: $run/textgrids"
+  --results "$results" --title "synth test, $(basename "$config" .yaml), joint beam 4"
+speechmm score-alignment "$run/textgrids" "$data/test.jsonl.gz" --out "$run/report" \
+  --results "$results" --title "synth test, $(basename "$config" .yaml), word boundaries"
+echo "report:     $run/report/report.html"
+echo "alignments: $run/textgrids, $run/pictures"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from speechmm.alignments import Segment
 
-SIZES = {"train": 4500, "dev": 100, "test": 200}
-"""Utterances: about 3 hours, 5 and 10 minutes."""
+SIZES = {"train": 3600, "dev": 100, "test": 200}
+"""Utterances: about 2.5 hours, 5 and 10 minutes."""
 
 
 def prepare(
