@@ -1,0 +1,226 @@
+"""Measures speed and memory on made-up audio and writes JSON: medians and spread of every case.
+
+    python tools/benchmark.py [--cases train,beam] [--size tiny|small] [--threads 2] [--out FILE]
+
+Compare runs of one machine only, taken in turn: absolute times drift where machines are shared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
+from speechmm.inference.search import SearchOptions, search
+from speechmm.inference.token_path import find_paths
+from speechmm.models import objectives
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer import EOS, SIL, AlignedTokens
+
+SIZES = {
+    "tiny": SpeechTextConfig(d_model=128, ff_dim=512, encoder_layers=4, decoder_layers=2),
+    "small": SpeechTextConfig(d_model=256, ff_dim=1024, encoder_layers=8, decoder_layers=3),
+}
+VOCAB = 33
+UTTERANCES, SECONDS, TOKENS_A_SECOND = 10, 3.0, 12
+"""One batch: 30 s of audio in utterances of equal length."""
+
+Case = tuple[float, Callable[[], object]]
+"""Audio seconds (or 1 for what has none), and what is timed."""
+
+
+def batch_of_speech() -> dict[str, torch.Tensor]:
+    """Random features and texts of the size real ones have."""
+    torch.manual_seed(0)
+    frames, tokens = int(100 * SECONDS), int(TOKENS_A_SECOND * SECONDS)
+    aligned = torch.randint(SIL + 2, VOCAB, (UTTERANCES, tokens))
+    aligned[:, ::6] = SIL
+    return {
+        "features": torch.randn(UTTERANCES, frames, 80),
+        "lengths": torch.full((UTTERANCES,), frames),
+        "tokens": torch.randint(SIL + 2, VOCAB, (UTTERANCES, tokens)),
+        "token_lengths": torch.full((UTTERANCES,), tokens),
+        "aligned": aligned,
+    }
+
+
+def training_step(model: SpeechTextModel, *, asr: bool, align: bool) -> Callable[[], object]:
+    """Forward, backward and update with the losses of the two tasks."""
+    batch = batch_of_speech()
+    lengths, tokens, sizes = batch["lengths"], batch["tokens"], batch["token_lengths"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    model.train()
+
+    def step() -> None:
+        encoding = model.encode_normalised(batch["features"], lengths)
+        loss = encoding.encoded.new_zeros(())
+        if asr:
+            log_probs = model.ctc_log_probs(encoding)
+            loss = objectives.ctc_loss(log_probs, encoding.enc_lengths, tokens, sizes)
+            logits = model.decode(tokens, encoding)
+            loss = loss + objectives.attention_loss(
+                logits, tokens, sizes, eos=EOS, label_smoothing=0.1
+            )
+        if align:
+            head, aligned = model.alignment_head, batch["aligned"]
+            local = head.local_vectors(encoding.features, lengths)
+            scores, _ = objectives.label_scores(head.local_log_probs(local), lengths, 0.5)
+            forward_sum, occupancy = objectives.forward_sum_loss(
+                objectives.gather_tokens(scores, aligned), lengths, sizes, aligned == SIL
+            )
+            context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
+            frames = objectives.frame_loss(context, lengths, aligned, occupancy)
+            loss = loss + forward_sum + frames
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def searching(model: SpeechTextModel, **options: object) -> Callable[[], object]:
+    """Encoding and search of one batch."""
+    batch = batch_of_speech()
+    model.eval()
+    settings = SearchOptions(**options)  # type: ignore[arg-type]
+
+    def run() -> object:
+        with torch.inference_mode():
+            encoding = model.encode_speech(batch["features"], batch["lengths"])
+            return search(model, encoding, settings)
+
+    return run
+
+
+def aligning(model: SpeechTextModel) -> Callable[[], object]:
+    """Encoding, frame scores and Viterbi search of one batch."""
+    batch = batch_of_speech()
+    model.eval()
+    words = [-1 if token == SIL else 0 for token in batch["aligned"][0].tolist()]
+    texts = [AlignedTokens(row, words, ["w"]) for row in batch["aligned"].tolist()]
+
+    def run() -> object:
+        with torch.inference_mode():
+            encoding = model.encode_speech(batch["features"], batch["lengths"])
+            scores = model.align_scores(encoding, batch["aligned"])
+        return find_paths(scores, batch["lengths"], texts)
+
+    return run
+
+
+def features() -> Callable[[], object]:
+    """Log-mel features of one utterance after the other."""
+    waveforms = [torch.randn(int(16_000 * SECONDS)) * 0.1 for _ in range(UTTERANCES)]
+    config = LogMelConfig()
+    return lambda: [compute_log_mel(waveform, config) for waveform in waveforms]
+
+
+def scoring(folder: Path) -> Callable[[], object]:
+    """``speechmm score`` of 2,000 utterances, the start of the program included."""
+    rng = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(500)]
+    for name in ("hyp", "ref"):
+        rows = [f"u{row:05d} {' '.join(rng.choice(words, 12))}" for row in range(2000)]
+        (folder / name).write_text("\n".join(rows) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "speechmm", "score", str(folder / "hyp"), str(folder / "ref")]
+    return lambda: subprocess.run(command, check=True, capture_output=True)
+
+
+def starting(*code: str) -> Callable[[], object]:
+    """A process from its start to its end."""
+    return lambda: subprocess.run([sys.executable, *code], check=True, capture_output=True)
+
+
+def make_cases(size: str, folder: Path) -> dict[str, Callable[[], Case]]:
+    """Every case by name; what it needs is made when it is called."""
+    audio = UTTERANCES * SECONDS
+
+    def model() -> SpeechTextModel:
+        torch.manual_seed(0)
+        return SpeechTextModel(SIZES[size], vocab_size=VOCAB, n_mels=80)
+
+    return {
+        "features": lambda: (audio, features()),
+        "train": lambda: (audio, training_step(model(), asr=True, align=True)),
+        "train-asr": lambda: (audio, training_step(model(), asr=True, align=False)),
+        "train-align": lambda: (audio, training_step(model(), asr=False, align=True)),
+        "greedy": lambda: (audio, searching(model(), decoder="ctc")),
+        "attention": lambda: (audio, searching(model(), decoder="attention")),
+        "beam4": lambda: (audio, searching(model(), decoder="joint", beam=4)),
+        "align": lambda: (audio, aligning(model())),
+        "score": lambda: (1.0, scoring(folder)),
+        "help": lambda: (1.0, starting("-m", "speechmm", "--help")),
+        "import-torch": lambda: (1.0, starting("-c", "import torch")),
+    }
+
+
+def measure(case: Case, repetitions: int) -> dict[str, object]:
+    """Times one case; the first run warms up and does not count."""
+    audio, run = case
+    run()
+    times = []
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    median = statistics.median(times)
+    return {
+        "median_seconds": median,
+        "min_seconds": min(times),
+        "max_seconds": max(times),
+        "audio_seconds_per_second": audio / median if audio > 1 else None,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    """Runs the cases asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--cases", default="", help="names with commas between; all when not given")
+    parser.add_argument("--size", choices=SIZES, default="tiny", help="of the model")
+    parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--repetitions", type=int, default=7, help="that count")
+    parser.add_argument("--out", type=Path, help="JSON file; otherwise it is printed")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = make_cases(arguments.size, Path(folder))
+        names = arguments.cases.split(",") if arguments.cases else list(cases)
+        unknown = [name for name in names if name not in cases]
+        if unknown:
+            parser.error(f"--cases: found {unknown}; expected some of {', '.join(cases)}")
+        results = {}
+        for name in names:
+            results[name] = measure(cases[name](), arguments.repetitions)
+            rate = results[name]["audio_seconds_per_second"]
+            shown = f"{rate:8.0f} audio s/s" if rate else ""
+            print(f"{name:14}{results[name]['median_seconds']:9.4f} s{shown}", file=sys.stderr)
+    report = {
+        "size": arguments.size,
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "cases": results,
+    }
+    text = json.dumps(report, indent=1) + "\n"
+    if arguments.out:
+        arguments.out.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()
