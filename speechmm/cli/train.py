@@ -91,11 +91,11 @@ def _run_lightning(arguments: list[str]) -> int:
         if finished is not None:
             print(f"{folder}: trained already with these settings and data", file=sys.stderr)
             return _report(SkipReport(items=finished["skipped"]), finished["utterances"])
-        started = folder / STARTED
-        if cli.config.ckpt_path == "last" and not _started(started, stamp):
+        started, start = folder / STARTED, fingerprint(_without_length(config), cli.input_files())
+        if cli.config.ckpt_path == "last" and not _started(started, start):
             cli.start_over()
         if cli.trainer.is_global_zero:
-            write_text(started, stamp + "\n")
+            write_text(started, start + "\n")
         _run_trainer(cli)
         if cli.trainer.is_global_zero:
             _write_stamp(folder, stamp, cli.datamodule)
@@ -157,6 +157,15 @@ def _finished(folder: Path, stamp: str) -> dict[str, Any] | None:
         return {"skipped": skipped, "utterances": int(found["utterances"])} if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _without_length(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings but for when training ends: a longer training goes on from a shorter one."""
+    settings = json.loads(config["settings"])
+    settings.pop("patience", None)
+    for name in ("max_epochs", "max_steps", "max_time"):
+        settings["trainer"].pop(name, None)
+    return {"settings": settings}
 
 
 def _started(path: Path, stamp: str) -> bool:

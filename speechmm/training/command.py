@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -106,6 +107,13 @@ class JointCLI(LightningCLI):
         self.earlier_metrics.set_aside()
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
+        except MisconfigurationException as error:
+            if "restored a checkpoint" not in str(error):
+                raise
+            raise CheckpointError(
+                f"{checkpoint}: {str(error).splitlines()[0]} Expected a training longer than that. "
+                "Raise trainer.max_epochs, or leave out --ckpt_path to start anew."
+            ) from error
         except RuntimeError as error:
             if checkpoint is None or "loading state_dict" not in str(error):
                 raise
