@@ -14,7 +14,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reci
 BUNDLE = "recipes/synth/exp/tiny/bundle"  # as the tour names what make demo leaves behind
 DATA = "recipes/synth/data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ONE_PROCESS = ("--trainer.devices=1", "--trainer.strategy=auto")  # a second would start pytest again
+ONE_PROCESS = (
+    "--trainer.devices=1",
+    "--trainer.strategy=auto",
+)  # a second would start pytest again
 QUICK = ("--trainer.max_steps=1", "--trainer.max_epochs=1", *ONE_PROCESS)
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
