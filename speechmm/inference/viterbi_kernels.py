@@ -5,33 +5,15 @@ nothing imports it before the first alignment. Numba takes no keyword arguments:
 """
 # ruff: noqa: PLR0917
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from speechmm.models.compiling import compiled
 
 RENORMALIZE_FRAMES = 32
 """The best score is brought back to 0 this often, so that float32 is exact over hours of frames."""
 
 
-def _compile(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Numba's eager ``njit``, cached on disk where there is a place for a cache, else in memory."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled: Callable[..., Any]
-        function = inspect.unwrap(function)  # numba wants what the test suite's shape checks wrap
-        try:
-            compiled = numba.njit(signature, cache=True, nogil=True)(function)
-        except (RuntimeError, OSError):  # a read-only install without a home, or a full disk
-            compiled = numba.njit(signature, nogil=True)(function)
-        return compiled
-
-    return decorate
-
-
-@_compile("void(f4[:,::1], i8[::1], f4[::1], i8, i8, f4[:,::1], u1[:,::1])")
+@compiled("void(f4[:,::1], i8[::1], f4[::1], i8, i8, f4[:,::1], u1[:,::1])")
 def advance(  # type: ignore[no-untyped-def]
     emissions, columns, skip_costs, first, last, scores, moves
 ):
@@ -77,7 +59,7 @@ def advance(  # type: ignore[no-untyped-def]
         scores[0] = scores[1]
 
 
-@_compile("i8(f4[:,::1], i8[::1], f4[::1], i8, i8, f4[:,::1], f4[:,::1], u1[:,::1], i8[::1])")
+@compiled("i8(f4[:,::1], i8[::1], f4[::1], i8, i8, f4[:,::1], f4[:,::1], u1[:,::1], i8[::1])")
 def best_path(  # type: ignore[no-untyped-def]
     emissions, columns, skip_costs, frames, block, scores, saved, moves, path
 ):
@@ -117,7 +99,7 @@ def best_path(  # type: ignore[no-untyped-def]
     return 0
 
 
-@_compile("void(f4[:,:,::1], f4[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1])")
+@compiled("void(f4[:,:,::1], f4[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1])")
 def best_paths(  # type: ignore[no-untyped-def]
     emissions, skip_costs, frame_lengths, state_lengths, paths, failed
 ):

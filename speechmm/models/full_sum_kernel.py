@@ -5,30 +5,12 @@ it before the first training step. Numba takes no keyword arguments: PLR0917 is 
 """
 # ruff: noqa: PLR0917
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-
-def _compile(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Numba's eager ``njit``, cached on disk where there is a place for a cache, else in memory."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled: Callable[..., Any]
-        function = inspect.unwrap(function)
-        try:
-            compiled = numba.njit(signature, cache=True, nogil=True)(function)
-        except (RuntimeError, OSError):
-            compiled = numba.njit(signature, nogil=True)(function)
-        return compiled
-
-    return decorate
+from speechmm.models.compiling import compiled
 
 
-@_compile("f8(f8,f8)")
+@compiled("f8(f8,f8)")
 def _log_add(a, b):  # type: ignore[no-untyped-def]
     """log(exp(a) + exp(b)) without overflow."""
     top = max(a, b)
@@ -38,7 +20,7 @@ def _log_add(a, b):  # type: ignore[no-untyped-def]
     return top + np.log1p(np.exp(low - top))
 
 
-@_compile("void(f4[:,::1], b1[::1], i8, i8, f8[:,::1])")
+@compiled("void(f4[:,::1], b1[::1], i8, i8, f8[:,::1])")
 def _go_forward(scores, skippable, frames, tokens, forward):  # type: ignore[no-untyped-def]
     """``forward[t, k]``: log of the sum over paths of frames 0 to t that end in token k."""
     forward[0, :tokens] = -np.inf
@@ -55,7 +37,7 @@ def _go_forward(scores, skippable, frames, tokens, forward):  # type: ignore[no-
             forward[frame, token] = value + scores[frame, token]
 
 
-@_compile("f8(f4[:,::1], b1[::1], i8, i8, f8[:,::1], f4[:,::1])")
+@compiled("f8(f4[:,::1], b1[::1], i8, i8, f8[:,::1], f4[:,::1])")
 def _go_backward(  # type: ignore[no-untyped-def]
     scores, skippable, frames, tokens, forward, occupancy
 ):
@@ -84,7 +66,7 @@ def _go_backward(  # type: ignore[no-untyped-def]
     return total
 
 
-@_compile("void(f4[:,:,::1], b1[:,::1], i8[::1], i8[::1], f4[:,:,::1], f8[::1])")
+@compiled("void(f4[:,:,::1], b1[:,::1], i8[::1], i8[::1], f4[:,:,::1], f8[::1])")
 def forward_backward(  # type: ignore[no-untyped-def]
     scores, skippable, frame_lengths, token_lengths, occupancy, totals
 ):
