@@ -81,7 +81,9 @@ def _parser(corpus: str) -> CommandParser:
 def _add_options(parser: CommandParser, corpus: str) -> None:
     add = parser.add_argument
     if corpus == "synth":
-        for split, size in (("train", 3600), ("dev", 100), ("test", 200)):
+        from speechmm.data.corpora.synth_text import SPLIT_SIZES
+
+        for split, size in SPLIT_SIZES.items():
             add(f"--{split}", type=int, default=size, help=f"utterances in {split}, about 3 s each")
         add("--seed", type=int, default=0, help="another one gives another corpus")
         add(

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from speechmm.data.corpora.synth_text import sentences
+from speechmm.data.corpora.synth_text import SPLIT_SIZES, sentences
 from speechmm.data.corpora.synth_voices import Order, Spoken, make_speakers, speak_all
 from speechmm.data.corpora.utterances import Utterance, make_split_cuts
 from speechmm.data.manifest import SkipReport
@@ -28,17 +28,14 @@ if TYPE_CHECKING:
 
     from speechmm.alignments import Segment
 
-SIZES = {"train": 3600, "dev": 100, "test": 200}
-"""Utterances: about 2.5 hours, 5 and 10 minutes."""
-
 
 def prepare(
     out: Path,
     report: SkipReport,
     *,
-    train: int = SIZES["train"],
-    dev: int = SIZES["dev"],
-    test: int = SIZES["test"],
+    train: int = SPLIT_SIZES["train"],
+    dev: int = SPLIT_SIZES["dev"],
+    test: int = SPLIT_SIZES["test"],
     seed: int = 0,
     num_workers: int | None = None,
 ) -> dict[str, list[MonoCut]]:

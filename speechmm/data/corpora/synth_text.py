@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
+SPLIT_SIZES = {"train": 3600, "dev": 100, "test": 200}
+"""Utterances of the spoken corpus: about 2.5 hours, 5 and 10 minutes."""
+
 
 def _words(listed: str) -> tuple[str, ...]:
     return tuple(listed.split())
