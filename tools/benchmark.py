@@ -37,8 +37,8 @@ VOCAB = 33
 UTTERANCES, SECONDS, TOKENS_A_SECOND = 10, 3.0, 12
 """One batch: 30 s of audio in utterances of equal length."""
 
-Case = tuple[float, Callable[[], object]]
-"""Audio seconds (or 1 for what has none), and what is timed."""
+Case = tuple[float | None, Callable[[], object]]
+"""Audio seconds, where there is audio, and what is timed."""
 
 
 def batch_of_speech() -> dict[str, torch.Tensor]:
@@ -161,9 +161,9 @@ def make_cases(size: str, folder: Path) -> dict[str, Callable[[], Case]]:
         "attention": lambda: (audio, searching(model(), decoder="attention")),
         "beam4": lambda: (audio, searching(model(), decoder="joint", beam=4)),
         "align": lambda: (audio, aligning(model())),
-        "score": lambda: (1.0, scoring(folder)),
-        "help": lambda: (1.0, starting("-m", "speechmm", "--help")),
-        "import-torch": lambda: (1.0, starting("-c", "import torch")),
+        "score": lambda: (None, scoring(folder)),
+        "help": lambda: (None, starting("-m", "speechmm", "--help")),
+        "import-torch": lambda: (None, starting("-c", "import torch")),
     }
 
 
@@ -181,8 +181,7 @@ def measure(case: Case, repetitions: int) -> dict[str, object]:
         "median_seconds": median,
         "min_seconds": min(times),
         "max_seconds": max(times),
-        "audio_seconds_per_second": audio / median if audio > 1 else None,
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "audio_seconds_per_second": None if audio is None else audio / median,
     }
 
 
@@ -213,6 +212,7 @@ def main() -> None:
         "threads": arguments.threads,
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "cases": results,
     }
     text = json.dumps(report, indent=1) + "\n"

@@ -226,8 +226,9 @@ class JointModule(L.LightningModule):
         settings, head = self.objectives, self.model.alignment_head
         tokens, lengths = batch.align_tokens, batch.feature_lengths
         silent = tokens == SIL
-        early = max(0.0, 1.0 - self.global_step / max(1, settings.align_warmup_steps))
-        early = early if self.training else 0.0
+        early = 0.0
+        if self.training:
+            early = max(0.0, 1.0 - self.global_step / max(1, settings.align_warmup_steps))
         local = head.local_vectors(encoding.features, lengths)
         weight = self.model.config.align_prior
         scores, marginal = objectives.label_scores(
