@@ -38,7 +38,7 @@ def upsample_frames(
 class AlignmentHead(nn.Module):
     """Two views of one frame, each with log-probabilities over the vocabulary, silence included.
 
-    The *local* view hears 130 ms around the frame and nothing else. It learns from the texts alone,
+    The *local* view hears 105 ms around the frame and nothing else. It learns from the texts alone,
     by the forward-sum loss with a label prior, and cannot cheat: it has no way to count tokens.
     The *context* view adds the upsampled encoder output and learns from the local view's soft
     alignment, frame by frame. The reasons, with measurements: docs/decisions/0008.

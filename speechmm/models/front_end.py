@@ -17,10 +17,10 @@ def length_mask(lengths: Int[Tensor, " batch"], longest: int) -> Bool[Tensor, "b
 class ConvFrontEnd(nn.Module):
     """Convolutions over time, each halving the frame rate; the mel bands are their channels.
 
-    Two-dimensional convolutions over a narrow map cost a CPU four to seven times as much as these
-    (docs/performance.md). Encoder frame ``j`` is centred on feature frame ``j * subsampling``; an
-    utterance of n frames gives ``ceil(n / subsampling)`` encoder frames. Padded frames are set to
-    zero after every layer, so padding never changes an utterance.
+    Narrow two-dimensional convolutions cost a CPU two to six times as much, depending on the memory
+    format (docs/decisions/0009). Encoder frame ``j`` is centred on feature frame ``j *
+    subsampling``; an utterance of n frames gives ``ceil(n / subsampling)`` encoder frames. Padded
+    frames are set to zero after every layer, so padding never changes an utterance.
     """
 
     def __init__(self, n_mels: int, channels: int, d_model: int, subsampling: int):
