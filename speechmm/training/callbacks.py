@@ -121,7 +121,16 @@ class TrainingCurves(Callback):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Redraws the picture."""
+        """Redraws the picture; Lightning logs the losses of this epoch only after this."""
+        self._draw(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the last epoch too."""
+        for logger in trainer.loggers:
+            logger.save()
+        self._draw(trainer)
+
+    def _draw(self, trainer: L.Trainer) -> None:
         table = self.folder / METRICS
         if trainer.is_global_zero and table.is_file():
             draw_curves(table, self.folder / CURVES)
