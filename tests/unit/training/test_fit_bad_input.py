@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -365,18 +366,25 @@ def test_a_run_folder_below_a_file(shop, good) -> None:
     assert "trainer.default_root_dir" in line
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file can grow beyond 20 kB, as on a disk with no more room."""
+    """No file can grow beyond 20 kB, as on a disk with no more room.
+
+    The limit is the whole process's: pytest must not write its own log, which may be a file
+    of that length by now, while it holds.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk(shop, good) -> None:
-    outcome = shop.fit(shop.config("full", *good))
+    config = shop.config("full", *good)
+    with full_disk():
+        outcome = shop.fit(config)
     assert outcome.code == 2
     *_, line = outcome.err.splitlines()
     assert line.startswith("speechmm fit: error: ")
