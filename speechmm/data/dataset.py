@@ -34,16 +34,24 @@ _READERS = 4  # threads that read audio to check it; decoding releases Python's 
 
 
 class SpeechDataset(Dataset[Batch]):
-    """Turns a group of cuts into a padded `Batch`; holds no state and no randomness.
+    """Turns a group of cuts into a padded `Batch`; holds no randomness.
 
     Features are computed from the audio, or read where the cuts have stored ones. Each utterance
     is transformed on its own: measured, that is faster than a padded batch (0.17 s against 0.23 s
     of CPU for 559 s of AN4), and no batch can change an utterance's features.
+
+    Args:
+        tokenizer: makes tokens of the cuts' texts.
+        features: settings of the features.
+        cache_bytes: features kept in memory, so that a small corpus is read and transformed once
+            a training and not once an epoch; cuts beyond it are read again every time.
     """
 
-    def __init__(self, tokenizer: Tokenizer, features: LogMelConfig):
+    def __init__(self, tokenizer: Tokenizer, features: LogMelConfig, cache_bytes: int = 0):
         self.tokenizer = tokenizer
         self.features = features
+        self._cache: dict[str, Tensor] = {}
+        self._cache_left = cache_bytes
 
     def __getitem__(self, cuts: CutSet) -> Batch:
         """The batch of these cuts, in their order.
@@ -72,9 +80,18 @@ class SpeechDataset(Dataset[Batch]):
         )
 
     def _features(self, cut: MonoCut) -> Float[Tensor, "frames n_mels"]:
+        known = self._cache.get(cut.id)
+        if known is not None:
+            return known
         if cut.has_features:
-            return load_features(cut, self.features)
-        return compute_log_mel(load_waveform(cut, self.features.sample_rate), self.features)
+            rows = load_features(cut, self.features)
+        else:
+            rows = compute_log_mel(load_waveform(cut, self.features.sample_rate), self.features)
+        size = rows.numel() * rows.element_size()
+        if size <= self._cache_left:
+            self._cache[cut.id] = rows
+            self._cache_left -= size
+        return rows
 
 
 def expand_speeds(cuts: Iterable[MonoCut], factors: Sequence[float]) -> CutSet:

@@ -15,7 +15,7 @@ from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
 from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds, make_sampler
-from speechmm.data.manifest import read_cuts
+from speechmm.data.manifest import cut_text, read_cuts
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.text.tokenizer import Tokenizer
@@ -39,6 +39,7 @@ class SpeechDataModule(L.LightningDataModule):
         batch_seconds: float = 60.0,
         speeds: Sequence[float] = (1.0,),
         num_workers: int = 1,
+        cache_gb: float = 1.0,
         subsampling: int = 4,
         strict: bool = False,
         seed: int = 0,
@@ -55,6 +56,8 @@ class SpeechDataModule(L.LightningDataModule):
             batch_seconds: Audio per batch in seconds, padding included.
             speeds: Speed factors; the training set is used once with each.
             num_workers: Processes that read audio while the model trains; 0 reads in between.
+            cache_gb: Training features that every reading process keeps in memory; 1.0 holds
+                about 9 hours. What does not fit is read and transformed again every epoch.
             subsampling: Feature frames per encoder frame, to leave out utterances too short for
                 their text; linked to the network's.
             strict: Stop at the first utterance that cannot be used instead of leaving it out.
@@ -68,6 +71,7 @@ class SpeechDataModule(L.LightningDataModule):
         self.batch_seconds = batch_seconds
         self.speeds = tuple(speeds)
         self.num_workers = num_workers
+        self.cache_gb = cache_gb
         self.subsampling = subsampling
         self.seed = seed
         self.skipped = SkipReport(strict=strict)
@@ -76,11 +80,12 @@ class SpeechDataModule(L.LightningDataModule):
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
         self._read_utterances = 0
-        if batch_seconds <= 0 or not self.speeds or min(self.speeds) <= 0 or num_workers < 0:
+        positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
+        if not positive or num_workers < 0 or cache_gb < 0:
             raise ConfigError(
                 f"data: batch_seconds {batch_seconds}, speeds {self.speeds}, num_workers "
-                f"{num_workers}; expected positive seconds and speeds, no negative number of "
-                "workers. Correct the config."
+                f"{num_workers}, cache_gb {cache_gb}; expected positive seconds and speeds, no "
+                "negative number of workers or gigabytes. Correct the config."
             )
 
     @property
@@ -103,7 +108,7 @@ class SpeechDataModule(L.LightningDataModule):
         """
         known = len(self.skipped)
         self._read_splits(stage)
-        if self.trainer is None or self.trainer.is_global_zero:
+        if self._speaks:
             for item, reason in self.skipped.items[known:]:
                 logger.warning("left out %s: %s", item, reason)
 
@@ -124,10 +129,11 @@ class SpeechDataModule(L.LightningDataModule):
             raise ConfigError(
                 f"data.{name}: no manifest; expected at least one cuts file. Add it to the config."
             )
-        cuts = CutSet.from_cuts(cut for path in paths for cut in read_cuts(path, self.skipped))
+        cuts = self._distinct(paths)
         total = len(cuts)
         good, report = check_cuts(cuts, self.text_tokenizer, self.features, self.subsampling)
         self.skipped.extend(report)
+        self._tell_unknown(name, good)
         self._read_utterances += len(good)
         if not len(good):
             why = report.items[0][1] if report.items else "it has no cuts"
@@ -137,13 +143,52 @@ class SpeechDataModule(L.LightningDataModule):
             )
         return good
 
+    def _distinct(self, paths: list[str]) -> CutSet:
+        """The cuts of several manifests, each id once."""
+        first: dict[str, str] = {}
+        cuts = []
+        for path in paths:
+            for cut in read_cuts(path, self.skipped):
+                if cut.id in first:
+                    self.skipped.add(cut.id, f"{path}: {first[cut.id]} has this id already")
+                else:
+                    first[cut.id] = path
+                    cuts.append(cut)
+        return CutSet.from_cuts(cuts)
+
+    def _tell_unknown(self, name: str, cuts: CutSet) -> None:
+        """Warns of characters that will be learned as unknown."""
+        found = [self.text_tokenizer.unknown_characters(cut_text(cut)) for cut in cuts]
+        unknown = sorted(set().union(*found))
+        if unknown and self._speaks:
+            logger.warning(
+                "data.%s: %d of %d utterances have characters that the tokenizer does not know "
+                "and the model learns as one unknown sign: %s",
+                name,
+                sum(map(bool, found)),
+                len(found),
+                " ".join(unknown[:20]) + (" ..." if len(unknown) > 20 else ""),
+            )
+
     def _fast_enough(self, cuts: CutSet) -> CutSet:
         """Leaves out copies that speeding up has made too short for their text."""
         if max(self.speeds) <= 1.0:
             return cuts
-        return check_cuts(
+        good, report = check_cuts(
             cuts, self.text_tokenizer, self.features, self.subsampling, read_audio=False
-        )[0]
+        )
+        if report and self._speaks:
+            logger.warning(
+                "data.train: left out %d of %d copies at other speeds, too short for their text",
+                len(report),
+                len(cuts),
+            )
+        return good
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether this process is the one that warns."""
+        return self.trainer is None or self.trainer.is_global_zero
 
     def _measure(self, cuts: CutSet) -> CmvnStats:
         dataset = SpeechDataset(self.text_tokenizer, self.features)
@@ -176,7 +221,7 @@ class SpeechDataModule(L.LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         workers = self.num_workers if shuffle else min(1, self.num_workers)
         return DataLoader(
-            SpeechDataset(self.text_tokenizer, self.features),
+            SpeechDataset(self.text_tokenizer, self.features, round(self.cache_gb * 1e9)),
             batch_size=None,
             sampler=self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank),
             num_workers=workers,

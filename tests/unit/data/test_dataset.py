@@ -82,6 +82,22 @@ def test_missing_audio_is_an_error(dataset: SpeechDataset, make_cuts: MakeCuts) 
         dataset[CutSet.from_cuts(cuts)]
 
 
+def test_features_in_memory_are_not_read_again(
+    make_cuts: MakeCuts, tokenizer: Tokenizer, features: LogMelConfig
+) -> None:
+    cuts = make_cuts(1.0, 0.5)
+    room = 101 * features.n_mels * 4
+    dataset = SpeechDataset(tokenizer, features, cache_bytes=room)
+    first = dataset[CutSet.from_cuts(cuts)]
+    first.features.zero_()  # what a caller does to a batch does not reach the memory
+    Path(cuts[0].recording.sources[0].source).unlink()
+    alone = dataset[CutSet.from_cuts(cuts[:1])]
+    assert alone.features.abs().sum() > 0
+    Path(cuts[1].recording.sources[0].source).unlink()
+    with pytest.raises(AudioError, match=r"1\.wav"):  # there was no room for this one
+        dataset[CutSet.from_cuts(cuts)]
+
+
 @pytest.fixture
 def stored(make_cuts: MakeCuts, features: LogMelConfig, tmp_path: Path) -> list[MonoCut]:
     write_cuts(make_cuts(1.0, 0.5), tmp_path / "train.jsonl")

@@ -218,6 +218,12 @@ def test_an_id_that_is_there_twice(mixed: Mixed) -> None:
     assert reason.startswith('id "8-khz" was on line 1 already')
 
 
+def test_characters_the_tokenizer_does_not_know_are_named(mixed: Mixed) -> None:
+    (line,) = (line for line in mixed.outcome.err.splitlines() if "one unknown sign" in line)
+    assert line.startswith(f"data.train: 1 of {len(GOOD)} utterances have characters")
+    assert line.endswith(": д й м о")
+
+
 @pytest.fixture(scope="module")
 def good(shop) -> tuple[Path, Path]:
     """Manifests without a fault."""
@@ -229,6 +235,23 @@ def test_good_input_is_exit_code_0(shop, good) -> None:
     assert (outcome.code, outcome.out) == (0, "")
     assert "skipped" not in outcome.err
     assert load_bundle(shop.root / "runs" / "good run" / "bundle").config["training"]["steps"] == 1
+
+
+def test_an_id_that_is_in_two_manifests(shop, good) -> None:
+    data = {"train": [str(good[0]), str(good[0])]}
+    outcome = shop.fit(shop.config("overlap", *good, data=data, trainer={"max_steps": 1}))
+    assert outcome.code == 3
+    reason = f"{good[0]}: {good[0]} has this id already"
+    assert outcome.skipped == {f"good-{index}": reason for index in range(4)}
+
+
+def test_copies_that_speed_makes_too_short_are_counted(shop, good) -> None:
+    manifest = shop.root / "just long enough.jsonl"
+    write_cuts([shop.cut("just", 0.26), shop.cut("long", 0.9)], manifest)
+    config = shop.config("copies", manifest, good[1], data={"speeds": [1.0, 1.3]})
+    outcome = shop.fit(config)
+    assert outcome.code == 0
+    assert "data.train: left out 1 of 4 copies at other speeds" in outcome.err
 
 
 def test_strict_makes_the_first_bad_utterance_a_mistake(shop, good, mixed: Mixed) -> None:
@@ -398,7 +421,7 @@ def test_a_recording_that_vanishes_during_the_training(shop, good, each_batch) -
     manifest = shop.root / "vanishing.jsonl"
     write_cuts(cuts, manifest)
     each_batch(lambda *_: (shop.root / "audio" / "vanishing-1.wav").unlink(missing_ok=True))
-    config = shop.config("vanishing", manifest, good[1], data={"num_workers": 1})
+    config = shop.config("vanishing", manifest, good[1], data={"num_workers": 1, "cache_gb": 0})
     outcome = shop.fit(config, "--trainer.max_epochs", 2)
     assert outcome.code == 2
     (line,) = (line for line in outcome.err.splitlines() if not line.startswith("epoch 1/2"))
