@@ -33,6 +33,8 @@ class SpeechTextConfig:
     """Inner width of the feed-forward layers."""
     encoder_layers: int = 6
     """Layers of the shared encoder."""
+    middle_stride: int = 1
+    """Encoder frames that the layers between the first and the last see as one; 1 for none."""
     decoder_layers: int = 2
     """Layers of the shared decoder."""
     subsampling: int = 4
@@ -43,6 +45,8 @@ class SpeechTextConfig:
     """Kernel of the encoder's depthwise convolution in encoder frames; 0 leaves it out."""
     dropout: float = 0.1
     """Share of zeroed residual updates while training."""
+    utterance_mean: bool = False
+    """Subtract each mel band's mean over the utterance: level and channel become one."""
     align_dim: int = 64
     """Width of the alignment head's vectors."""
     align_prior: float = 0.5
@@ -64,6 +68,11 @@ class SpeechTextConfig:
                 f"model: conv_kernel is {self.conv_kernel}; expected 0 or an odd number. "
                 "Choose an odd kernel."
             )
+        if not 1 <= self.middle_stride <= 8 or (self.middle_stride > 1 and self.encoder_layers < 3):
+            raise ConfigError(
+                f"model: middle_stride is {self.middle_stride} with {self.encoder_layers} encoder "
+                "layers; expected 1 to 8, and 3 layers or more above 1. Correct the config."
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"model: dropout is {self.dropout}; expected 0 to below 1. Lower it.")
 
@@ -77,6 +86,8 @@ class SpeechEncoding:
     features: Float[Tensor, "batch frames n_mels"]
     """Normalised log-mel, zero at padding."""
     lengths: Int[Tensor, " batch"]
+    middle: Float[Tensor, "batch enc_frames d_model"]
+    """From half-way up the encoder, not yet normed."""
 
     @property
     def mask(self) -> Bool[Tensor, "batch enc_frames"]:
@@ -86,7 +97,11 @@ class SpeechEncoding:
     def select(self, rows: Int[Tensor, " kept"]) -> SpeechEncoding:
         """The encoding of some of the utterances."""
         return SpeechEncoding(
-            self.encoded[rows], self.enc_lengths[rows], self.features[rows], self.lengths[rows]
+            self.encoded[rows],
+            self.enc_lengths[rows],
+            self.features[rows],
+            self.lengths[rows],
+            self.middle[rows],
         )
 
 
@@ -111,6 +126,7 @@ class SpeechTextModel(nn.Module):
             layers=config.encoder_layers,
             conv_kernel=config.conv_kernel,
             dropout=config.dropout,
+            middle_stride=config.middle_stride,
         )
         self.decoder = SharedDecoder(
             d_model=config.d_model,
@@ -145,7 +161,12 @@ class SpeechTextModel(nn.Module):
         """Zero mean, unit variance per mel band; zero at padding."""
         normalised = (features - self.cmvn_mean) / self.cmvn_std
         keep = length_mask(lengths, features.shape[1])[:, :, None]
-        return normalised.masked_fill(~keep, 0.0)
+        normalised = normalised.masked_fill(~keep, 0.0)
+        if self.config.utterance_mean:
+            count = lengths.clamp(min=1).to(features.dtype)[:, None, None]
+            mean = normalised.sum(dim=1, keepdim=True) / count
+            normalised = (normalised - mean).masked_fill(~keep, 0.0)
+        return normalised
 
     def encode_speech(
         self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
@@ -166,14 +187,20 @@ class SpeechTextModel(nn.Module):
         """
         x, enc_lengths = self.front_end(features, lengths)
         x = x + self.modality.weight[SPEECH]
-        encoded = self.encoder(x, length_mask(enc_lengths, x.shape[1]))
-        return SpeechEncoding(encoded, enc_lengths, features if clean is None else clean, lengths)
+        encoded, middle = self.encoder(x, length_mask(enc_lengths, x.shape[1]))
+        seen = features if clean is None else clean
+        return SpeechEncoding(encoded, enc_lengths, seen, lengths, middle)
 
     def ctc_log_probs(
-        self, encoding: SpeechEncoding
+        self, encoding: SpeechEncoding, *, middle: bool = False
     ) -> Float[Tensor, "batch enc_frames vocab_size"]:
-        """Per encoder frame log-probabilities over the vocabulary; id 0 is the CTC blank."""
-        logits: Tensor = self.ctc_head(encoding.encoded)
+        """Per encoder frame log-probabilities over the vocabulary; id 0 is the CTC blank.
+
+        ``middle`` reads them half-way up the encoder, with the same weights. Source: Lee and
+        Watanabe 2021, "Intermediate Loss Regularization for CTC-based Speech Recognition".
+        """
+        encoded = self.encoder.norm(encoding.middle) if middle else encoding.encoded
+        logits: Tensor = self.ctc_head(encoded)
         return logits.log_softmax(dim=-1)
 
     def embed_tokens(self, tokens: Int[Tensor, "*lead"]) -> Float[Tensor, "*lead d_model"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -83,8 +84,24 @@ class EncoderLayer(nn.Module):
         return x + update
 
 
+def merge_frames(
+    x: Float[Tensor, "batch positions d_model"], mask: Bool[Tensor, "batch positions"], stride: int
+) -> tuple[Float[Tensor, "batch merged d_model"], Bool[Tensor, "batch merged"]]:
+    """Means over ``stride`` neighbours, padding left out, and which of them hold any frame."""
+    short = -x.shape[1] % stride
+    valid = F.pad(mask, (0, short)).unflatten(1, (-1, stride))
+    share = valid / valid.sum(dim=2, keepdim=True).clamp(min=1)
+    groups = F.pad(x, (0, 0, 0, short)).unflatten(1, (-1, stride))
+    return torch.einsum("bgsd,bgs->bgd", groups, share.to(x.dtype)), valid[:, :, 0]
+
+
 class SharedEncoder(nn.Module):
-    """One stack for both modalities; what comes in is marked by the caller."""
+    """One stack for both modalities; what comes in is marked by the caller.
+
+    With ``middle_stride`` above 1 the layers between the first and the last work on means of so
+    many neighbours, and what they add is repeated for each: a U-Net of rates. Source: Yao et al.
+    2024, "Zipformer", section 3.1, without its bypass weights.
+    """
 
     def __init__(
         self,
@@ -95,9 +112,11 @@ class SharedEncoder(nn.Module):
         layers: int,
         conv_kernel: int,
         dropout: float,
+        middle_stride: int = 1,
     ):
         super().__init__()
         self.d_head = d_model // heads
+        self.middle_stride = middle_stride
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, heads, ff_dim, conv_kernel, dropout) for _ in range(layers)
@@ -108,16 +127,37 @@ class SharedEncoder(nn.Module):
         self,
         x: Float[Tensor, "batch positions d_model"],
         mask: Bool[Tensor, "batch positions"],
-    ) -> Float[Tensor, "batch positions d_model"]:
-        """Contextual vectors; those of padded positions are meaningless."""
+    ) -> tuple[Float[Tensor, "batch positions d_model"], Float[Tensor, "batch positions d_model"]]:
+        """Contextual vectors, and those half-way up, not yet normed.
+
+        What stands at padded positions is meaningless.
+        """
+        x = self.dropout(x)
+        half = len(self.layers) // 2
+        if self.middle_stride == 1:
+            middle = self._run(x, mask, 0, half)
+            x = self._run(middle, mask, half, len(self.layers))
+            return self.norm(x), middle
+        last = len(self.layers) - 1
+        x = self._run(x, mask, 0, 1)
+        merged, merged_mask = merge_frames(x, mask, self.middle_stride)
+        lower = self._run(merged, merged_mask, 1, half)
+        middle = x + self._repeat(lower - merged, x.shape[1])
+        upper = self._run(lower, merged_mask, half, last)
+        x = x + self._repeat(upper - merged, x.shape[1])
+        return self.norm(self._run(x, mask, last, last + 1)), middle
+
+    def _repeat(self, x: Tensor, positions: int) -> Tensor:
+        return x.repeat_interleave(self.middle_stride, dim=1)[:, :positions]
+
+    def _run(self, x: Tensor, mask: Tensor, first: int, end: int) -> Tensor:
+        """Layers ``first`` to ``end - 1``."""
         bias = attention_bias(mask, like=x)
         keep = None if bias is None else mask[:, :, None].to(x.dtype)
         rotary = Rotary(0, x.shape[1], self.d_head, like=x)
-        x = self.dropout(x)
-        for layer in self.layers:
+        for layer in self.layers[first:end]:
             x = layer(x, rotary, bias, keep)
-        out: Tensor = self.norm(x)
-        return out
+        return x
 
 
 class DecoderLayer(nn.Module):

@@ -38,6 +38,9 @@ class ObjectivesConfig:
     """Weight of the task speech -> text."""
     ctc_weight: float = 0.3
     """Share of CTC in the asr task; the rest is the decoder's cross-entropy."""
+    intermediate_weight: float = 0.0
+    """Share of CTC that is computed half-way up the encoder. Source: Lee and Watanabe 2021,
+    "Intermediate Loss Regularization for CTC-based Speech Recognition", equation 13."""
     consistency_weight: float = 0.0
     """Weight of the consistency of CTC between two differently masked views of every utterance,
     relative to CTC; above 0 each step holds every utterance twice. Source: Yao et al. 2025,
@@ -51,12 +54,12 @@ class ObjectivesConfig:
     fading to nothing."""
 
     def __post_init__(self) -> None:
-        shares = (self.ctc_weight, self.label_smoothing)
+        shares = (self.ctc_weight, self.label_smoothing, self.intermediate_weight)
         if any(not 0.0 <= share <= 1.0 for share in shares) or self.align_warmup_steps < 0:
             raise ConfigError(
-                f"objectives: ctc_weight, label_smoothing are {shares}, align_warmup_steps "
-                f"{self.align_warmup_steps}; expected 0 to 1 each, and no negative steps. "
-                "Correct the config."
+                f"objectives: ctc_weight, label_smoothing, intermediate_weight are {shares}, "
+                f"align_warmup_steps {self.align_warmup_steps}; expected 0 to 1 each, and no "
+                "negative steps. Correct the config."
             )
         weights = (self.asr_weight, self.align_weight)
         if min(*weights, self.consistency_weight) < 0 or max(weights) == 0:
@@ -207,7 +210,16 @@ class JointModule(L.LightningModule):
                 label_smoothing=settings.label_smoothing,
             )
             share = settings.ctc_weight
-            asr = share * losses["loss_ctc"] + (1 - share) * losses["loss_attention"]
+            ctc = losses["loss_ctc"]
+            if settings.intermediate_weight:
+                losses["loss_ctc_middle"] = objectives.ctc_loss(
+                    model.ctc_log_probs(encoding, middle=True),
+                    encoding.enc_lengths,
+                    batch.tokens,
+                    batch.token_lengths,
+                )
+                ctc = torch.lerp(ctc, losses["loss_ctc_middle"], settings.intermediate_weight)
+            asr = share * ctc + (1 - share) * losses["loss_attention"]
             if settings.consistency_weight and self.training:
                 losses["loss_consistency"] = objectives.consistency_loss(
                     log_probs, encoding.enc_lengths, batch.token_lengths

@@ -80,7 +80,7 @@ class ToneModel(SpeechTextModel):
 
     def encode_speech(self, features: Tensor, lengths: Tensor) -> SpeechEncoding:
         encoded = self.heard(features)[:, ::4, None].float()
-        return SpeechEncoding(encoded, (lengths + 3) // 4, features, lengths)
+        return SpeechEncoding(encoded, (lengths + 3) // 4, features, lengths, encoded)
 
     def ctc_log_probs(self, encoding: SpeechEncoding) -> Tensor:
         heard = encoding.encoded[..., 0].long()

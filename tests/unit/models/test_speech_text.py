@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -9,6 +10,7 @@ from speechmm.inference.ctc_prefix import CtcPrefixScorer
 from speechmm.inference.search import SearchOptions, search
 from speechmm.models import objectives
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.transformer import merge_frames
 
 TINY = SpeechTextConfig(
     d_model=16, heads=2, ff_dim=32, encoder_layers=2, decoder_layers=1, front_channels=4
@@ -26,8 +28,16 @@ def speech(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(len(lengths), max(lengths), 20), torch.tensor(lengths)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"encoder_layers": 4, "middle_stride": 2}, {"utterance_mean": True}],
+    ids=["plain", "u-net", "mean"],
+)
 @torch.no_grad()
-def test_padding_changes_no_output(model):
+def test_padding_changes_no_output(changes):
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, **changes)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
     features, lengths = speech(57, 90)
     both = model.encode_speech(features, lengths)
     alone = model.encode_speech(features[:1, :57], lengths[:1])
@@ -40,6 +50,37 @@ def test_padding_changes_no_output(model):
     scores = model.align_scores(both, tokens)
     single = model.align_scores(alone, tokens[:1, :4])
     torch.testing.assert_close(scores[0, :57, :4], single[0], rtol=1e-4, atol=1e-4)
+
+
+def test_merged_frames_are_means_of_what_is_there():
+    x = torch.arange(10.0).view(1, 5, 2)
+    merged, mask = merge_frames(x, torch.tensor([[True, True, True, False, False]]), 2)
+    assert merged[0, :2].tolist() == [[1.0, 2.0], [4.0, 5.0]]
+    assert mask.tolist() == [[True, True, False]]
+
+
+@torch.no_grad()
+def test_the_level_of_a_channel_leaves_no_trace():
+    config = dataclasses.replace(TINY, utterance_mean=True)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
+    features, lengths = speech(57, 90)
+    shifted = features + torch.randn(2, 1, 20)
+    torch.testing.assert_close(
+        model.encode_speech(shifted, lengths).encoded,
+        model.encode_speech(features, lengths).encoded,
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_half_way_ctc_reaches_the_lower_layers_only():
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, encoder_layers=4, middle_stride=2)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20)
+    encoding = model.encode_speech(*speech(57, 90))
+    model.ctc_log_probs(encoding, middle=True).square().sum().backward()
+    reached = [layer.feed_forward.up.weight.grad is not None for layer in model.encoder.layers]
+    assert reached == [True, True, False, False]
 
 
 @torch.no_grad()
