@@ -89,9 +89,10 @@ def merge_frames(
 ) -> tuple[Float[Tensor, "batch merged d_model"], Bool[Tensor, "batch merged"]]:
     """Means over ``stride`` neighbours, padding left out, and which of them hold any frame."""
     short = -x.shape[1] % stride
-    valid = F.pad(mask, (0, short)).unflatten(1, (-1, stride))
+    batch, _, width = x.shape
+    valid = F.pad(mask, (0, short)).view(batch, -1, stride)
     share = valid / valid.sum(dim=2, keepdim=True).clamp(min=1)
-    groups = F.pad(x, (0, 0, 0, short)).unflatten(1, (-1, stride))
+    groups = F.pad(x, (0, 0, 0, short)).view(batch, -1, stride, width)
     return torch.einsum("bgsd,bgs->bgd", groups, share.to(x.dtype)), valid[:, :, 0]
 
 
