@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from speechmm.models.attention import CrossAttention, Rotary, SelfAttention, attention_bias
+from speechmm.models.dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -67,7 +68,7 @@ class EncoderLayer(nn.Module):
         self.conv = ConvModule(d_model, conv_kernel) if conv_kernel else None
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, ff_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -118,7 +119,7 @@ class SharedEncoder(nn.Module):
         super().__init__()
         self.d_head = d_model // heads
         self.middle_stride = middle_stride
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, heads, ff_dim, conv_kernel, dropout) for _ in range(layers)
         )
@@ -172,7 +173,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = CrossAttention(d_model, heads)
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, ff_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self,
@@ -236,7 +237,7 @@ class SharedDecoder(nn.Module):
     def __init__(self, *, d_model: int, heads: int, ff_dim: int, layers: int, dropout: float):
         super().__init__()
         self.d_head = d_model // heads
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             DecoderLayer(d_model, heads, ff_dim, dropout) for _ in range(layers)
         )
