@@ -145,7 +145,7 @@ def _prepare(corpus: str, root: Path, report: Any, arguments: dict[str, Any]) ->
     try:
         return prepare_splits(corpus, root, report, options)
     except SpeechmmError:
-        report.print(len(report), noun="utterances looked at")
+        report.print(None, noun="utterances")
         raise
 
 

@@ -49,11 +49,12 @@ class SkipReport:
         """3 when something was skipped, else 0."""
         return 3 if self.items else 0
 
-    def summary(self, total: int, *, noun: str = "inputs") -> str:
-        """One line: how many of how many were skipped."""
-        return f"{len(self.items)} of {total} {noun} skipped"
+    def summary(self, total: int | None, *, noun: str = "inputs") -> str:
+        """One line: how many of how many (where that is known) were skipped."""
+        known = "" if total is None else f" of {total}"
+        return f"{len(self.items)}{known} {noun} skipped"
 
-    def print(self, total: int, *, noun: str = "inputs") -> None:
+    def print(self, total: int | None, *, noun: str = "inputs") -> None:
         """Name every skipped item and count them, on stderr; silent when there is none."""
         if not self.items:
             return
