@@ -1,0 +1,203 @@
+"""Trains variants of a recipe with several seeds and writes the table of what each switch is worth.
+
+    python tools/ablation.py recipes/an4/ablation.yaml [--jobs 2] [--seeds 0,1,2] [--out FILE.md]
+
+The file names the config, the set to measure on, the decoding, and the variants: settings of
+``speechmm fit`` by variant, the first being the reference of all others. Runs that are finished are
+left alone and broken ones go on, so the program can be stopped and started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import yaml
+
+from speechmm.evaluation.scoring import score_files
+from speechmm.evaluation.significance import interval95, resample_sums
+
+PROGRAM = [sys.executable, "-m", "speechmm"]
+LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the YAML file says."""
+
+    config: str
+    manifest: str
+    folder: Path
+    decode: str
+    normalizer: str
+    settings: dict[str, Any]
+    """Of every variant, the reference too."""
+    variants: dict[str, dict[str, Any]]
+    """``decode`` replaces the decoding; everything else is a setting of the training."""
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Reads the file."""
+        data = yaml.safe_load(path.read_text("utf-8"))
+        return cls(
+            config=data["config"],
+            manifest=data["manifest"],
+            folder=Path(data["folder"]),
+            decode=data.get("decode", ""),
+            normalizer=data.get("normalizer", "basic"),
+            settings=data.get("settings") or {},
+            variants={name: settings or {} for name, settings in data["variants"].items()},
+        )
+
+
+@dataclass
+class Result:
+    """One variant: errors of every utterance, seed by seed."""
+
+    errors: list[list[int]] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
+    minutes: list[float] = field(default_factory=list)
+
+    @property
+    def rates(self) -> list[float]:
+        """Word error rate of each seed, a fraction."""
+        return [sum(one) / sum(self.words) for one in self.errors]
+
+    @property
+    def mean_errors(self) -> np.ndarray:
+        """Errors of each utterance, averaged over the seeds."""
+        return np.asarray(self.errors, np.float64).mean(axis=0)
+
+
+def run(plan: Plan, name: str, seed: int, threads: int) -> tuple[list[int], list[int], float]:
+    """Errors and words of each utterance after one training, and the minutes it took."""
+    settings = {**plan.settings, **plan.variants[name]}
+    decode = str(settings.pop("decode", plan.decode))
+    key = "_".join(f"{k.rsplit('.', 1)[-1]}={v}" for k, v in sorted(settings.items()))
+    folder = (
+        plan.folder / f"{''.join(c if c.isalnum() or c in '=._-' else '-' for c in key)}-{seed}"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with LOCKS[folder]:  # variants that only decode differently share a training
+        return train_and_score(plan, folder, settings, decode, seed, threads)
+
+
+def train_and_score(  # noqa: PLR0917
+    plan: Plan, folder: Path, settings: dict[str, Any], decode: str, seed: int, threads: int
+) -> tuple[list[int], list[int], float]:
+    """What is missing of one run, and its result."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    arguments = [f"--{k}={json.dumps(v)}" for k, v in settings.items()]
+    begin = time.monotonic()
+    call(
+        ["fit", "--config", plan.config, "--ckpt_path", "last", f"--model.seed={seed}",
+         f"--data.seed={seed}", f"--trainer.default_root_dir={folder}", *arguments],
+        folder / "fit.log",
+        environment,
+    )  # fmt: skip
+    clock = folder / "minutes.json"
+    if not clock.exists():
+        clock.write_text(json.dumps((time.monotonic() - begin) / 60))
+    label = "".join(c if c.isalnum() else "-" for c in decode) or "default"
+    hypotheses = folder / f"{label}.jsonl"
+    call(
+        ["transcribe", plan.manifest, "--model", str(folder / "bundle"), *shlex.split(decode),
+         "--format", "jsonl", "--out", str(hypotheses)],
+        folder / "transcribe.log",
+        environment,
+    )  # fmt: skip
+    scored = score_files(hypotheses, Path(plan.manifest), plan.normalizer)
+    errors = [one.counts.errors for one in scored.words]
+    return (
+        errors,
+        [one.counts.reference_words for one in scored.words],
+        json.loads(clock.read_text()),
+    )
+
+
+def call(arguments: list[str], log: Path, environment: dict[str, str]) -> None:
+    """Runs ``speechmm`` with its output in a file."""
+    with log.open("w") as file:
+        done = subprocess.run(
+            [*PROGRAM, *arguments], stdout=file, stderr=file, env=environment, check=False
+        )
+    if done.returncode not in (0, 3):
+        raise SystemExit(f"speechmm {shlex.join(arguments)} failed: see {log}")
+
+
+def table(results: dict[str, Result]) -> str:
+    """Markdown: WER as mean and spread over the seeds, and the difference from the reference."""
+    reference = next(iter(results.values()))
+    rows = [
+        "| variant | WER, mean of seeds | spread | difference, 95 % interval | minutes |",
+        "|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        rates = result.rates
+        spread = f"{100 * statistics.stdev(rates):.1f}" if len(rates) > 1 else ""
+        difference = "" if result is reference else compare(result, reference)
+        rows.append(
+            f"| {name} | {100 * statistics.mean(rates):.1f} % | {spread} | {difference} "
+            f"| {statistics.median(result.minutes):.0f} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def compare(result: Result, reference: Result) -> str:
+    """Points of WER from the reference, by paired bootstrap over utterances."""
+    seeds = min(len(result.errors), len(reference.errors))
+    differences = np.mean(
+        np.asarray(result.errors[:seeds]) - np.asarray(reference.errors[:seeds]), axis=0
+    )
+    words = np.asarray(reference.words, np.float64)
+    sums = resample_sums(np.column_stack([differences, words]))
+    ci = interval95(sums[:, 0], sums[:, 1])
+    point = 100 * differences.sum() / words.sum()
+    return f"{point:+.1f} ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})" if ci else f"{point:+.1f}"
+
+
+def main() -> None:
+    """Runs what is missing and prints the table after every run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("plan", type=Path, help="YAML file of variants")
+    parser.add_argument("--seeds", default="0", help="separated by commas; default: 0")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
+    parser.add_argument("--threads", type=int, default=1, help="of each training")
+    parser.add_argument("--out", type=Path, help="file for the table")
+    arguments = parser.parse_args()
+    plan = Plan.load(arguments.plan)
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    results: dict[str, Result] = {}
+    with ThreadPoolExecutor(arguments.jobs) as jobs:
+        waiting = [
+            (name, jobs.submit(run, plan, name, seed, arguments.threads))
+            for seed in seeds
+            for name in plan.variants
+        ]
+        for name, future in waiting:
+            errors, words, minutes = future.result()
+            result = results.setdefault(name, Result())
+            result.errors.append(errors)
+            result.minutes.append(minutes)
+            result.words = words
+            text = table(results)
+            print(text, flush=True)
+            if arguments.out:
+                arguments.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
