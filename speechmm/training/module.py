@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
+from speechmm.audio.rooms import RoomConfig, random_room
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
@@ -77,11 +78,12 @@ class JointModule(L.LightningModule):
     module, so the network is built when the trainer has it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (jsonargparse wants plain arguments)
         self,
         network: SpeechTextConfig = SpeechTextConfig(),  # noqa: B008 (frozen)
         objectives: ObjectivesConfig = ObjectivesConfig(),
         augment: SpecAugmentConfig = SpecAugmentConfig(),  # noqa: B008 (frozen)
+        room: RoomConfig = RoomConfig(),  # noqa: B008 (frozen)
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
         seed: int = 0,
     ):
@@ -91,6 +93,7 @@ class JointModule(L.LightningModule):
             network: Dimensions of the model.
             objectives: Tasks and weights.
             augment: Masks and level changes of training features.
+            room: Noise and reverberation of training features.
             optimization: Learning rate, decay, averaging.
             seed: Start of every random choice of training; the same seed repeats a run.
         """
@@ -98,6 +101,7 @@ class JointModule(L.LightningModule):
         self.network_config = network
         self.objectives = objectives
         self.augment = augment
+        self.room = room
         self.optimization = optimization
         self.seed = seed
         self.network: SpeechTextModel | None = None
@@ -184,7 +188,8 @@ class JointModule(L.LightningModule):
         """The weighted sum of all losses of one augmented batch."""
         if self.objectives.consistency_weight:
             batch = batch.twice()
-        features = random_gain(batch.features, self.augment)
+        features = random_room(batch.features, batch.feature_lengths, self.room)
+        features = random_gain(features, self.augment)
         clean = self.model.normalise(features, batch.feature_lengths)
         masked = spec_augment(clean, batch.feature_lengths, self.augment)
         encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
