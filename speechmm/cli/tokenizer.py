@@ -43,7 +43,7 @@ def run(argv: list[str]) -> int:
 def _train(arguments: Any, made_from: dict[str, Any], skipped: Any) -> int:
     """Writes the tokenizer; returns how many texts it learned from."""
     from speechmm.data.manifest import cut_text, read_cuts
-    from speechmm.text.tokenizer import train_tokenizer
+    from speechmm.text.tokenizer_training import train_tokenizer
 
     texts = []
     for path in arguments.cuts:

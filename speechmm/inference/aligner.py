@@ -31,8 +31,8 @@ LOW_CONFIDENCE = 0.2
 FEWEST_FRAMES_PER_TOKEN = 3.0
 """Speech with fewer 10 ms frames per token than this is faster than anybody speaks: flagged."""
 
-FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "token", "unigram": "token"}
-"""What a token of each kind of tokenizer is called as a unit of alignment."""
+FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
+"""What an aligned token of each kind of tokenizer is called as a unit."""
 _SPOKEN_SIGNS = set("%&@#§")  # punctuation by its Unicode category, and yet read aloud
 
 
@@ -91,8 +91,8 @@ class Aligner:
 
         Args:
             bundle: The model with its tokenizer and feature settings.
-            units: Units of the results: "word" and what the tokenizer makes ("char", "phone" or
-                "token"); None means both.
+            units: Units of the results: "word" and the finest one ("phone" for a phone tokenizer,
+                else "char"); None means both.
             batch_seconds: Audio per batch, padding included.
             device: Where the model runs.
             observer: Told of every stretch that is aligned; for pictures.

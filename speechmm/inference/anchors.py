@@ -92,8 +92,8 @@ def anchor_text(
             would take more memory than it may.
     """
     log_probs = window_log_probs(encoder, features, waveform)
-    ids, owners = ctc_text(tokenizer, aligned)
-    columns, skippable = ctc_states(ids)
+    text = ctc_text(tokenizer, aligned)
+    columns, skippable = ctc_states(text.ids)
     needed = required_frames(skippable)
     if needed > len(log_probs):
         raise AlignmentError(
@@ -105,7 +105,7 @@ def anchor_text(
         states = monotonic_path(log_probs, skippable=skippable, columns=columns)
     except AlignmentError as error:
         raise AlignmentError(f"{name}: {error}") from error
-    path = _path_of_tokens(states, log_probs, columns, owners, len(aligned.ids))
+    path = _path_of_tokens(states, log_probs, columns, text, len(aligned.ids))
     hop = encoder.model.subsampling * features.hop_length
     words = _words_of(aligned, path)
     yield from _Cutter(waveform, aligned, path, words, hop, features.sample_rate).stretches()
@@ -135,44 +135,60 @@ def window_log_probs(
     return scores
 
 
-def ctc_text(tokenizer: Tokenizer, aligned: AlignedTokens) -> tuple[list[int], list[int]]:
-    """The ids CTC was taught to write for a text, and the place of each in ``aligned.ids``.
+@dataclass(frozen=True)
+class CtcText:
+    """The ids CTC was taught to write for a text, and what each covers of ``AlignedTokens.ids``."""
 
-    Characters and phones have a space piece between words, whose place is -1; silences are left
-    out.
-    """
+    ids: list[int]
+    first: list[int]
+    """Place of the first aligned token an id covers."""
+    count: list[int]
+    """Aligned tokens it covers: 1 for a character, more for "ing", 0 for a space."""
+
+
+def ctc_text(tokenizer: Tokenizer, aligned: AlignedTokens) -> CtcText:
+    """A text as CTC was taught to write it; silences are left out."""
     space = tokenizer.pieces.index(SPACE) if tokenizer.kind in ("char", "phone") else None
-    ids: list[int] = []
-    owners: list[int] = []
-    previous = -1
-    for place, (token, word) in enumerate(zip(aligned.ids, aligned.word_indices, strict=True)):
+    text = CtcText([], [], [])
+    owners = np.asarray(aligned.word_indices, np.int64)
+    words, places = np.unique(owners, return_index=True)
+    for word, first in zip(words.tolist(), places.tolist(), strict=True):
         if word < 0:
             continue
-        if space is not None and previous not in (-1, word):
-            ids.append(space)
-            owners.append(-1)
-        ids.append(token)
-        owners.append(place)
-        previous = word
-    return ids, owners
+        spans = tokenizer.encode_spans(aligned.words[word])
+        if space is not None and text.ids:
+            spans = [(space, 0), *spans]
+        place = first
+        for token, count in spans:
+            text.ids.append(token)
+            text.first.append(place)
+            text.count.append(count)
+            place += count
+    return text
 
 
 def _path_of_tokens(
-    states: Ints, log_probs: Floats, columns: Ints, owners: list[int], tokens: int
+    states: Ints, log_probs: Floats, columns: Ints, text: CtcText, tokens: int
 ) -> TokenPath:
-    """The CTC path as encoder frames of the tokens of the text; silences have none."""
+    """The CTC path as encoder frames of the aligned tokens; silences have none.
+
+    Tokens that CTC writes as one share its frames equally.
+    """
     visited, first, counts = np.unique(states, return_index=True, return_counts=True)
     along = log_probs[np.arange(len(states)), columns[states]]
     sums = np.add.reduceat(along, first)
-    place = np.asarray(owners, np.int64)
     spoken = visited % 2 == 1
-    target = place[visited[spoken] // 2]
-    kept = target >= 0
+    written = visited[spoken] // 2
+    covered = np.asarray(text.count, np.int64)[written]
+    row = np.repeat(np.arange(len(written)), covered)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(covered) - covered, covered)
+    target = np.asarray(text.first, np.int64)[written][row] + number
+    frames, start, share = counts[spoken][row], first[spoken][row], covered[row]
     firsts, lasts = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
     log_prob = np.zeros(tokens, np.float32)
-    firsts[target[kept]] = first[spoken][kept]
-    lasts[target[kept]] = (first + counts)[spoken][kept]
-    log_prob[target[kept]] = sums[spoken][kept]
+    firsts[target] = start + frames * number // share
+    lasts[target] = start + frames * (number + 1) // share
+    log_prob[target] = sums[spoken][row] / share
     return TokenPath(firsts, lasts, log_prob)
 
 

@@ -83,6 +83,7 @@ def save_bundle(
         "format": FORMAT,
         "model": dataclasses.asdict(model.config),
         "vocab_size": model.vocab_size,
+        "align_vocab_size": model.align_vocab_size,
         "features": dataclasses.asdict(features),
         "weights_sha256": file_sha256(aside / WEIGHTS_FILE),
         "training": training,
@@ -164,6 +165,7 @@ def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bund
             SpeechTextConfig(**config["model"]),
             vocab_size=config["vocab_size"],
             n_mels=features.n_mels,
+            align_vocab_size=config.get("align_vocab_size"),
         )
         model.load_state_dict(load_file(path / WEIGHTS_FILE))
     except SpeechmmError:
@@ -174,9 +176,11 @@ def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bund
             f"{path}: weights and settings do not fit ({first_line}); expected the files of one "
             "bundle. Copy the bundle again."
         ) from error
-    if tokenizer.vocab_size != model.vocab_size:
+    sizes = (tokenizer.vocab_size, tokenizer.align_vocab_size)
+    if sizes != (model.vocab_size, model.align_vocab_size):
         raise CheckpointError(
-            f"{path / TOKENIZER_FILE}: {tokenizer.vocab_size} entries, but the model has "
-            f"{model.vocab_size}; expected the tokenizer of the same bundle. Copy the bundle again."
+            f"{path / TOKENIZER_FILE}: {sizes[0]} entries ({sizes[1]} to align), but the model has "
+            f"{model.vocab_size} ({model.align_vocab_size}); expected the tokenizer of the same "
+            "bundle. Copy the bundle again."
         )
     return Bundle(model.eval().to(device), tokenizer, features, config, path, sha256)

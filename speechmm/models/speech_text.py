@@ -108,10 +108,26 @@ class SpeechEncoding:
 class SpeechTextModel(nn.Module):
     """Recognises speech and aligns text to it with shared weights."""
 
-    def __init__(self, config: SpeechTextConfig, *, vocab_size: int, n_mels: int):
+    def __init__(
+        self,
+        config: SpeechTextConfig,
+        *,
+        vocab_size: int,
+        n_mels: int,
+        align_vocab_size: int | None = None,
+    ):
+        """Random weights.
+
+        Args:
+            config: Dimensions.
+            vocab_size: Tokens that recognition writes.
+            n_mels: Mel bands.
+            align_vocab_size: Tokens that alignment places; the same ones when not given.
+        """
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.align_vocab_size = vocab_size if align_vocab_size is None else align_vocab_size
         self.n_mels = n_mels
         self.front_end = ConvFrontEnd(
             n_mels, config.front_channels, config.d_model, config.subsampling
@@ -138,7 +154,7 @@ class SpeechTextModel(nn.Module):
         self.ctc_head = nn.Linear(config.d_model, vocab_size)
         self.token_head = nn.Linear(config.d_model, vocab_size)
         self.alignment_head = AlignmentHead(
-            config.d_model, n_mels, config.align_dim, config.subsampling, vocab_size
+            config.d_model, n_mels, config.align_dim, config.subsampling, self.align_vocab_size
         )
         self.cmvn_mean: Tensor
         self.cmvn_std: Tensor
@@ -208,8 +224,10 @@ class SpeechTextModel(nn.Module):
         embedded: Tensor = self.token_embedding(tokens)
         return embedded
 
-    def align_log_probs(self, encoding: SpeechEncoding) -> Float[Tensor, "batch frames vocab_size"]:
-        """Log-probabilities over the vocabulary for each 10 ms frame, label prior divided out."""
+    def align_log_probs(
+        self, encoding: SpeechEncoding
+    ) -> Float[Tensor, "batch frames align_vocab_size"]:
+        """Log-probabilities of the aligned tokens at each 10 ms frame, label prior divided out."""
         head = self.alignment_head
         local = head.local_vectors(encoding.features, encoding.lengths)
         posterior = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)

@@ -1,10 +1,8 @@
 """Text to token ids and back: characters, SentencePiece pieces or phones, in one JSON file."""
 
 import base64
-import io
 import json
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,15 +23,13 @@ SPACE = "▁"
 UNKNOWN = "⁇"
 """What an unknown token decodes to."""
 
-_DEFAULT_VOCAB_SIZE = 500
-
 
 @dataclass(frozen=True)
 class AlignedTokens:
     """A text as the aligner wants it: every word between two silences that may be empty."""
 
     ids: list[int]
-    """SIL w1 SIL w2 ... SIL."""
+    """SIL w1 SIL w2 ... SIL, of ``Tokenizer.align_pieces``."""
     word_indices: list[int]
     """For each id the index of its word in ``words``; -1 for silence."""
     words: list[str]
@@ -43,7 +39,9 @@ class AlignedTokens:
 class Tokenizer:
     """Maps texts to ids and ids to texts. Make one with ``train_tokenizer`` or ``load``.
 
-    The first five ids are the same for every kind: BLANK, UNK, BOS, EOS, SIL.
+    The first five ids are the same for every kind: BLANK, UNK, BOS, EOS, SIL. Recognition writes
+    ``pieces``; alignment places ``align_pieces``, which are characters where the pieces are
+    SentencePiece's, else the pieces themselves.
     """
 
     def __init__(
@@ -79,6 +77,19 @@ class Tokenizer:
         """Number of ids, the five special ones included."""
         return len(self.pieces)
 
+    @cached_property
+    def align_pieces(self) -> list[str]:
+        """What the aligner places in time: the special pieces, then characters or phones."""
+        if self.kind not in SENTENCEPIECE_KINDS:
+            return self.pieces
+        characters = set("".join(self.pieces[len(SPECIALS) :])) - {SPACE}
+        return [*SPECIALS, *sorted(characters)]
+
+    @property
+    def align_vocab_size(self) -> int:
+        """Number of ids of ``align_pieces``."""
+        return len(self.align_pieces)
+
     def encode(self, text: str) -> list[int]:
         """Ids of the normalised text, without bos, eos or silence; unknown signs become UNK."""
         return self._encode_normal(normalize(text, self.normalizer))
@@ -99,20 +110,36 @@ class Tokenizer:
 
     def encode_aligned(self, text: str) -> AlignedTokens:
         """The text as the aligner wants it, with silence before, between and after words."""
-        words = self.encode_words(text)
+        words = text.split()
         ids, word_indices = [SIL], [-1]
-        for index, (_, word_ids) in enumerate(words):
+        for index, word in enumerate(words):
+            word_ids = self._align_ids(word)
             if word_ids:
                 ids += [*word_ids, SIL]
                 word_indices += [index] * len(word_ids) + [-1]
-        return AlignedTokens(ids, word_indices, [word for word, _ in words])
+        return AlignedTokens(ids, word_indices, words)
+
+    def encode_spans(self, word: str) -> list[tuple[int, int]]:
+        """Ids as recognition writes one word, each with the number of aligned tokens it covers.
+
+        The numbers add up to the aligned tokens of the word; a space piece covers none.
+        """
+        normal = normalize(word, self.normalizer)
+        if self.kind not in SENTENCEPIECE_KINDS:
+            space = self._id_of[SPACE]
+            return [(i, int(i != space)) for i in self._encode_normal(normal)]
+        surfaces = self._processor.encode(normal, out_type=str)  # unknown signs as they are
+        lengths = [len(surface.replace(SPACE, "")) for surface in surfaces]
+        return list(zip(self._encode_normal(normal), lengths, strict=True))
 
     def token_labels(self, ids: Sequence[int]) -> list[str]:
-        """A readable label for each id: "h", "ing"; "" for silence and the other specials."""
+        """A readable label for each aligned id: "h", "oʊ"; "" for silence and other specials."""
         return [
-            UNKNOWN if i == UNK else self.pieces[i].removeprefix(SPACE) if i in self._spoken else ""
-            for i in ids
+            UNKNOWN if i == UNK else self.align_pieces[i] if self._is_unit(i) else "" for i in ids
         ]
+
+    def _is_unit(self, i: int) -> bool:
+        return len(SPECIALS) <= i < self.align_vocab_size and self.align_pieces[i] != SPACE
 
     def unknown_characters(self, text: str) -> set[str]:
         """Characters (phones, for that kind) of the normalised text that would become UNK."""
@@ -184,6 +211,10 @@ class Tokenizer:
         return {p: i for i, p in enumerate(self.pieces) if i >= len(SPECIALS)}
 
     @cached_property
+    def _align_id_of(self) -> dict[str, int]:
+        return {p: i for i, p in enumerate(self.align_pieces) if i >= len(SPECIALS)}
+
+    @cached_property
     def _spoken(self) -> frozenset[int]:
         """Ids that decode to something."""
         return frozenset([UNK, *range(len(SPECIALS), len(self.pieces))])
@@ -212,6 +243,12 @@ class Tokenizer:
             space = self._id_of[SPACE] if self.kind in ("char", "phone") else None
             self._word_cache[word] = tuple(i for i in self.encode(word) if i != space)
         return self._word_cache[word]
+
+    def _align_ids(self, word: str) -> tuple[int, ...]:
+        if self.kind not in SENTENCEPIECE_KINDS:
+            return self._word_ids(word)
+        normal = normalize(word, self.normalizer).replace(" ", "").replace(SPACE, "")
+        return tuple(self._align_id_of.get(sign, UNK) for sign in normal)
 
     def _encode_normal(self, text: str) -> list[int]:
         if self.kind in SENTENCEPIECE_KINDS:
@@ -264,112 +301,3 @@ def _read_json(path: Path) -> dict[str, Any]:
             'Make the file with "speechmm tokenizer" of this version.'
         )
     return data
-
-
-def train_tokenizer(
-    texts: Iterable[str],
-    *,
-    kind: str,
-    vocab_size: int | None = None,
-    normalizer: str = "basic",
-    language: str = "en-us",
-) -> Tokenizer:
-    """Learn a tokenizer from the texts of a corpus.
-
-    Args:
-        texts: the training texts, as written; they are normalised here.
-        kind: ``char``, ``bpe``, ``unigram`` or ``phone``.
-        vocab_size: ids in all, the five special ones included; for bpe and unigram only.
-            Without it, at most 500, less where the texts are too few for that many pieces.
-            A unigram tokenizer may come out smaller.
-        normalizer: name of the normalizer every text goes through.
-        language: espeak-ng voice that pronounces the words; for phone only.
-
-    Raises:
-        ConfigError: a wrong name, no text at all, or a vocabulary size that cannot be reached.
-    """
-    check_kind(kind)
-    check_normalizer(normalizer)
-    normal = [text for text in (normalize(text, normalizer) for text in texts) if text]
-    if not normal:
-        raise ConfigError(
-            "tokenizer texts: found no words; expected at least one text that is not empty "
-            f'after the normalizer "{normalizer}". Check the cuts and the normalizer.'
-        )
-    if kind in SENTENCEPIECE_KINDS:
-        model = _train_sentencepiece(normal, kind, vocab_size)
-        pieces = _sentencepiece_pieces(model)
-        return Tokenizer(
-            kind=kind, normalizer=normalizer, language=language, pieces=pieces, sentencepiece=model
-        )
-    if vocab_size is not None:
-        raise ConfigError(
-            f"vocab_size: found {vocab_size} for a {kind} tokenizer; expected none, because its "
-            "size follows from the texts. Leave it out, or choose bpe or unigram."
-        )
-    words = {word for text in normal for word in text.split()}
-    units = {unit for word in words for unit in _units(kind, word, language)} - {SPACE}
-    pieces = [*SPECIALS, SPACE, *sorted(units)]
-    return Tokenizer(kind=kind, normalizer=normalizer, language=language, pieces=pieces)
-
-
-def _units(kind: str, word: str, language: str) -> Iterable[str]:
-    return phones_of(word, language) if kind == "phone" else word
-
-
-def _train_sentencepiece(texts: list[str], kind: str, vocab_size: int | None) -> bytes:
-    import sentencepiece
-
-    smallest = len(SPECIALS) + len({SPACE, *"".join(texts)} - {" "})
-    if vocab_size is not None and vocab_size < smallest:
-        raise ConfigError(
-            f"vocab_size: found {vocab_size}; expected at least {smallest}, one id for each "
-            "character of the texts and five special ones. Give a larger size."
-        )
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
-            model_writer=model,
-            model_type=kind,
-            vocab_size=vocab_size or max(_DEFAULT_VOCAB_SIZE, smallest),
-            hard_vocab_limit=kind == "bpe" and vocab_size is not None,
-            character_coverage=1.0,
-            byte_fallback=False,
-            normalization_rule_name="identity",
-            max_sentence_length=max(4192, *(4 * len(text) + 16 for text in texts)),
-            num_threads=1,  # with more, rounding makes reruns differ
-            minloglevel=2,
-            pad_id=BLANK,
-            unk_id=UNK,
-            bos_id=BOS,
-            eos_id=EOS,
-            pad_piece=SPECIALS[BLANK],
-            unk_piece=SPECIALS[UNK],
-            bos_piece=SPECIALS[BOS],
-            eos_piece=SPECIALS[EOS],
-            control_symbols=[SPECIALS[SIL]],
-        )
-    except RuntimeError as error:
-        raise _vocabulary_error(error, vocab_size) from error
-    return model.getvalue()
-
-
-def _vocabulary_error(error: RuntimeError, vocab_size: int | None) -> ConfigError:
-    largest = re.search(r"value <= (\d+)", str(error))
-    if largest:
-        return ConfigError(
-            f"vocab_size: found {vocab_size}; expected at most {largest[1]}, all these texts "
-            "can fill. Give a smaller size or more text."
-        )
-    return ConfigError(
-        f"tokenizer texts: SentencePiece cannot learn from them ({error}); expected more text. "
-        "Give more cuts, another vocabulary size, or the kind char."
-    )
-
-
-def _sentencepiece_pieces(model: bytes) -> list[str]:
-    import sentencepiece
-
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]

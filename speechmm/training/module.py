@@ -139,6 +139,7 @@ class JointModule(L.LightningModule):
             self.network_config,
             vocab_size=self.data.text_tokenizer.vocab_size,
             n_mels=self.data.features.n_mels,
+            align_vocab_size=self.data.text_tokenizer.align_vocab_size,
         )
         stats = self.data.cmvn_stats
         if stats is not None:

@@ -125,7 +125,7 @@ def test_batch_size_and_order_change_no_transcript(batch_seconds: float) -> None
     from speechmm.inference.transcriber import Transcriber
     from speechmm.models.bundle import Bundle
     from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-    from speechmm.text.tokenizer import train_tokenizer
+    from speechmm.text.tokenizer_training import train_tokenizer
 
     torch.manual_seed(1)
     tokenizer = train_tokenizer(["abcdefgh ijkl mnop"], kind="char")

@@ -11,7 +11,8 @@ from lhotse.supervision import AlignmentItem
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.manifest import make_cut
-from speechmm.text.tokenizer import Tokenizer, train_tokenizer
+from speechmm.text.tokenizer import Tokenizer
+from speechmm.text.tokenizer_training import train_tokenizer
 
 MakeAudio = Callable[..., Path]
 MakeCuts = Callable[..., list[MonoCut]]

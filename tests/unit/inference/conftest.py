@@ -16,7 +16,8 @@ from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.models.bundle import Bundle, save_bundle
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
-from speechmm.text.tokenizer import BLANK, SIL, SPACE, Tokenizer, train_tokenizer
+from speechmm.text.tokenizer import BLANK, SIL, SPACE, Tokenizer
+from speechmm.text.tokenizer_training import train_tokenizer
 
 RATE = 16_000
 LETTERS = "abcdefgh"

@@ -11,15 +11,22 @@ import pytest
 import torch
 
 from speechmm.alignments import Alignment
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError, ManifestError
 from speechmm.inference import anchors
 from speechmm.inference.aligner import Aligner, SoftAlignment, check_units, word_segments
 from speechmm.inference.sources import Source, find_sources
 from speechmm.inference.token_path import FrameClock
-from speechmm.models.bundle import Bundle, load_bundle
+from speechmm.inference.viterbi import ctc_states, monotonic_path
+from speechmm.models.bundle import Bundle, load_bundle, save_bundle
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer_training import train_tokenizer
 
 RATE = 16_000
+TINY = SpeechTextConfig(
+    d_model=16, heads=2, ff_dim=32, encoder_layers=2, decoder_layers=1, front_channels=4
+)
 
 
 def random_text(words: int, seed: int = 0) -> str:
@@ -199,11 +206,50 @@ def test_text_comes_from_beside_the_audio(
 
 def test_units(tone_bundle: Bundle, speak: Callable) -> None:
     assert check_units(None, "char") == ("word", "char")
-    assert check_units(["token", "word"], "bpe") == ("token", "word")
+    assert check_units(["char", "word"], "bpe") == ("char", "word")
     with pytest.raises(ConfigError, match="'phone'; expected some of word, char"):
         Aligner(tone_bundle, units=["word", "phone"])
     found = Aligner(tone_bundle, units=["word"]).align(speak("ab").waveform, "ab")
     assert list(found.units) == ["word"]
+
+
+@pytest.mark.parametrize("seconds", [3.0, 70.0], ids=["short", "long"])
+def test_characters_of_a_bpe_model(seconds: float, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["singing and ringing"] * 9, kind="bpe", vocab_size=22)
+    torch.manual_seed(0)
+    features = LogMelConfig()
+    model = SpeechTextModel(
+        TINY,
+        vocab_size=tokenizer.vocab_size,
+        n_mels=features.n_mels,
+        align_vocab_size=tokenizer.align_vocab_size,
+    )
+    save_bundle(tmp_path / "bundle", model, tokenizer, features, training={})
+    aligner = Aligner(load_bundle(tmp_path / "bundle"), units=["word", "char"])
+    found = aligner.align(torch.randn(round(seconds * RATE)), "ring-ring, and sing")
+    assert [word.label for word in found.units["word"]] == ["ring-ring,", "and", "sing"]
+    assert "".join(char.label for char in found.units["char"]) == "ringringandsing"
+    edges = [time for char in found.units["char"] for time in (char.start, char.end)]
+    assert edges == sorted(edges)
+
+
+def test_characters_that_ctc_writes_as_one_share_its_frames() -> None:
+    tokenizer = train_tokenizer(["singing and ringing"] * 9, kind="bpe", vocab_size=22)
+    aligned = tokenizer.encode_aligned("ringsing and")
+    text = anchors.ctc_text(tokenizer, aligned)
+    assert [tokenizer.pieces[token] for token in text.ids] == ["▁r", "ing", "s", "ing", "▁and"]
+    r, ing, s, again, and_ = text.ids
+    heard = [0, r, 0, *[ing] * 6, 0, s, *[again] * 3, 0, *[and_] * 2]
+    log_probs = np.full((len(heard), tokenizer.vocab_size), -9.0, np.float32)
+    log_probs[range(len(heard)), heard] = -0.5
+    columns, skippable = ctc_states(text.ids)
+    states = monotonic_path(log_probs, skippable=skippable, columns=columns)
+    path = anchors._path_of_tokens(states, log_probs, columns, text, len(aligned.ids))
+    spoken = [place for place, word in enumerate(aligned.word_indices) if word >= 0]
+    spans = list(zip(path.first[spoken].tolist(), path.last[spoken].tolist(), strict=True))
+    rings = [(1, 2), (3, 5), (5, 7), (7, 9), (10, 11), (11, 12), (12, 13), (13, 14)]
+    assert spans == [*rings, (15, 15), (15, 16), (16, 17)]
+    assert path.log_probs.sum() == pytest.approx(-0.5 * 13)
 
 
 def test_frames_are_centred_on_their_times() -> None:

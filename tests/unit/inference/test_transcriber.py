@@ -14,7 +14,8 @@ from speechmm.inference.search import Hypothesis, SearchOptions
 from speechmm.inference.sources import Source, find_sources
 from speechmm.inference.transcriber import Transcriber, cut_blocks, mean_probability, words_of
 from speechmm.models.bundle import Bundle
-from speechmm.text.tokenizer import UNK, Tokenizer, train_tokenizer
+from speechmm.text.tokenizer import UNK, Tokenizer
+from speechmm.text.tokenizer_training import train_tokenizer
 
 CTC = SearchOptions(decoder="ctc")
 RATE = 16_000

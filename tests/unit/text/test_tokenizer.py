@@ -8,6 +8,7 @@ import pytest
 
 from speechmm.errors import CheckpointError, ConfigError
 from speechmm.text import tokenizer as module
+from speechmm.text import tokenizer_training
 from speechmm.text.tokenizer import (
     BLANK,
     BOS,
@@ -17,8 +18,8 @@ from speechmm.text.tokenizer import (
     SPECIALS,
     UNK,
     Tokenizer,
-    train_tokenizer,
 )
+from speechmm.text.tokenizer_training import train_tokenizer
 
 TEXTS = ["Hello, world!", "it's a good day — don't panic", "twenty-two people say hello"] * 3
 
@@ -26,7 +27,8 @@ TEXTS = ["Hello, world!", "it's a good day — don't panic", "twenty-two people 
 @pytest.fixture(autouse=True)
 def spelled_phones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Phones without espeak-ng: each letter twice in capitals is one phone."""
-    monkeypatch.setattr(module, "phones_of", lambda word, language: [c.upper() * 2 for c in word])
+    for room in (module, tokenizer_training):
+        monkeypatch.setattr(room, "phones_of", lambda word, _: [c.upper() * 2 for c in word])
 
 
 @pytest.fixture(params=KINDS)
@@ -67,7 +69,7 @@ def test_unseen_characters_become_unk(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("zoo")
     assert UNK in ids
     assert "⁇" in tokenizer.decode(ids)
-    assert "⁇" in tokenizer.token_labels(ids)
+    assert "⁇" in tokenizer.token_labels(tokenizer.encode_aligned("zoo").ids)
     unseen = {"ZZ"} if tokenizer.kind == "phone" else {"z"}
     assert tokenizer.unknown_characters("hello zoo") == unseen
     assert tokenizer.unknown_characters("hello") == set()
@@ -105,6 +107,16 @@ def test_aligned_text_has_silence_around_every_word(tokenizer: Tokenizer) -> Non
     assert [aligned.word_indices[index] for index in silent] == [-1, -1, -1]
     assert (silent[0], silent[-1]) == (0, len(aligned.ids) - 1)
     assert set(aligned.word_indices) == {-1, 0, 2}
+
+
+def test_pieces_say_how_many_characters_they_cover() -> None:
+    tokenizer = train_tokenizer(["singing and ringing"] * 9, kind="bpe", vocab_size=22)
+    spans = tokenizer.encode_spans("ring-zing")
+    labels = [(tokenizer.pieces[token], count) for token, count in spans]
+    assert labels == [("▁r", 1), ("ing", 3), ("▁", 0), ("<unk>", 1), ("ing", 3)]
+    aligned = tokenizer.encode_aligned("ring-zing")
+    assert tokenizer.token_labels(aligned.ids) == ["", *"ring⁇ing", ""]
+    assert tokenizer.align_vocab_size == 5 + len(set("singingandringing"))
 
 
 def test_file_round_trip(tokenizer: Tokenizer, tmp_path: Path) -> None:

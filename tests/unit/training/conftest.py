@@ -17,7 +17,7 @@ from lhotse import MonoCut
 
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
-from speechmm.text.tokenizer import train_tokenizer
+from speechmm.text.tokenizer_training import train_tokenizer
 
 RATE = 16_000
 TEXTS = ("go home", "a word", "go now", "home")
