@@ -52,6 +52,17 @@ def attention_bias(
     return bias.masked_fill(~mask, float("-inf"))[:, None, None, :]
 
 
+def window_bias(positions: int, reach: int, *, like: Tensor) -> Float[Tensor, "1 1 keys keys"]:
+    """Lets every position see those at most ``reach`` away (0 there, very low elsewhere).
+
+    Finite, because a padded position may see nothing else and must not become NaN.
+    """
+    place = torch.arange(positions, device=like.device)
+    far = (place[:, None] - place[None, :]).abs() > reach
+    bias = torch.zeros(positions, positions, dtype=like.dtype, device=like.device)
+    return bias.masked_fill(far, torch.finfo(like.dtype).min / 2)[None, None]
+
+
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(batch, positions, d_model) -> (batch, heads, positions, d_head)."""
     batch, positions, width = x.shape
@@ -85,7 +96,7 @@ class SelfAttention(nn.Module):
         self,
         x: Float[Tensor, "batch positions d_model"],
         rotary: Rotary,
-        bias: Float[Tensor, "batch 1 1 positions"] | None = None,
+        bias: Float[Tensor, "#batch 1 #positions positions"] | None = None,
         *,
         causal: bool = False,
     ) -> Float[Tensor, "batch positions d_model"]:

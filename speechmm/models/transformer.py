@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from speechmm.models.attention import CrossAttention, Rotary, SelfAttention, attention_bias
+from speechmm.models.attention import (
+    CrossAttention,
+    Rotary,
+    SelfAttention,
+    attention_bias,
+    window_bias,
+)
 from speechmm.models.dropout import Dropout
 
 
@@ -115,10 +121,12 @@ class SharedEncoder(nn.Module):
         conv_kernel: int,
         dropout: float,
         middle_stride: int = 1,
+        reach: int = 0,
     ):
         super().__init__()
         self.d_head = d_model // heads
         self.middle_stride = middle_stride
+        self.reach = reach
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, heads, ff_dim, conv_kernel, dropout) for _ in range(layers)
@@ -156,6 +164,9 @@ class SharedEncoder(nn.Module):
         """Layers ``first`` to ``end - 1``."""
         bias = attention_bias(mask, like=x)
         keep = None if bias is None else mask[:, :, None].to(x.dtype)
+        if self.reach and x.shape[1] > self.reach + 1:
+            near = window_bias(x.shape[1], self.reach, like=x)
+            bias = near if bias is None else near + bias
         rotary = Rotary(0, x.shape[1], self.d_head, like=x)
         for layer in self.layers[first:end]:
             x = layer(x, rotary, bias, keep)

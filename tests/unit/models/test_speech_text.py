@@ -30,8 +30,8 @@ def speech(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"encoder_layers": 4, "middle_stride": 2}, {"utterance_mean": True}],
-    ids=["plain", "u-net", "mean"],
+    [{}, {"encoder_layers": 4, "middle_stride": 2}, {"utterance_mean": True}, {"reach": 3}],
+    ids=["plain", "u-net", "mean", "reach"],
 )
 @torch.no_grad()
 def test_padding_changes_no_output(changes):
@@ -71,6 +71,19 @@ def test_the_level_of_a_channel_leaves_no_trace():
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+@torch.no_grad()
+def test_attention_reaches_so_far_and_no_further():
+    config = dataclasses.replace(TINY, reach=3, conv_kernel=0)  # two layers see six frames
+    torch.manual_seed(0)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
+    encoder, mask = model.encoder, torch.ones(1, 30, dtype=torch.bool)
+    x = torch.randn(1, 30, 16)
+    other = x.clone()
+    other[0, 10] = torch.randn(16)
+    moved = (encoder(x, mask)[0] - encoder(other, mask)[0]).abs().amax(dim=-1)[0] > 1e-6
+    assert moved.nonzero().flatten().tolist() == list(range(4, 17))
 
 
 def test_half_way_ctc_reaches_the_lower_layers_only():
