@@ -28,6 +28,7 @@ COMMANDS = {
     "prepare": Command("prepare", "turn a corpus into manifests: train, dev and test"),
     "features": Command("features", "store log-mel features and their statistics (optional)"),
     "tokenizer": Command("tokenizer", "train a text tokenizer: char, bpe, unigram or phone"),
+    "ngram": Command("ngram", "learn word n-grams from texts, for transcribe --lm"),
     "fit": Command("train", "train a model; ends by writing a bundle"),
     "validate": Command("train", "measure a checkpoint on the dev split"),
     "test": Command("train", "measure a checkpoint on the test split"),

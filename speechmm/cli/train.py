@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -22,8 +23,8 @@ from speechmm.writing import write_text
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
-    from speechmm.training.command import JointCLI
-    from speechmm.training.data_module import SpeechDataModule
+    from speechmm.training.command import TrainingCLI
+    from speechmm.training.trainable import TrainingData
 
 STAMP = "fit.json"
 STARTED = "started.txt"
@@ -37,7 +38,8 @@ _NO_CONFIG = re.compile(r"Problems parsing config|Unexpected config")
 OVERVIEW = """\
 usage: speechmm {name} --config FILE [--any.key VALUE ...]
 
-Trains a joint model ("fit"), or measures a checkpoint ("validate", "test").
+Trains ("fit") a joint model, or with "kind: lm" in its config a language model for it to listen
+to, or measures a checkpoint ("validate", "test").
 The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
 
   --config FILE           settings (YAML); may be given several times, the later wins
@@ -77,21 +79,26 @@ def run(argv: list[str]) -> int:
 
 def _run_lightning(arguments: list[str]) -> int:
     _quieten()
-    from speechmm.training.command import JointCLI
+    from speechmm.training.command import TrainingCLI
 
     files = [file for flag, file in pairwise(arguments) if flag == "--config"]
     files += [flag.partition("=")[2] for flag in arguments if flag.startswith("--config=")]
     refuse = partial(_refuse, where=", ".join(files) or "--config")
-    cli = JointCLI(arguments, command=shlex.join(["speechmm", *arguments]), refuse=refuse)
+    command = shlex.join(["speechmm", *arguments])
+    kind = _kind(arguments, files)
+    cli = TrainingCLI(arguments, kind=kind, command=command, refuse=refuse)
     config = cli.settings()
     if arguments[0] == "fit":
-        stamp = fingerprint(config, cli.input_files())
+        stamp = fingerprint(config, cli.datamodule.input_files())
         folder = Path(cli.trainer.default_root_dir)
         finished = _finished(folder, stamp)
         if finished is not None:
             print(f"{folder}: trained already with these settings and data", file=sys.stderr)
             return _report(SkipReport(items=finished["skipped"]), finished["utterances"])
-        started, start = folder / STARTED, fingerprint(_without_length(config), cli.input_files())
+        started, start = (
+            folder / STARTED,
+            fingerprint(_without_length(config), cli.datamodule.input_files()),
+        )
         if cli.config.ckpt_path == "last" and not _started(started, start):
             cli.start_over()
         if cli.trainer.is_global_zero:
@@ -106,7 +113,26 @@ def _run_lightning(arguments: list[str]) -> int:
     return _report(cli.datamodule.skipped, cli.datamodule.num_utterances)
 
 
-def _run_trainer(cli: JointCLI) -> None:
+def _kind(arguments: list[str], files: list[str]) -> str:
+    """What is to be trained, which decides what settings there are; the later word wins.
+
+    Whatever is wrong with it, or with a file, is said by the parser.
+    """
+    import yaml
+
+    from speechmm.training.command import KINDS
+
+    found = ["joint"]
+    for file in files:
+        with contextlib.suppress(OSError, ValueError, TypeError, yaml.YAMLError):
+            settings = yaml.safe_load(Path(file).read_text("utf-8"))
+            found += [str(settings["kind"])] if "kind" in settings else []
+    found += [value for flag, value in pairwise(arguments) if flag == "--kind"]
+    found += [flag.partition("=")[2] for flag in arguments if flag.startswith("--kind=")]
+    return next(kind for kind in reversed(found) if kind in KINDS)
+
+
+def _run_trainer(cli: TrainingCLI) -> None:
     """Trains or measures; Lightning's way of ending after Ctrl-C becomes Python's again."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
@@ -176,7 +202,7 @@ def _started(path: Path, stamp: str) -> bool:
         return False
 
 
-def _write_stamp(folder: Path, stamp: str, data: SpeechDataModule) -> None:
+def _write_stamp(folder: Path, stamp: str, data: TrainingData) -> None:
     content = {
         "stamp": stamp,
         "utterances": data.num_utterances,
@@ -212,5 +238,6 @@ def _quieten() -> None:
         ".*only one JsonargparseDeprecationWarning per type is shown.*",
         ".*could not find the monitored key.*",  # training without validation
         ".*LightningCLI's args parameter is intended to run from within Python.*",
+        ".*smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -7,9 +7,9 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
@@ -22,8 +22,12 @@ from speechmm.cli.decoding import (
 from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from speechmm.inference.scorers import Scorer
     from speechmm.inference.search import SearchOptions
+    from speechmm.models.bundle import Bundle
 
+LM_WEIGHT = 0.3
+HOTWORD_BONUS = 1.0
 FORMATS = ("text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid")
 
 
@@ -48,6 +52,7 @@ def run(argv: list[str]) -> int:
     transcriber = Transcriber(
         bundle,
         options=options,
+        scorers=_scorers(arguments, bundle),
         batch_seconds=arguments.batch_seconds,
         word_times=arguments.format not in FORMATS_WITHOUT_TIMES,
         device=arguments.device,
@@ -63,6 +68,7 @@ def run(argv: list[str]) -> int:
             arguments.out,
             bundle,
             options,
+            listening=_listening(arguments),
             command=shlex.join(["speechmm", "transcribe", *argv]),
             audio_seconds=audio_seconds,
             seconds=time.perf_counter() - began,
@@ -101,7 +107,84 @@ def _parser() -> CommandParser:
         type=ClosedUnitInterval,
         help="share of CTC in the joint score, 0 to 1 (default: 0.3)",
     )
+    parser.add_argument(
+        "--length-bonus",
+        type=float,
+        default=0.0,
+        help="added to the score per token (natural log), against too short results",
+    )
+    parser.add_argument(
+        "--n-best",
+        type=PositiveInt,
+        default=1,
+        metavar="N",
+        help='texts per utterance, at most the beam; jsonl has them as "alternatives"',
+    )
+    _add_scorers(parser)
     return parser
+
+
+def _add_scorers(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--lm",
+        type=Path,
+        metavar="PATH",
+        help="language model to listen to: an ARPA file of word n-grams, plain or .gz, or the "
+        "bundle folder of a trained one",
+    )
+    parser.add_argument(
+        "--lm-weight",
+        type=NonNegativeFloat,
+        help=f"weight of its log-probabilities (default: {LM_WEIGHT})",
+    )
+    parser.add_argument(
+        "--hotwords",
+        metavar="FILE_OR_LIST",
+        help="phrases to expect: a text file with one a line, or phrases separated by commas",
+    )
+    parser.add_argument(
+        "--hotword-bonus",
+        type=NonNegativeFloat,
+        help=f"added to the score per token of a phrase, natural log (default: {HOTWORD_BONUS})",
+    )
+
+
+def _scorers(arguments: Namespace, bundle: Bundle) -> list[Scorer]:
+    """What the search listens to besides the model."""
+    from speechmm.inference.scorers import HotwordScorer, load_language_scorer
+
+    found: list[Scorer] = []
+    if arguments.lm is not None:
+        weight = LM_WEIGHT if arguments.lm_weight is None else arguments.lm_weight
+        found.append(load_language_scorer(arguments.lm, bundle.tokenizer, weight))
+    if arguments.hotwords is not None:
+        bonus = HOTWORD_BONUS if arguments.hotword_bonus is None else arguments.hotword_bonus
+        found.append(HotwordScorer(_phrases(arguments.hotwords), bundle.tokenizer, bonus))
+    return found
+
+
+def _listening(arguments: Namespace) -> dict[str, Any]:
+    """The language model and the phrases, for the description of the results."""
+    found: dict[str, Any] = {}
+    if arguments.lm is not None:
+        found |= {"lm": str(arguments.lm), "lm_weight": arguments.lm_weight or LM_WEIGHT}
+    if arguments.hotwords is not None:
+        bonus = arguments.hotword_bonus or HOTWORD_BONUS
+        found |= {"hotwords": arguments.hotwords, "hotword_bonus": bonus}
+    return found
+
+
+def _phrases(file_or_list: str) -> list[str]:
+    """The lines of a file of that name, else what stands between commas."""
+    path = Path(file_or_list)
+    try:
+        lines = path.read_text("utf-8").splitlines() if path.is_file() else file_or_list.split(",")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"--hotwords: {path} is not UTF-8 ({error.reason} at byte {error.start}); expected a "
+            "text file with one phrase a line. Convert it."
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _options(arguments: Namespace) -> SearchOptions:
@@ -116,7 +199,25 @@ def _options(arguments: Namespace) -> SearchOptions:
             f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
             "joint. Leave one of the two out."
         )
+    for flag, needed in (("lm_weight", "lm"), ("hotword_bonus", "hotwords")):
+        if getattr(arguments, flag) is not None and getattr(arguments, needed) is None:
+            raise ConfigError(
+                f"--{flag.replace('_', '-')}: has no effect without --{needed}; expected both. "
+                "Add the other, or leave it out."
+            )
+    listening = arguments.lm is not None or arguments.hotwords is not None
+    if arguments.decoder == "ctc" and listening:
+        raise ConfigError(
+            "--lm, --hotwords: greedy CTC does not search; expected --decoder joint or attention. "
+            "Change --decoder."
+        )
     from speechmm.inference.search import SearchOptions
 
     weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
-    return SearchOptions(decoder=arguments.decoder, beam=arguments.beam, **weight)
+    return SearchOptions(
+        decoder=arguments.decoder,
+        beam=arguments.beam,
+        length_bonus=arguments.length_bonus,
+        n_best=arguments.n_best,
+        **weight,
+    )

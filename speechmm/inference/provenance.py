@@ -23,6 +23,7 @@ def write_meta(
     bundle: Bundle,
     options: SearchOptions,
     *,
+    listening: dict[str, Any],
     command: str,
     audio_seconds: float,
     seconds: float,
@@ -33,6 +34,7 @@ def write_meta(
         transcripts: The file that is described.
         bundle: The model.
         options: How it searched.
+        listening: What it listened to besides the model.
         command: The command line.
         audio_seconds: Audio transcribed.
         seconds: Time it took, reading audio included, loading the model not.
@@ -40,7 +42,7 @@ def write_meta(
     meta: dict[str, Any] = {
         "model": str(bundle.path),
         "checkpoint_sha256": bundle.sha256,
-        "decoding": decoding(options),
+        "decoding": decoding(options) | listening,
         "command": command,
         "git_commit": code_commit(),
         "seed": bundle.config.get("training", {}).get("seed"),

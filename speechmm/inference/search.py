@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from speechmm.errors import ConfigError
 from speechmm.inference.ctc_prefix import LOG_ZERO, CtcPrefixScorer, PrefixState
+from speechmm.inference.scorers import Scorer, total_scores
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL
 
@@ -66,13 +68,23 @@ class Hypothesis:
 
 @torch.inference_mode()
 def search(
-    model: SpeechTextModel, encoding: SpeechEncoding, options: SearchOptions
+    model: SpeechTextModel,
+    encoding: SpeechEncoding,
+    options: SearchOptions,
+    scorers: Sequence[Scorer] = (),
 ) -> list[list[Hypothesis]]:
-    """The n best hypotheses of every utterance, best first."""
+    """The n best hypotheses of every utterance, best first.
+
+    Args:
+        model: The joint model.
+        encoding: Encoded speech.
+        options: How to search.
+        scorers: What to listen to besides; greedy CTC listens to nothing.
+    """
     if options.decoder == "ctc":
         best = greedy_ctc(model.ctc_log_probs(encoding), encoding.enc_lengths)
         return [[hypothesis] for hypothesis in best]
-    return BeamSearch(model, encoding, options).run()
+    return BeamSearch(model, encoding, options, scorers).run()
 
 
 def greedy_ctc(
@@ -106,7 +118,13 @@ class BeamSearch:
     no open hypothesis can beat the ended ones, and then leaves the batch.
     """
 
-    def __init__(self, model: SpeechTextModel, encoding: SpeechEncoding, options: SearchOptions):
+    def __init__(
+        self,
+        model: SpeechTextModel,
+        encoding: SpeechEncoding,
+        options: SearchOptions,
+        scorers: Sequence[Scorer] = (),
+    ):
         self.model = model
         self.options = options
         self.joint = options.decoder == "joint" and options.ctc_weight > 0
@@ -122,6 +140,11 @@ class BeamSearch:
             log_probs = model.ctc_log_probs(encoding)
             self.scorer = CtcPrefixScorer(log_probs, encoding.mask, blank=BLANK, eos=EOS)
             self.prefix = self.scorer.start(1)
+        self.weights = [scorer.weight for scorer in scorers]
+        self.outside = [scorer.start(batch, self.device) for scorer in scorers]
+        most = sum(scorer.weight * scorer.most_per_token for scorer in scorers)
+        self.most_per_token = max(0.0, options.length_bonus) + most
+        self.heard = torch.zeros(batch, 1, device=self.device)  # what scorers have added
         self.scores = torch.zeros(batch, 1, device=self.device)  # attention log-probability
         self.tokens = torch.zeros(batch, 1, 0, dtype=torch.long, device=self.device)
         self.token_scores = torch.zeros(batch, 1, 0, device=self.device)
@@ -131,8 +154,12 @@ class BeamSearch:
         last: Tensor | None = None
         while self.utterances:
             logits = self.model.decode_step(last, self.cache)
-            self._grow(self._allowed(logits.log_softmax(dim=-1)))
+            heard = total_scores(self.outside, self.weights)
+            self._grow(self._allowed(logits.log_softmax(dim=-1)), heard)
             last = self._retire()
+            if last is not None:
+                for state in self.outside:
+                    state.advance(self.rows, last)
         count = self.options.n_best
         return [sorted(found, key=lambda h: -h.score)[:count] for found in self.done]
 
@@ -148,22 +175,32 @@ class BeamSearch:
             log_probs[must_end] = only_eos
         return log_probs
 
-    def _candidates(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens worth scoring with CTC: the decoder's best ones, and always the end."""
+    def _candidates(self, log_probs: Tensor, heard: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens worth scoring with CTC, and the decoder's log-probabilities of them.
+
+        Those are the best without CTC, and always the end.
+        """
         count = min(
             log_probs.shape[-1],
             max(self.options.beam + 2, 8) if self.joint else self.options.beam + 1,
         )
-        values, tokens = log_probs.topk(count, dim=-1)
+        if heard is None:
+            values, tokens = log_probs.topk(count, dim=-1)
+        else:
+            share = 1.0 - self.options.ctc_weight if self.joint else 1.0
+            tokens = (share * log_probs + heard).topk(count, dim=-1).indices
+            values = log_probs.gather(-1, tokens)
         missing = (tokens != EOS).all(dim=-1)
         tokens[..., -1] = torch.where(missing, EOS, tokens[..., -1])
         values[..., -1] = torch.where(missing, log_probs[..., EOS], values[..., -1])
         return values, tokens
 
-    def _grow(self, log_probs: Tensor) -> None:
+    def _grow(self, log_probs: Tensor, heard: Tensor | None) -> None:
         """Extends every hypothesis and keeps the best ``beam`` of each utterance."""
         batch, beams, _ = log_probs.shape
-        values, tokens = self._candidates(log_probs)
+        if heard is not None:
+            heard = heard.view_as(log_probs)
+        values, tokens = self._candidates(log_probs, heard)
         count = tokens.shape[-1]
         attention = self.scores[:, :, None] + values
         combined = attention
@@ -172,6 +209,9 @@ class BeamSearch:
             ctc, extended = self.scorer.extend(self.prefix, tokens)
             weight = self.options.ctc_weight
             combined = (1 - weight) * attention + weight * ctc
+        if heard is not None:
+            added = self.heard[:, :, None] + heard.gather(-1, tokens)
+            combined = combined + added
         steps = self.tokens.shape[-1] + 1
         bonus = self.options.length_bonus * (steps - (tokens == EOS).to(combined.dtype))
         combined = (combined + bonus).view(batch, -1)
@@ -180,6 +220,8 @@ class BeamSearch:
         chosen = tokens.view(batch, -1).gather(1, picked)
         self.combined = kept
         self.scores = attention.view(batch, -1).gather(1, picked)
+        if heard is not None:
+            self.heard = added.view(batch, -1).gather(1, picked)
         self.token_scores = self._append(
             self.token_scores, parents, values.reshape(batch, -1).gather(1, picked)
         )
@@ -224,13 +266,14 @@ class BeamSearch:
         if len(found) < self.options.n_best:
             return True
         left = float(self.limits[row]) - self.tokens.shape[-1]
-        reachable = best_open + max(0.0, self.options.length_bonus) * left
+        reachable = best_open + self.most_per_token * left
         return reachable > found[self.options.n_best - 1]
 
     def _keep(self, alive: Tensor) -> None:
         """Shrinks every piece of state to the utterances still searched."""
         beams = self.tokens.shape[1]
-        rows = self.rows.view(-1, beams)[alive].reshape(-1)
+        rows = self.rows = self.rows.view(-1, beams)[alive].reshape(-1)
+        self.heard = self.heard[alive] if self.outside else self.heard
         self.utterances = [self.utterances[row] for row in alive.tolist()]
         if not self.utterances:
             return

@@ -15,6 +15,7 @@ from torch import Tensor
 from speechmm.alignments import Segment
 from speechmm.data.skips import SkipReport
 from speechmm.inference.batches import Piece, Steps, WaveformEncoder, run
+from speechmm.inference.scorers import Scorer
 from speechmm.inference.search import Hypothesis, SearchOptions, search
 from speechmm.inference.sources import Source, cut_sources, file_sources
 from speechmm.inference.word_times import time_words
@@ -30,6 +31,16 @@ LONGEST_PIECE_SECONDS = 20.0
 SHORTEST_PIECE_SECONDS = 5.0
 TIME_DECIMALS = 4
 CONFIDENCE_DECIMALS = 4
+SCORE_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another reading of an utterance."""
+
+    text: str
+    score: float
+    """Of the search (natural log), to compare with the others of the same utterance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +59,13 @@ class Transcript:
     """Geometric mean of the probabilities of the tokens, in [0, 1]; 0 when there are none."""
     words: list[Segment] = field(default_factory=list)
     """In seconds from the start of the audio file; empty unless word times were asked for."""
+    alternatives: list[Alternative] = field(default_factory=list)
+    """The n best, the text itself first; empty unless more than one was asked for, and for audio
+    that was cut in pieces."""
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript row of the interface, in plain values."""
-        return {
+        row = {
             "id": self.id,
             "audio": self.audio,
             "start": round(self.start, TIME_DECIMALS),
@@ -68,12 +82,19 @@ class Transcript:
                 for word in self.words
             ],
         }
+        if self.alternatives:
+            row["alternatives"] = [
+                {"text": other.text, "score": round(other.score, SCORE_DECIMALS)}
+                for other in self.alternatives
+            ]
+        return row
 
 
 @dataclass
 class _Found:
     """What was said in one piece."""
 
+    hypotheses: list[Hypothesis]
     token_log_probs: list[float]
     words: list[Segment]
     """In seconds from the start of the piece; all times 0 unless they are asked for."""
@@ -87,6 +108,7 @@ class Transcriber:
         bundle: Bundle,
         *,
         options: SearchOptions | None = None,
+        scorers: Sequence[Scorer] = (),
         batch_seconds: float = 60.0,
         word_times: bool = True,
         device: torch.device | str = "cpu",
@@ -96,6 +118,7 @@ class Transcriber:
         Args:
             bundle: The model with its tokenizer and feature settings.
             options: How to search; None means the defaults.
+            scorers: What the search listens to besides the model.
             batch_seconds: Audio per batch, padding included.
             word_times: Whether results say when each word was said.
             device: Where the model runs.
@@ -104,6 +127,7 @@ class Transcriber:
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.options = SearchOptions() if options is None else options
+        self.scorers = scorers
         self.word_times = word_times
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
 
@@ -156,11 +180,11 @@ class Transcriber:
 
     def _process(self, pieces: list[Piece[None, _Found]]) -> None:
         encoding = self.encoder.encode([piece.waveform for piece in pieces])
-        results = search(self.encoder.model, encoding, self.options)
+        results = search(self.encoder.model, encoding, self.options, self.scorers)
         for piece, hypotheses in zip(pieces, results, strict=True):
             best = hypotheses[0] if hypotheses else Hypothesis([], 0.0)
             words = words_of(self.tokenizer, best)
-            piece.found = _Found(best.token_log_probs if words else [], words)
+            piece.found = _Found(hypotheses, best.token_log_probs if words else [], words)
         if self.word_times:
             self._set_times(pieces, encoding)
 
@@ -201,7 +225,16 @@ class Transcriber:
             text=" ".join(word.label for word in words),
             confidence=mean_probability(token_log_probs),
             words=words if self.word_times else [],
+            alternatives=self._alternatives(pieces),
         )
+
+    def _alternatives(self, pieces: list[Piece[None, _Found]]) -> list[Alternative]:
+        if self.options.n_best == 1 or len(pieces) != 1 or pieces[0].found is None:
+            return []
+        return [
+            Alternative(self.tokenizer.decode(hypothesis.tokens), hypothesis.score)
+            for hypothesis in pieces[0].found.hypotheses
+        ]
 
 
 def cut_blocks(

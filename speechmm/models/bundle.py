@@ -10,6 +10,8 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, SpeechmmError
+from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
 
 FORMAT = "speechmm-bundle/1"
+LANGUAGE_FORMAT = "speechmm-lm/1"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
@@ -69,6 +73,35 @@ def save_bundle(
         features: Its audio side.
         training: What to remember of the training (seed, command, steps, scores): JSON values.
     """
+    config = {
+        "format": FORMAT,
+        "model": dataclasses.asdict(model.config),
+        "vocab_size": model.vocab_size,
+        "align_vocab_size": model.align_vocab_size,
+        "features": dataclasses.asdict(features),
+    }
+    _write_folder(path, model, tokenizer, config, training)
+
+
+def save_language_model(
+    path: Path, model: LanguageModel, tokenizer: Tokenizer, *, training: dict[str, Any]
+) -> None:
+    """The same for a language model."""
+    config = {
+        "format": LANGUAGE_FORMAT,
+        "model": dataclasses.asdict(model.config),
+        "vocab_size": model.vocab_size,
+    }
+    _write_folder(path, model, tokenizer, config, training)
+
+
+def _write_folder(
+    path: Path,
+    model: SpeechTextModel | LanguageModel,
+    tokenizer: Tokenizer,
+    config: dict[str, Any],
+    training: dict[str, Any],
+) -> None:
     from safetensors.torch import save_file
 
     aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
@@ -79,15 +112,7 @@ def save_bundle(
     }
     save_file(weights, aside / WEIGHTS_FILE)
     tokenizer.save(aside / TOKENIZER_FILE)
-    config = {
-        "format": FORMAT,
-        "model": dataclasses.asdict(model.config),
-        "vocab_size": model.vocab_size,
-        "align_vocab_size": model.align_vocab_size,
-        "features": dataclasses.asdict(features),
-        "weights_sha256": file_sha256(aside / WEIGHTS_FILE),
-        "training": training,
-    }
+    config |= {"weights_sha256": file_sha256(aside / WEIGHTS_FILE), "training": training}
     (aside / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     (aside / CARD_FILE).write_text(model_card(config, tokenizer, model.num_parameters()))
     old = path.parent / f".old-{path.name}-{os.getpid()}"
@@ -100,20 +125,35 @@ def save_bundle(
 def model_card(config: dict[str, Any], tokenizer: Tokenizer, parameters: int) -> str:
     """A short README for the bundle."""
     training = "\n".join(f"| {key} | {value} |" for key, value in config["training"].items())
-    return (
-        "# speechmm model\n\n"
-        "One network that transcribes speech and aligns text to it.\n\n"
+    size = (
         f"{parameters:,} parameters, {tokenizer.kind} tokenizer with {tokenizer.vocab_size} "
-        f"entries, text normalizer `{tokenizer.normalizer}`, audio at "
-        f"{config['features']['sample_rate']} Hz.\n\n"
-        "```sh\nspeechmm transcribe AUDIO --model .\n"
-        "speechmm align AUDIO --text TEXT --model . --out ALIGNED\n```\n\n"
+        f"entries, text normalizer `{tokenizer.normalizer}`"
+    )
+    if config["format"] == LANGUAGE_FORMAT:
+        about = f"A language model that recognition can listen to.\n\n{size}.\n\n"
+        use = "speechmm transcribe AUDIO --model BUNDLE --beam 10 --lm .\n"
+    else:
+        rate = config["features"]["sample_rate"]
+        about = (
+            "One network that transcribes speech and aligns text to it.\n\n"
+            f"{size}, audio at {rate} Hz.\n\n"
+        )
+        use = (
+            "speechmm transcribe AUDIO --model .\n"
+            "speechmm align AUDIO --text TEXT --model . --out ALIGNED\n"
+        )
+    return (
+        f"# speechmm model\n\n{about}```sh\n{use}```\n\n"
         f"## Training\n\n| what | value |\n|---|---|\n{training}\n"
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, *, format: str = FORMAT) -> dict[str, Any]:
     """The bundle's config.json, without loading weights.
+
+    Args:
+        path: The folder.
+        format: What kind of bundle it is to be.
 
     Raises:
         CheckpointError: the folder is no bundle, or a file of it is missing or broken.
@@ -131,11 +171,11 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path / CONFIG_FILE}: not readable as JSON ({error}); expected a bundle's "
             "settings. Copy the bundle again."
         ) from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    if not isinstance(config, dict) or config.get("format") != format:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise CheckpointError(
-            f"{path / CONFIG_FILE}: format is {found!r}; expected {FORMAT!r}. "
-            "Use the version of speechmm that wrote this bundle."
+            f"{path / CONFIG_FILE}: format is {found!r}; expected {format!r}. "
+            "Give another bundle, or use the version of speechmm that wrote this one."
         )
     return config
 
@@ -146,20 +186,11 @@ def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bund
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the others.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = Path(path)
     config = read_config(path)
-    sha256 = file_sha256(path / WEIGHTS_FILE)
-    if sha256 != config.get("weights_sha256"):
-        raise CheckpointError(
-            f"{path / WEIGHTS_FILE}: its checksum is {sha256[:12]}..., but config.json says "
-            f"{str(config.get('weights_sha256'))[:12]}...: the file is damaged or from another "
-            "model. Copy the bundle again."
-        )
+    sha256 = _checked_sha256(path, config)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
-    try:
+    with _fitting(path):
         features = LogMelConfig(**config["features"])
         model = SpeechTextModel(
             SpeechTextConfig(**config["model"]),
@@ -167,15 +198,7 @@ def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bund
             n_mels=features.n_mels,
             align_vocab_size=config.get("align_vocab_size"),
         )
-        model.load_state_dict(load_file(path / WEIGHTS_FILE))
-    except SpeechmmError:
-        raise
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path}: weights and settings do not fit ({first_line}); expected the files of one "
-            "bundle. Copy the bundle again."
-        ) from error
+        _load_weights(model, path)
     sizes = (tokenizer.vocab_size, tokenizer.align_vocab_size)
     if sizes != (model.vocab_size, model.align_vocab_size):
         raise CheckpointError(
@@ -184,3 +207,68 @@ def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bund
             "bundle. Copy the bundle again."
         )
     return Bundle(model.eval().to(device), tokenizer, features, config, path, sha256)
+
+
+@dataclass
+class LanguageBundle:
+    """A language model ready to use."""
+
+    model: LanguageModel
+    tokenizer: Tokenizer
+
+
+def load_language_model(path: Path | str) -> LanguageBundle:
+    """Reads the bundle of a language model; it comes back in evaluation mode.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not fit the others.
+    """
+    path = Path(path)
+    config = read_config(path, format=LANGUAGE_FORMAT)
+    _checked_sha256(path, config)
+    tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
+    with _fitting(path):
+        model = LanguageModel(
+            LanguageModelConfig(**config["model"]), vocab_size=config["vocab_size"]
+        )
+        _load_weights(model, path)
+    if tokenizer.vocab_size != model.vocab_size:
+        raise CheckpointError(
+            f"{path / TOKENIZER_FILE}: {tokenizer.vocab_size} entries, but the model has "
+            f"{model.vocab_size}; expected the tokenizer of the same bundle. Copy the bundle again."
+        )
+    return LanguageBundle(model.eval(), tokenizer)
+
+
+def _checked_sha256(path: Path, config: dict[str, Any]) -> str:
+    sha256 = file_sha256(path / WEIGHTS_FILE)
+    if sha256 != config.get("weights_sha256"):
+        raise CheckpointError(
+            f"{path / WEIGHTS_FILE}: its checksum is {sha256[:12]}..., but config.json says "
+            f"{str(config.get('weights_sha256'))[:12]}...: the file is damaged or from another "
+            "model. Copy the bundle again."
+        )
+    return sha256
+
+
+def _load_weights(model: torch.nn.Module, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(path / WEIGHTS_FILE))
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Turns what goes wrong between settings and weights into one line."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SpeechmmError:
+        raise
+    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path}: weights and settings do not fit ({first_line}); expected the files of one "
+            "bundle. Copy the bundle again."
+        ) from error

@@ -262,7 +262,7 @@ class SpeechTextModel(nn.Module):
 
     def decode_init(self, encoding: SpeechEncoding) -> DecoderCache:
         """A fresh search state with cross-attention keys and values projected once."""
-        return self.decoder.start(encoding.encoded, encoding.mask)
+        return self.decoder.start(encoding.encoded.shape[0], encoding.encoded, encoding.mask)
 
     def decode_step(
         self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: str = "asr"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -174,14 +175,14 @@ class SharedEncoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Causal self-attention, cross-attention, feed-forward."""
+    """Causal self-attention, cross-attention unless it is left out, feed-forward."""
 
-    def __init__(self, d_model: int, heads: int, ff_dim: int, dropout: float):
+    def __init__(self, d_model: int, heads: int, ff_dim: int, dropout: float, *, cross: bool):
         super().__init__()
         self.self_norm = nn.LayerNorm(d_model)
         self.self_attention = SelfAttention(d_model, heads)
-        self.cross_norm = nn.LayerNorm(d_model)
-        self.cross_attention = CrossAttention(d_model, heads)
+        self.cross_norm = nn.LayerNorm(d_model) if cross else None
+        self.cross_attention = CrossAttention(d_model, heads) if cross else None
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, ff_dim)
         self.dropout = Dropout(dropout)
@@ -190,14 +191,44 @@ class DecoderLayer(nn.Module):
         self,
         x: Float[Tensor, "batch tokens d_model"],
         rotary: Rotary,
-        memory: Float[Tensor, "batch enc_frames d_model"],
+        memory: Float[Tensor, "batch enc_frames d_model"] | None,
         bias: Tensor | None,
     ) -> Float[Tensor, "batch tokens d_model"]:
         """All positions at once (training)."""
         x = x + self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
-        keys, values = self.cross_attention.project_memory(memory)
-        x = x + self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
+        if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
+            keys, values = self.cross_attention.project_memory(memory)
+            x = x + self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
         update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        return x + update
+
+    def start(self, memory: Float[Tensor, "batch enc_frames d_model"] | None) -> LayerCache:
+        """An empty past, with the memory projected once."""
+        if self.cross_attention is None or memory is None:
+            return LayerCache()
+        keys, values = self.cross_attention.project_memory(memory)
+        return LayerCache(keys.contiguous(), values.contiguous())
+
+    def step(
+        self,
+        x: Float[Tensor, "rows 1 d_model"],
+        rotary: Rotary,
+        past: LayerCache,
+        batch: int,
+        bias: Tensor | None,
+    ) -> Float[Tensor, "rows 1 d_model"]:
+        """One new position for every row; the past grows by it."""
+        rows, _, width = x.shape
+        mixed, past.keys, past.values = self.self_attention.step(
+            self.self_norm(x), rotary, past.keys, past.values
+        )
+        x = x + mixed
+        if self.cross_attention is not None and self.cross_norm is not None:
+            assert past.cross_keys is not None and past.cross_values is not None
+            queries = self.cross_norm(x).view(batch, rows // batch, width)
+            mixed = self.cross_attention(queries, past.cross_keys, past.cross_values, bias)
+            x = x + mixed.view(rows, 1, width)
+        update: Tensor = self.feed_forward(self.feed_forward_norm(x))
         return x + update
 
 
@@ -205,8 +236,8 @@ class DecoderLayer(nn.Module):
 class LayerCache:
     """What one decoder layer remembers: its own past, and the projected encoder output."""
 
-    cross_keys: Float[Tensor, "batch heads enc_frames d_head"]
-    cross_values: Float[Tensor, "batch heads enc_frames d_head"]
+    cross_keys: Float[Tensor, "batch heads enc_frames d_head"] | None = None
+    cross_values: Float[Tensor, "batch heads enc_frames d_head"] | None = None
     keys: Float[Tensor, "rows heads past d_head"] | None = None
     values: Float[Tensor, "rows heads past d_head"] | None = None
 
@@ -234,8 +265,9 @@ class DecoderCache:
     def keep_utterances(self, utterances: Tensor, rows: Tensor) -> None:
         """Drops finished utterances: ``utterances`` and their ``rows`` stay."""
         for layer in self.layers:
-            layer.cross_keys = layer.cross_keys.index_select(0, utterances)
-            layer.cross_values = layer.cross_values.index_select(0, utterances)
+            if layer.cross_keys is not None and layer.cross_values is not None:
+                layer.cross_keys = layer.cross_keys.index_select(0, utterances)
+                layer.cross_values = layer.cross_values.index_select(0, utterances)
         if self.bias is not None:
             self.bias = self.bias.index_select(0, utterances)
         self.batch = int(utterances.numel())
@@ -243,22 +275,31 @@ class DecoderCache:
 
 
 class SharedDecoder(nn.Module):
-    """Causal stack with cross-attention to the encoder."""
+    """Causal stack with cross-attention to the encoder, or without for texts alone."""
 
-    def __init__(self, *, d_model: int, heads: int, ff_dim: int, layers: int, dropout: float):
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        heads: int,
+        ff_dim: int,
+        layers: int,
+        dropout: float,
+        cross: bool = True,
+    ):
         super().__init__()
         self.d_head = d_model // heads
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            DecoderLayer(d_model, heads, ff_dim, dropout) for _ in range(layers)
+            DecoderLayer(d_model, heads, ff_dim, dropout, cross=cross) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(d_model)
 
     def forward(
         self,
         x: Float[Tensor, "batch tokens d_model"],
-        memory: Float[Tensor, "batch enc_frames d_model"],
-        memory_mask: Bool[Tensor, "batch enc_frames"],
+        memory: Float[Tensor, "batch enc_frames d_model"] | None = None,
+        memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
         """All positions at once, each seeing its past and the whole memory."""
         bias = attention_bias(memory_mask, like=x)
@@ -271,36 +312,27 @@ class SharedDecoder(nn.Module):
 
     def start(
         self,
-        memory: Float[Tensor, "batch enc_frames d_model"],
-        memory_mask: Bool[Tensor, "batch enc_frames"],
+        batch: int,
+        memory: Float[Tensor, "batch enc_frames d_model"] | None = None,
+        memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
     ) -> DecoderCache:
         """A fresh cache with the memory projected once for every layer."""
-        layers = []
-        for layer in self.layers:
-            assert isinstance(layer, DecoderLayer)
-            keys, values = layer.cross_attention.project_memory(memory)
-            layers.append(LayerCache(keys.contiguous(), values.contiguous()))
-        bias = attention_bias(memory_mask, like=memory)
-        return DecoderCache(layers, bias, memory.shape[0])
+        layers = [layer.start(memory) for layer in self._decoder_layers]
+        bias = None if memory is None else attention_bias(memory_mask, like=memory)
+        return DecoderCache(layers, bias, batch)
 
     def step(
         self, x: Float[Tensor, "rows d_model"], cache: DecoderCache
     ) -> Float[Tensor, "rows d_model"]:
         """One new position for every row; the cache grows by it."""
-        rows, width = x.shape
-        beams = rows // cache.batch
         rotary = Rotary(cache.position, 1, self.d_head, like=x)
         x = x[:, None]
-        for layer, past in zip(self.layers, cache.layers, strict=True):
-            assert isinstance(layer, DecoderLayer)
-            mixed, past.keys, past.values = layer.self_attention.step(
-                layer.self_norm(x), rotary, past.keys, past.values
-            )
-            x = x + mixed
-            queries = layer.cross_norm(x).view(cache.batch, beams, width)
-            mixed = layer.cross_attention(queries, past.cross_keys, past.cross_values, cache.bias)
-            x = x + mixed.view(rows, 1, width)
-            x = x + layer.feed_forward(layer.feed_forward_norm(x))
+        for layer, past in zip(self._decoder_layers, cache.layers, strict=True):
+            x = layer.step(x, rotary, past, cache.batch, cache.bias)
         cache.position += 1
         out: Tensor = self.norm(x[:, 0])
         return out
+
+    @property
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return cast(list[DecoderLayer], list(self.layers))

@@ -21,8 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from speechmm.models.bundle import save_bundle
-from speechmm.training.module import JointModule
+from speechmm.training.trainable import TrainingModule
 
 BUNDLE = "bundle"
 CURVES = "curves.png"
@@ -40,7 +39,7 @@ class TrainingProgress(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens the bar in a terminal."""
-        assert isinstance(pl_module, JointModule)
+        assert isinstance(pl_module, TrainingModule)
         self.total = pl_module.total_steps_once
         self.began = time.monotonic()
         if not (trainer.is_global_zero and sys.stderr.isatty()):
@@ -71,29 +70,22 @@ class TrainingProgress(Callback):
         """Moves the bar."""
         if self.progress is not None and self.task is not None:
             loss = float(outputs["loss"])
-            scores = f"loss {loss:.2f} {self._scores(trainer)}"
+            assert isinstance(pl_module, TrainingModule)
+            scores = f"loss {loss:.2f} {pl_module.scores(trainer.callback_metrics)}"
             self.progress.update(self.task, completed=trainer.global_step, scores=scores)
-
-    @staticmethod
-    def _scores(trainer: L.Trainer) -> str:
-        metrics = trainer.callback_metrics
-        parts = []
-        if "val/wer" in metrics:
-            parts.append(f"dev WER {100 * float(metrics['val/wer']):.1f} %")
-        if "val/boundary_ms" in metrics:
-            parts.append(f"boundaries {float(metrics['val/boundary_ms']):.0f} ms")
-        return ", ".join(parts)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes a line where there is no terminal."""
         if self.progress is None and trainer.is_global_zero:
             loss = trainer.callback_metrics.get("train/loss")
             shown = "" if loss is None else f"loss {float(loss):.3f}, "
+            assert isinstance(pl_module, TrainingModule)
+            scores = pl_module.scores(trainer.callback_metrics)
             done = trainer.global_step / max(1, self.total)
             spent = time.monotonic() - self.began
             print(
                 f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown}"
-                f"{self._scores(trainer)} ({100 * done:.0f} %, {spent:.0f} s)",
+                f"{scores} ({100 * done:.0f} %, {spent:.0f} s)",
                 file=sys.stderr,
                 flush=True,
             )
@@ -214,6 +206,8 @@ def draw_curves(table: Path, picture: Path) -> None:
     if "val/wer" in series:
         steps, values = zip(*series["val/wer"], strict=True)
         scores.plot(steps, [100 * value for value in values], label="dev WER (%)")
+    if "val/perplexity" in series:
+        scores.plot(*zip(*series["val/perplexity"], strict=True), label="dev perplexity")
     if "val/boundary_ms" in series:
         scores.plot(*zip(*series["val/boundary_ms"], strict=True), label="dev boundary error (ms)")
     scores.set(xlabel="step", ylim=(0, 100), title="dev scores")
@@ -235,7 +229,7 @@ class BundleWriter(Callback):
         """Loads the best checkpoint and saves it without its optimiser."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, JointModule)
+        assert isinstance(pl_module, TrainingModule)
         import torch
 
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
@@ -246,7 +240,8 @@ class BundleWriter(Callback):
                 for name, value in state["state_dict"].items()
                 if name.startswith("network.")
             }
-            pl_module.model.load_state_dict(weights)
+            assert pl_module.network is not None
+            pl_module.network.load_state_dict(weights)
         score = getattr(trainer.checkpoint_callback, "best_model_score", None)
         training = {
             "seed": pl_module.seed,
@@ -254,9 +249,5 @@ class BundleWriter(Callback):
             "epochs": trainer.current_epoch,
             "selection": None if score is None else round(float(score), 5),
             "command": self.command,
-            "objectives": str(pl_module.objectives),
         }
-        data = pl_module.data
-        save_bundle(
-            self.folder, pl_module.model, data.text_tokenizer, data.features, training=training
-        )
+        pl_module.save(self.folder, training)

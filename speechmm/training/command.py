@@ -25,34 +25,41 @@ from speechmm.training.callbacks import (
     TrainingProgress,
 )
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.language import LanguageModule, TextDataModule
 from speechmm.training.module import JointModule
+from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-SELECTION = "val/selection"
+KINDS: dict[str, tuple[type[TrainingModule], type[TrainingData]]] = {
+    "joint": (JointModule, SpeechDataModule),
+    "lm": (LanguageModule, TextDataModule),
+}
+"""What can be trained: a recogniser and aligner, or a language model for it to listen to."""
 
 Refuse = Callable[[ArgumentParser, str, Exception], NoReturn]
 
 
-class JointCLI(LightningCLI):
+class TrainingCLI(LightningCLI):
     """Parses the settings and builds trainer, module and data module; runs nothing by itself."""
 
-    def __init__(self, arguments: list[str], *, command: str, refuse: Refuse):
+    def __init__(self, arguments: list[str], *, kind: str, command: str, refuse: Refuse):
         """Parses ``arguments``, the first of which is the name of the command.
 
         Args:
             arguments: Name and flags.
+            kind: What is trained: one of ``KINDS``.
             command: The whole command line, to remember in the bundle.
             refuse: Called with the parser, its complaint and the error; must raise.
         """
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         self.refuse = refuse
+        self.kind = kind
         self.name = arguments[0]
         self.command = command
         super().__init__(
-            JointModule,
-            SpeechDataModule,
+            *KINDS[kind],
             args=arguments[1:],
             run=False,
             seed_everything_default=0,
@@ -83,6 +90,13 @@ class JointCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds what is neither Lightning's nor a component's."""
         parser.add_argument(
+            "--kind",
+            type=str,
+            default=self.kind,
+            choices=list(KINDS),
+            help="what is trained: a joint speech-text model, or a language model (lm)",
+        )
+        parser.add_argument(
             "--ckpt_path", type=str, default=None, help="checkpoint to go on from, or 'last'"
         )
         parser.add_argument(
@@ -91,7 +105,8 @@ class JointCLI(LightningCLI):
             default=0,
             help="epochs without a better dev score before training stops; 0 never stops early",
         )
-        parser.link_arguments("model.network.subsampling", "data.subsampling")
+        if self.kind == "joint":
+            parser.link_arguments("model.network.subsampling", "data.subsampling")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -183,12 +198,6 @@ class JointCLI(LightningCLI):
         config["ckpt_path"] = None
         plain = self.parser.dump(config, format="json")
         return {"settings": plain}
-
-    def input_files(self) -> list[Path]:
-        """The files a training depends on."""
-        data = self.datamodule
-        paths = [*data.train_paths, *data.dev_paths, data.tokenizer_path, data.cmvn_path]
-        return [Path(path) for path in paths if path]
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer with our loggers and callbacks; the run folder is made here."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lhotse import CutSet
 from torch.utils.data import DataLoader
 
@@ -16,16 +15,15 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
 from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds, make_sampler
 from speechmm.data.manifest import cut_text, read_cuts
-from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.trainable import TrainingData
 
 logger = logging.getLogger(__name__)
 
 CMVN_CUTS = 300  # utterances that the feature statistics are taken from
 
 
-class SpeechDataModule(L.LightningDataModule):
+class SpeechDataModule(TrainingData):
     """Reads cuts manifests and serves bucketed batches of log-mel features and tokens."""
 
     def __init__(  # noqa: PLR0917 (jsonargparse wants plain arguments)
@@ -63,9 +61,8 @@ class SpeechDataModule(L.LightningDataModule):
             strict: Stop at the first utterance that cannot be used instead of leaving it out.
             seed: Start of the batch order.
         """
-        super().__init__()
+        super().__init__(tokenizer, strict=strict, seed=seed)
         self.train_paths, self.dev_paths, self.test_paths = list(train), list(dev), list(test)
-        self.tokenizer_path = tokenizer
         self.features = features
         self.cmvn_path = cmvn
         self.batch_seconds = batch_seconds
@@ -73,13 +70,9 @@ class SpeechDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.cache_gb = cache_gb
         self.subsampling = subsampling
-        self.seed = seed
-        self.skipped = SkipReport(strict=strict)
         self.cmvn_stats: CmvnStats | None = None
-        self._tokenizer: Tokenizer | None = None
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
-        self._read_utterances = 0
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
         if not positive or num_workers < 0 or cache_gb < 0:
             raise ConfigError(
@@ -88,17 +81,10 @@ class SpeechDataModule(L.LightningDataModule):
                 "negative number of workers or gigabytes. Correct the config."
             )
 
-    @property
-    def text_tokenizer(self) -> Tokenizer:
-        """The tokenizer, read once."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer.load(self.tokenizer_path)
-        return self._tokenizer
-
-    @property
-    def num_utterances(self) -> int:
-        """Utterances of all splits read so far that can be used."""
-        return self._read_utterances
+    def input_files(self) -> list[Path]:
+        """The files a training depends on."""
+        paths = [*self.train_paths, *self.dev_paths, self.tokenizer_path, self.cmvn_path]
+        return [Path(path) for path in paths if path]
 
     def setup(self, stage: str) -> None:
         """Reads and checks the manifests that the stage needs.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
@@ -19,16 +18,13 @@ from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
 from speechmm.inference.search import greedy_ctc
 from speechmm.models import objectives
+from speechmm.models.bundle import save_bundle
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import EOS, SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.optimization import (
-    AveragedWeights,
-    OptimizationConfig,
-    learning_rate_factor,
-    make_optimizer,
-)
+from speechmm.training.optimization import OptimizationConfig
+from speechmm.training.trainable import SELECTION, TrainingModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +67,7 @@ class ObjectivesConfig:
             )
 
 
-class JointModule(L.LightningModule):
+class JointModule(TrainingModule):
     """Trains a SpeechTextModel on the tasks ``asr`` and ``align``.
 
     Sizes that live in files (vocabulary, mel bands, feature statistics) come from the data
@@ -97,13 +93,11 @@ class JointModule(L.LightningModule):
             optimization: Learning rate, decay, averaging.
             seed: Start of every random choice of training; the same seed repeats a run.
         """
-        super().__init__()
+        super().__init__(optimization, seed)
         self.network_config = network
         self.objectives = objectives
         self.augment = augment
         self.room = room
-        self.optimization = optimization
-        self.seed = seed
         self.network: SpeechTextModel | None = None
         self._errors = 0
         self._words = 0
@@ -145,45 +139,6 @@ class JointModule(L.LightningModule):
         if stats is not None:
             network.set_cmvn(stats.mean, stats.std)
         self.network = network
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        """Averaged weights, unless switched off."""
-        decay = self.optimization.ema_decay
-        return [AveragedWeights(decay)] if decay else []
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, stepped learning rate."""
-        optimizer = make_optimizer(self.model, self.optimization)
-        total = self.total_steps()
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: learning_rate_factor(
-                step, warmup_steps=self.optimization.warmup_steps, total_steps=total
-            ),
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole training, as far as epochs or steps limit it."""
-        trainer = self.trainer
-        if trainer.max_steps > 0:
-            return trainer.max_steps
-        epochs = trainer.max_epochs or 0
-        if epochs < 1:
-            raise ConfigError(
-                f"trainer: max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}; "
-                "expected one of them positive, for the learning rate to fall by then. "
-                "Set trainer.max_epochs."
-            )
-        batches = self.data.batches_per_epoch(world_size=trainer.world_size)
-        limit = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-        return max(1, epochs * batches // trainer.accumulate_grad_batches)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seeds this step's randomness by its place in the run, so that resuming repeats it."""
-        place = self.current_epoch * 1_000_003 + batch_idx * 31 + self.global_rank
-        torch.manual_seed(self.seed * 7_919 + place)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
@@ -275,13 +230,6 @@ class JointModule(L.LightningModule):
             "loss_frames": objectives.frame_loss(context, lengths, tokens, occupancy),
         }
 
-    @property
-    def total_steps_once(self) -> int:
-        """``total_steps``, computed once a run."""
-        if not hasattr(self, "_total_steps"):
-            self._total_steps = self.total_steps()
-        return self._total_steps
-
     def _log_losses(self, stage: str, losses: dict[str, Tensor], batch: Batch) -> None:
         values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(values, batch_size=len(batch), on_step=False, on_epoch=True, sync_dist=True)
@@ -321,7 +269,7 @@ class JointModule(L.LightningModule):
         if self._boundary_ms:
             mean = self._summed(sum(self._boundary_ms)) / self._summed(len(self._boundary_ms))
             self.log(f"{stage}/boundary_ms", mean, sync_dist=True)
-        self.log(f"{stage}/selection", selection, sync_dist=True)
+        self.log(SELECTION.replace("val", stage), selection, sync_dist=True)
 
     def _summed(self, value: int | float) -> Tensor:
         local = torch.tensor(float(value), device=self.device)
@@ -339,6 +287,21 @@ class JointModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Logs the totals."""
         self._log_totals("test")
+
+    def scores(self, metrics: dict[str, Any]) -> str:
+        """WER and boundary error of the dev set."""
+        parts = []
+        if "val/wer" in metrics:
+            parts.append(f"dev WER {100 * float(metrics['val/wer']):.1f} %")
+        if "val/boundary_ms" in metrics:
+            parts.append(f"boundaries {float(metrics['val/boundary_ms']):.0f} ms")
+        return ", ".join(parts)
+
+    def save(self, folder: Path, training: dict[str, Any]) -> None:
+        """Writes the bundle."""
+        training = {**training, "objectives": str(self.objectives)}
+        data = self.data
+        save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the settings as plain values: what is needed to read the weights again."""

@@ -11,8 +11,9 @@ import pytest
 from speechmm.alignments import read_alignments
 from speechmm.cli import transcribe as transcribe_command
 from speechmm.cli.main import main
+from speechmm.inference import transcriber
 from speechmm.inference.search import SearchOptions
-from speechmm.models.bundle import Bundle
+from speechmm.models.bundle import Bundle, load_bundle
 
 MODEL = ["--model", "tones"]
 CTC = ["--decoder", "ctc"]
@@ -279,3 +280,65 @@ def test_python_front_door(
     assert [word.label for word in model.align(path, "ab - cd").words] == ["ab", "-", "cd"]
     assert list(model.align(path, "ab", units=["char"]).units) == ["char"]
     assert model.transcribe(path, options=SearchOptions(decoder="ctc")).audio == str(path)
+
+
+@pytest.fixture
+def hear_words(random_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands load a real model, one that has learnt nothing."""
+    bundle = load_bundle(random_bundle)
+    monkeypatch.setattr("speechmm.models.bundle.load_bundle", lambda *_, **__: bundle)
+
+
+@pytest.mark.usefixtures("hear_words")
+def test_listens_to_ngrams_and_phrases(
+    two: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = {}
+
+    def search(model, encoding, options, scorers=()):
+        heard["scorers"] = list(scorers)
+        return transcriber.search_originally(model, encoding, options, scorers)
+
+    monkeypatch.setattr(transcriber, "search_originally", transcriber.search, raising=False)
+    monkeypatch.setattr(transcriber, "search", search)
+    Path("texts.txt").write_text("ab cd\nef\n", "utf-8")
+    assert call("ngram", "texts.txt", "--order", 2, "--out", "lm.arpa.gz") == 0
+    assert capsys.readouterr().out == "lm.arpa.gz: 11 n-grams of 6 words, 2 texts\n"
+    flags = ["--lm", "lm.arpa.gz", "--lm-weight", 0.5, "--hotwords", "ab cd, ef", "--beam", 4]
+    assert call("transcribe", *two, *MODEL, *flags, "--format", "jsonl", "--out", "h.jsonl") == 0
+    ngrams, phrases = heard["scorers"]
+    assert (ngrams.weight, ngrams.model.order) == (0.5, 2)
+    assert float(phrases.gain.max()) == 1.0
+    decoding = json.loads(Path("h.jsonl.meta.json").read_text("utf-8"))["decoding"]
+    assert decoding["lm"] == "lm.arpa.gz"
+    assert decoding["hotwords"] == "ab cd, ef"
+
+
+@pytest.mark.usefixtures("hear_words")
+def test_several_readings(two: list[str], capsys: pytest.CaptureFixture) -> None:
+    flags = ["--beam", 4, "--n-best", 3, "--format", "jsonl"]
+    assert call("transcribe", *two, *MODEL, *flags) == 0
+    for line in capsys.readouterr().out.splitlines():
+        row = json.loads(line)
+        scores = [other["score"] for other in row["alternatives"]]
+        assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+        assert row["alternatives"][0]["text"] == row["text"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--lm", "nowhere.arpa"], "nowhere.arpa: cannot be read"),
+        (["--lm-weight", "0.5"], "--lm-weight: has no effect without --lm"),
+        (["--hotword-bonus", "2"], "--hotword-bonus: has no effect without --hotwords"),
+        (["--hotwords", "ab", *CTC], "greedy CTC does not search"),
+        (["--n-best", "3"], "expected 1 <= n_best <= beam"),
+        (["--lm", "."], "config.json is missing"),
+    ],
+)
+def test_mistakes_with_what_is_listened_to(
+    flags: list[str], complaint: str, two: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert call("transcribe", *two, *MODEL, *flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line

@@ -1,0 +1,49 @@
+"""Texts to learn language from: cuts manifests, or plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from speechmm.data.manifest import cut_text, read_cuts
+from speechmm.data.skips import SkipReport
+from speechmm.errors import ManifestError
+
+
+def read_texts(path: Path, skipped: SkipReport) -> Iterator[str]:
+    """The texts of a file, those without a word left out.
+
+    Args:
+        path: A cuts manifest (``.jsonl``, ``.jsonl.gz``), or any other file: a sentence a line.
+        skipped: Where cuts that cannot be read, and lines that are not UTF-8, are noted.
+
+    Raises:
+        ManifestError: The file is missing, or no text is in it.
+    """
+    found = False
+    lines = _cuts(path, skipped) if ".jsonl" in path.suffixes else _lines(path, skipped)
+    for text in lines:
+        if text.strip():
+            found = True
+            yield text.strip()
+    if not found:
+        raise ManifestError(f"{path}: found no text; expected at least one sentence. Check it.")
+
+
+def _cuts(path: Path, skipped: SkipReport) -> Iterator[str]:
+    return (cut_text(cut) for cut in read_cuts(path, skipped))
+
+
+def _lines(path: Path, skipped: SkipReport) -> Iterator[str]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    reason = f"not UTF-8 ({error.reason} at byte {error.start})"
+                    skipped.add(f"{path}:{number}", reason)
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: cannot be read ({error.strerror}); expected a text file. Check the path."
+        ) from error

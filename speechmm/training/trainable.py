@@ -1,0 +1,129 @@
+"""What every training has: optimisation, averaged weights, seeds, a bundle at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from speechmm.data.skips import SkipReport
+from speechmm.errors import ConfigError
+from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.optimization import (
+    AveragedWeights,
+    OptimizationConfig,
+    learning_rate_factor,
+    make_optimizer,
+)
+
+SELECTION = "val/selection"
+"""What the best checkpoint is chosen by; the lower the better."""
+
+
+class TrainingData(L.LightningDataModule):
+    """What every training's data tells about itself."""
+
+    def __init__(self, tokenizer: str, *, strict: bool, seed: int):
+        super().__init__()
+        self.tokenizer_path = tokenizer
+        self.seed = seed
+        self.skipped = SkipReport(strict=strict)
+        self._tokenizer: Tokenizer | None = None
+        self._read_utterances = 0
+
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer, read once."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.load(self.tokenizer_path)
+        return self._tokenizer
+
+    @property
+    def num_utterances(self) -> int:
+        """Utterances of all splits read so far that can be used."""
+        return self._read_utterances
+
+    def input_files(self) -> list[Path]:
+        """The files a training depends on."""
+        raise NotImplementedError
+
+    def batches_per_epoch(self, world_size: int = 1) -> int:
+        """Training batches of one process in the first epoch."""
+        raise NotImplementedError
+
+
+class TrainingModule(L.LightningModule):
+    """Optimises one network, which is built when the trainer has its data."""
+
+    network: nn.Module | None
+
+    def __init__(self, optimization: OptimizationConfig, seed: int):
+        super().__init__()
+        self.optimization = optimization
+        self.seed = seed
+
+    @property
+    def training_data(self) -> TrainingData:
+        """The data module of the running trainer."""
+        data: Any = getattr(self.trainer, "datamodule", None)
+        assert isinstance(data, TrainingData)
+        return data
+
+    def save(self, folder: Path, training: dict[str, Any]) -> None:
+        """Writes the bundle."""
+        raise NotImplementedError
+
+    def scores(self, metrics: dict[str, Any]) -> str:
+        """The dev scores among logged values, in words."""
+        raise NotImplementedError
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Averaged weights, unless switched off."""
+        decay = self.optimization.ema_decay
+        return [AveragedWeights(decay)] if decay else []
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW, stepped learning rate."""
+        assert self.network is not None
+        optimizer = make_optimizer(self.network, self.optimization)
+        total = self.total_steps()
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(
+                step, warmup_steps=self.optimization.warmup_steps, total_steps=total
+            ),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training, as far as epochs or steps limit it."""
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        epochs = trainer.max_epochs or 0
+        if epochs < 1:
+            raise ConfigError(
+                f"trainer: max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}; "
+                "expected one of them positive, for the learning rate to fall by then. "
+                "Set trainer.max_epochs."
+            )
+        batches = self.training_data.batches_per_epoch(world_size=trainer.world_size)
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+        return max(1, epochs * batches // trainer.accumulate_grad_batches)
+
+    @property
+    def total_steps_once(self) -> int:
+        """``total_steps``, computed once a run."""
+        if not hasattr(self, "_total_steps"):
+            self._total_steps = self.total_steps()
+        return self._total_steps
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds this step's randomness by its place in the run, so that resuming repeats it."""
+        place = self.current_epoch * 1_000_003 + batch_idx * 31 + self.global_rank
+        torch.manual_seed(self.seed * 7_919 + place)

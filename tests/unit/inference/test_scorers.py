@@ -1,0 +1,159 @@
+"""What a beam search listens to: against full recomputation, and batching changes nothing."""
+
+import itertools
+
+import pytest
+import torch
+
+from speechmm.inference.scorers import (
+    HotwordScorer,
+    LanguageModelScorer,
+    NgramScorer,
+    Scorer,
+    word_starts,
+)
+from speechmm.inference.search import SearchOptions, search
+from speechmm.models.language_model import LanguageModel, LanguageModelConfig
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.ngram import learn_ngrams
+from speechmm.text.tokenizer import EOS, SPECIALS, Tokenizer
+from speechmm.text.tokenizer_training import train_tokenizer
+
+TEXTS = ["ab ba", "a b ab", "ba ba ab", "b ab ab ba"] * 5
+TINY = SpeechTextConfig(
+    d_model=16, heads=2, ff_dim=32, encoder_layers=2, decoder_layers=1, front_channels=4
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["char", "bpe"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    size = 11 if request.param == "bpe" else None
+    return train_tokenizer(TEXTS, kind=request.param, vocab_size=size)
+
+
+def language_model(tokenizer: Tokenizer) -> LanguageModel:
+    torch.manual_seed(0)
+    config = LanguageModelConfig(d_model=16, heads=2, ff_dim=32, layers=2)
+    return LanguageModel(config, vocab_size=tokenizer.vocab_size).eval()
+
+
+def scorers(tokenizer: Tokenizer) -> list[Scorer]:
+    return [
+        NgramScorer(learn_ngrams(TEXTS, order=3), tokenizer, 0.4),
+        HotwordScorer(["ab ba", "ba"], tokenizer, 1.5),
+        LanguageModelScorer(language_model(tokenizer), 0.3),
+    ]
+
+
+def walked(scorer: Scorer, ids: list[int]) -> float:
+    """The sum of what a text and its end add, token by token, with a second row in company."""
+    with torch.inference_mode():
+        state = scorer.start(2, CPU)
+        total = 0.0
+        for token in [*ids, EOS]:
+            total += float(state.scores()[1, token])
+            state.advance(torch.tensor([1, 1]), torch.tensor([token, token]))
+    return total
+
+
+@pytest.mark.parametrize("text", ["ab", "ab ba", "b ab ab ba", "ba b", ""])
+def test_ngrams_add_the_probability_of_the_sentence(text: str, tokenizer: Tokenizer) -> None:
+    model = learn_ngrams(TEXTS, order=3)
+    found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode(text))
+    assert found == pytest.approx(model.sentence(text.split()), rel=1e-5)
+
+
+def test_words_of_a_foreign_spelling_are_found() -> None:
+    tokenizer = train_tokenizer(TEXTS, kind="char")
+    model = learn_ngrams([text.upper() for text in TEXTS], order=2)
+    found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode("ab ba"))
+    assert found == pytest.approx(model.sentence(["AB", "BA"]), rel=1e-5)
+
+
+def test_the_language_model_adds_what_it_says_of_the_whole_text(tokenizer: Tokenizer) -> None:
+    model = language_model(tokenizer)
+    ids = tokenizer.encode("ab ba b")
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids]))[0].log_softmax(-1)
+    full = sum(float(row[token]) for row, token in zip(logits, [*ids, EOS], strict=True))
+    assert walked(LanguageModelScorer(model, 1.0), ids) == pytest.approx(full, rel=1e-4)
+
+
+def said(phrases: list[list[int]], ids: list[int], starts: set[int], alone: bool) -> int:
+    """Tokens of all occurrences of the phrases at word boundaries, by trying every place."""
+    total = 0
+    for phrase, first in itertools.product(phrases, range(len(ids))):
+        last = first + len(phrase)
+        begins = first == 0 or (ids[first - 1] in starts if alone else ids[first] in starts)
+        ends = last == len(ids) or (last < len(ids) and ids[last] in starts)
+        total += len(phrase) * (begins and ends and ids[first:last] == phrase)
+    return total
+
+
+def test_phrases_get_their_bonus_and_nothing_else_does(tokenizer: Tokenizer) -> None:
+    phrases = ["ab ba", "b", "ba a", "ab", "b ab b"]
+    scorer = HotwordScorer([*phrases, "xyz"], tokenizer, 2.0)
+    starts = set(word_starts(tokenizer))
+    spelled = [tokenizer.encode(phrase) for phrase in phrases]
+    for size in range(5):
+        for words in itertools.product(["a", "b", "ab", "ba"], repeat=size):
+            ids = tokenizer.encode(" ".join(words))
+            expected = 2.0 * said(spelled, ids, starts, tokenizer.kind == "char")
+            assert walked(scorer, ids) == pytest.approx(expected), words
+
+
+@pytest.fixture
+def model(tokenizer: Tokenizer) -> SpeechTextModel:
+    torch.manual_seed(0)
+    return SpeechTextModel(TINY, vocab_size=tokenizer.vocab_size, n_mels=20).eval()
+
+
+@pytest.mark.parametrize("decoder", ["joint", "attention"])
+def test_a_batch_of_many_is_many_batches(
+    decoder: str, model: SpeechTextModel, tokenizer: Tokenizer
+) -> None:
+    options = SearchOptions(decoder=decoder, beam=4, n_best=2)
+    torch.manual_seed(1)
+    lengths = torch.tensor([30, 61, 45, 22])
+    features = torch.randn(4, 61, 20)
+    with torch.inference_mode():
+        together = search(
+            model, model.encode_speech(features, lengths), options, scorers(tokenizer)
+        )
+        for row, length in enumerate(lengths.tolist()):
+            alone = model.encode_speech(features[row : row + 1, :length], lengths[row : row + 1])
+            (found,) = search(model, alone, options, scorers(tokenizer))
+            assert [h.tokens for h in found] == [h.tokens for h in together[row]]
+            for mine, theirs in zip(found, together[row], strict=True):
+                assert mine.score == pytest.approx(theirs.score, abs=1e-3)
+
+
+def test_scores_of_results_are_those_of_a_full_recomputation(
+    model: SpeechTextModel, tokenizer: Tokenizer
+) -> None:
+    options = SearchOptions(decoder="attention", beam=4, n_best=3, length_bonus=0.2)
+    torch.manual_seed(2)
+    encoding = model.encode_speech(torch.randn(1, 40, 20), torch.tensor([40]))
+    listened = scorers(tokenizer)
+    (found,) = search(model, encoding, options, listened)
+    assert len(found) == 3
+    for hypothesis in found:
+        with torch.inference_mode():
+            logits = model.decode(torch.tensor([hypothesis.tokens]), encoding)[0].log_softmax(-1)
+        path = zip(logits, [*hypothesis.tokens, EOS], strict=True)
+        total = sum(float(row[token]) for row, token in path)
+        total += sum(one.weight * walked(one, hypothesis.tokens) for one in listened)
+        assert hypothesis.score == pytest.approx(total + 0.2 * len(hypothesis.tokens), abs=1e-3)
+
+
+def test_a_bonus_brings_the_phrase_out(model: SpeechTextModel, tokenizer: Tokenizer) -> None:
+    options = SearchOptions(decoder="attention", beam=6)
+    torch.manual_seed(3)
+    encoding = model.encode_speech(torch.randn(1, 40, 20), torch.tensor([40]))
+    phrase = tokenizer.encode("ab ba")
+    (without,) = search(model, encoding, options)
+    (with_it,) = search(model, encoding, options, [HotwordScorer(["ab ba"], tokenizer, 9.0)])
+    assert without[0].tokens != phrase
+    assert bytes(phrase) in bytes(with_it[0].tokens)
+    assert all(token >= len(SPECIALS) or token == 1 for token in with_it[0].tokens)
