@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(path: "str | Path", *, device: str = "cpu") -> "Model":
+def load(path: "str | Path", *, device: str = "cpu", quantize: "str | None" = None) -> "Model":
     """Loads a bundle as a model that transcribes and aligns.
 
     Args:
         path: A bundle folder, as ``speechmm fit`` writes it.
         device: Where to run it, in torch's words: ``cpu``, ``cuda``.
+        quantize: "int8" for 8-bit weights on a CPU.
 
     Raises:
         CheckpointError: The folder is no bundle, or a file of it is missing or damaged.
     """
     from speechmm.inference.model import load as load_model
 
-    return load_model(path, device=device)
+    return load_model(path, device=device, quantize=quantize)

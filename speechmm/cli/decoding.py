@@ -37,6 +37,11 @@ def add_model_arguments(parser: CommandParser) -> None:
         "--threads", type=PositiveInt, help="CPU threads; as many as PyTorch likes when not given"
     )
     parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="8-bit weights on a CPU: faster and smaller, with slightly different results",
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="stop with exit code 2 at the first bad input"
     )
 
@@ -62,7 +67,7 @@ def load_model(arguments: Namespace) -> Bundle:
             f"--device: found {arguments.device!r} ({reason}); expected a device PyTorch can use "
             "here, such as cpu. Choose another."
         ) from error
-    return load_bundle(arguments.model, device=arguments.device)
+    return load_bundle(arguments.model, device=arguments.device, quantize=arguments.quantize)
 
 
 def find_inputs(inputs: Sequence[Path], skipped: SkipReport) -> list[Source]:

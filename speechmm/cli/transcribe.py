@@ -164,8 +164,10 @@ def _scorers(arguments: Namespace, bundle: Bundle) -> list[Scorer]:
 
 
 def _listening(arguments: Namespace) -> dict[str, Any]:
-    """The language model and the phrases, for the description of the results."""
+    """Precision, language model and phrases, for the description of the results."""
     found: dict[str, Any] = {}
+    if arguments.quantize is not None:
+        found["quantize"] = arguments.quantize
     if arguments.lm is not None:
         found |= {"lm": str(arguments.lm), "lm_weight": arguments.lm_weight or LM_WEIGHT}
     if arguments.hotwords is not None:

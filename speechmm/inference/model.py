@@ -52,8 +52,7 @@ class Model:
         Args:
             audio: A file of any length, or mono audio in memory at the rate of the model.
             text: What is said in it.
-            units: "word" and what the tokenizer makes ("char", "phone" or "token"); None means
-                both.
+            units: "word" and the finest one ("phone" or "char"); None means both.
 
         Raises:
             AudioError: The audio cannot be read.
@@ -73,14 +72,17 @@ class Model:
         return Aligner(self.bundle, device=self.device)
 
 
-def load(path: str | Path, *, device: torch.device | str = "cpu") -> Model:
+def load(
+    path: str | Path, *, device: torch.device | str = "cpu", quantize: str | None = None
+) -> Model:
     """Loads a bundle folder.
 
     Args:
         path: The folder ``speechmm fit`` wrote.
         device: Where the model runs.
+        quantize: "int8" for 8-bit weights on a CPU.
 
     Raises:
         CheckpointError: A file of the bundle is missing, damaged or does not fit the others.
     """
-    return Model(load_bundle(path, device=device), device=device)
+    return Model(load_bundle(path, device=device, quantize=quantize), device=device)

@@ -21,6 +21,7 @@ import torch
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, SpeechmmError
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
+from speechmm.models.quantize import quantize as quantized
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
 
@@ -180,11 +181,19 @@ def read_config(path: Path, *, format: str = FORMAT) -> dict[str, Any]:
     return config
 
 
-def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bundle:
+def load_bundle(
+    path: Path | str, *, device: str | torch.device = "cpu", quantize: str | None = None
+) -> Bundle:
     """Reads a bundle; the model comes back in evaluation mode.
+
+    Args:
+        path: The folder.
+        device: Where the model is to run.
+        quantize: "int8" for 8-bit weights on a CPU.
 
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the others.
+        ConfigError: the model cannot be quantized like that.
     """
     path = Path(path)
     config = read_config(path)
@@ -206,7 +215,10 @@ def load_bundle(path: Path | str, *, device: str | torch.device = "cpu") -> Bund
             f"{model.vocab_size} ({model.align_vocab_size}); expected the tokenizer of the same "
             "bundle. Copy the bundle again."
         )
-    return Bundle(model.eval().to(device), tokenizer, features, config, path, sha256)
+    model = model.eval().to(device)
+    if quantize is not None:
+        model = quantized(model, quantize)
+    return Bundle(model, tokenizer, features, config, path, sha256)
 
 
 @dataclass
