@@ -36,6 +36,7 @@ COMMANDS = {
     "align": Command("align", "when was each word and character of a given text said"),
     "score": Command("score", "word error rate report: numbers, HTML, trn files"),
     "score-alignment": Command("score_alignment", "boundary errors in milliseconds"),
+    "export": Command("export", "write a bundle as ONNX graphs (extra onnx)"),
     "info": Command("info", "what is this bundle, audio file or manifest"),
 }
 TRAINING_COMMANDS = ("fit", "validate", "test")  # LightningCLI reads the command's name itself

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 ROTARY_BASE = 10000.0
 
 
 def rotary_angles(
-    start: int, length: int, d_head: int, *, like: Tensor
+    start: int | Int[Tensor, ""], length: int, d_head: int, *, like: Tensor
 ) -> Float[Tensor, "positions d_half"]:
     """Angles of positions ``start .. start + length - 1`` (radians).
 
@@ -19,14 +19,14 @@ def rotary_angles(
     """
     half = torch.arange(d_head // 2, device=like.device, dtype=torch.float32)
     inverse_frequency = ROTARY_BASE ** (-half / (d_head // 2))
-    positions = torch.arange(start, start + length, device=like.device, dtype=torch.float32)
+    positions = torch.arange(length, device=like.device, dtype=torch.float32) + start
     return positions[:, None] * inverse_frequency[None, :]
 
 
 class Rotary:
     """Cosines and sines of one stretch of positions, computed once and shared by all layers."""
 
-    def __init__(self, start: int, length: int, d_head: int, *, like: Tensor):
+    def __init__(self, start: int | Int[Tensor, ""], length: int, d_head: int, *, like: Tensor):
         angles = rotary_angles(start, length, d_head, like=like)
         self.cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(like.dtype)
         self.sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(like.dtype)
@@ -46,7 +46,7 @@ def attention_bias(
 
     A batch without padding needs no bias at all, which keeps the fastest attention kernel.
     """
-    if mask is None or bool(mask.all()):
+    if mask is None or (not torch.compiler.is_exporting() and bool(mask.all())):
         return None
     bias = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
     return bias.masked_fill(~mask, float("-inf"))[:, None, None, :]

@@ -165,7 +165,7 @@ class SharedEncoder(nn.Module):
         """Layers ``first`` to ``end - 1``."""
         bias = attention_bias(mask, like=x)
         keep = None if bias is None else mask[:, :, None].to(x.dtype)
-        if self.reach and x.shape[1] > self.reach + 1:
+        if self.reach and (torch.compiler.is_exporting() or x.shape[1] > self.reach + 1):
             near = window_bias(x.shape[1], self.reach, like=x)
             bias = near if bias is None else near + bias
         rotary = Rotary(0, x.shape[1], self.d_head, like=x)
@@ -253,7 +253,7 @@ class DecoderCache:
     layers: list[LayerCache]
     bias: Float[Tensor, "batch 1 1 enc_frames"] | None
     batch: int
-    position: int = 0
+    position: int | Tensor = 0
 
     def reorder(self, rows: Tensor) -> None:
         """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was."""

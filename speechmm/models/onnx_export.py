@@ -1,0 +1,192 @@
+"""A bundle as ONNX graphs, for programs without PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from speechmm.errors import ConfigError
+from speechmm.models.bundle import TOKENIZER_FILE, Bundle
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.transformer import DecoderCache, LayerCache
+from speechmm.writing import write_text
+
+ENCODER, DECODER_STEP, CONFIG = "encoder.onnx", "decoder_step.onnx", "config.json"
+FORMAT = "speechmm-onnx/1"
+OPSET = 18
+TAG = -1
+"""The token that begins a text: it stands for what is asked of the decoder."""
+
+ENCODER_INPUTS = ("features", "lengths")
+ENCODER_OUTPUTS = ("ctc_log_probs", "enc_mask", "cross_keys", "cross_values")
+STEP_INPUTS = ("tokens", "position", "enc_mask", "cross_keys", "cross_values", "keys", "values")
+STEP_OUTPUTS = ("log_probs", "new_keys", "new_values")
+
+
+class EncoderGraph(nn.Module):
+    """Log-mel features to CTC and to what the decoder attends to."""
+
+    def __init__(self, model: SpeechTextModel):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Outputs in the order of ``ENCODER_OUTPUTS``."""
+        encoding = self.model.encode_speech(features, lengths)
+        layers = self.model.decode_init(encoding).layers
+        keys = torch.stack([layer.cross_keys for layer in layers if layer.cross_keys is not None])
+        values = torch.stack(
+            [layer.cross_values for layer in layers if layer.cross_values is not None]
+        )
+        return self.model.ctc_log_probs(encoding), encoding.mask, keys, values
+
+
+class DecoderStepGraph(nn.Module):
+    """One token more for every hypothesis."""
+
+    def __init__(self, model: SpeechTextModel):
+        super().__init__()
+        self.model = model
+
+    def forward(  # noqa: PLR0917 (inputs of a graph have an order)
+        self,
+        tokens: Int[Tensor, " rows"],
+        position: Int[Tensor, ""],
+        enc_mask: Bool[Tensor, "batch enc_frames"],
+        cross_keys: Float[Tensor, "layers batch heads enc_frames d_head"],
+        cross_values: Float[Tensor, "layers batch heads enc_frames d_head"],
+        keys: Float[Tensor, "layers rows heads past d_head"],
+        values: Float[Tensor, "layers rows heads past d_head"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs in the order of ``STEP_OUTPUTS``; ``TAG`` is the first token."""
+        rows = zip(cross_keys, cross_values, keys, values, strict=True)
+        layers = [LayerCache(*(part for part in row)) for row in rows]
+        bias = torch.zeros(enc_mask.shape, dtype=cross_keys.dtype)
+        bias = bias.masked_fill(~enc_mask, float("-inf"))[:, None, None, :]
+        cache = DecoderCache(layers, bias, enc_mask.shape[0], position)
+        tag = self.model.tag_embedding.weight[0]
+        embedded = self.model.embed_tokens(tokens.clamp(min=0))
+        x = torch.where((tokens < 0)[:, None], tag, embedded)
+        log_probs = self.model.token_head(self.model.decoder.step(x, cache)).log_softmax(dim=-1)
+        new_keys = torch.stack([layer.keys for layer in cache.layers if layer.keys is not None])
+        new_values = torch.stack(
+            [layer.values for layer in cache.layers if layer.values is not None]
+        )
+        return log_probs, new_keys, new_values
+
+
+def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
+    """Writes ``encoder.onnx``, ``decoder_step.onnx``, ``tokenizer.json`` and ``config.json``.
+
+    Args:
+        bundle: The model, on a CPU.
+        out: Folder to write into; made when missing.
+        opset: Version of the ONNX operators.
+
+    Raises:
+        ConfigError: the extra ``onnx`` is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"export: {error.name} is not installed; expected the extra onnx. "
+            "Install it with pip install 'speechmm[onnx]'."
+        ) from error
+    out.mkdir(parents=True, exist_ok=True)
+    model = bundle.model.eval()
+    _export_encoder(model, out / ENCODER, opset)
+    _export_step(model, out / DECODER_STEP, opset)
+    bundle.tokenizer.save(out / TOKENIZER_FILE)
+    write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n")
+
+
+def _description(bundle: Bundle, opset: int) -> dict[str, Any]:
+    config = bundle.model.config
+    return {
+        "format": FORMAT,
+        "opset": opset,
+        "features": dataclasses.asdict(bundle.features),
+        "subsampling": config.subsampling,
+        "vocab_size": bundle.model.vocab_size,
+        "decoder_layers": config.decoder_layers,
+        "heads": config.heads,
+        "d_head": config.d_model // config.heads,
+        "tag": TAG,
+        "encoder": {"inputs": ENCODER_INPUTS, "outputs": ENCODER_OUTPUTS},
+        "decoder_step": {"inputs": STEP_INPUTS, "outputs": STEP_OUTPUTS},
+        "weights_sha256": bundle.sha256,
+    }
+
+
+def _export_encoder(model: SpeechTextModel, path: Path, opset: int) -> None:
+    batch, frames = torch.export.Dim("batch"), torch.export.Dim("frames", min=2)
+    example = (torch.randn(2, 61, model.n_mels), torch.tensor([61, 45]))
+    shapes = ({0: batch, 1: frames}, {0: batch})
+    _export(EncoderGraph(model), example, shapes, path, ENCODER_INPUTS, ENCODER_OUTPUTS, opset)
+
+
+def _export_step(model: SpeechTextModel, path: Path, opset: int) -> None:
+    config = model.config
+    layers, heads, width = config.decoder_layers, config.heads, config.d_model // config.heads
+    cross, past = (layers, 2, heads, 16, width), (layers, 6, heads, 5, width)
+    example = (
+        torch.tensor([TAG, 5, 6, 7, 5, 6]),
+        torch.tensor(5),
+        torch.ones(2, 16, dtype=torch.bool),
+        torch.randn(cross),
+        torch.randn(cross),
+        torch.randn(past),
+        torch.randn(past),
+    )
+    rows, batch = torch.export.Dim.AUTO, torch.export.Dim.AUTO
+    frames, length = torch.export.Dim.AUTO, torch.export.Dim.AUTO
+    memory = {1: batch, 3: frames}
+    own = {1: rows, 3: length}
+    shapes: tuple[dict[int, Any], ...] = (
+        {0: rows},
+        {},
+        {0: batch, 1: frames},
+        memory,
+        memory,
+        own,
+        own,
+    )
+    _export(DecoderStepGraph(model), example, shapes, path, STEP_INPUTS, STEP_OUTPUTS, opset)
+
+
+def _export(  # noqa: PLR0917
+    graph: nn.Module,
+    example: tuple[Tensor, ...],
+    shapes: tuple[dict[int, Any], ...],
+    path: Path,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    opset: int,
+) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.eval(),
+            example,
+            str(path),
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+        )
