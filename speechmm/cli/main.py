@@ -36,6 +36,7 @@ COMMANDS = {
     "align": Command("align", "when was each word and character of a given text said"),
     "score": Command("score", "word error rate report: numbers, HTML, trn files"),
     "score-alignment": Command("score_alignment", "boundary errors in milliseconds"),
+    "calibrate": Command("calibrate", "make the confidences of words mean what they say"),
     "export": Command("export", "write a bundle as ONNX graphs (extra onnx)"),
     "info": Command("info", "what is this bundle, audio file or manifest"),
 }

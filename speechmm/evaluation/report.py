@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from speechmm.errors import ManifestError
+from speechmm.evaluation.calibration import expected_calibration_error, reliability
 from speechmm.evaluation.error_rate import ErrorCounts, UtteranceErrors, total_counts
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.significance import (
@@ -77,6 +79,7 @@ def make_report(
         "by_speaker": _by_speaker(scored, draws, seed),
         "by_length": _by_length(scored.words),
         "by_confidence": _by_confidence(scored),
+        "confidence": _word_confidence(scored),
         "confusions": _confusions(scored.words),
         **{key: meta.get(key) for key in META_KEYS},
         "command": command,
@@ -208,6 +211,39 @@ def _by_confidence(scored: Scored) -> list[dict[str, Any]]:
         }
         for group in (known[at : at + size] for at in range(0, len(known), size))
     ]
+
+
+def judged_words(scored: Scored) -> tuple[list[float], list[bool]]:
+    """Confidence of each recognised word, and whether it is right.
+
+    Utterances in which the normalizer has made more words, or fewer, are left out.
+    """
+    confidences: list[float] = []
+    correct: list[bool] = []
+    for source, one in zip(scored.sources, scored.words, strict=True):
+        if not source.word_confidences or len(source.word_confidences) != len(one.hypothesis):
+            continue
+        right = [False] * len(one.hypothesis)
+        for chunk in one.chunks:
+            if chunk.op == "hit":
+                for word in range(chunk.hypothesis_start, chunk.hypothesis_end):
+                    right[word] = True
+        confidences += source.word_confidences
+        correct += right
+    return confidences, correct
+
+
+def _word_confidence(scored: Scored) -> dict[str, Any] | None:
+    """How far the confidences of words are from the share of right ones; None without any."""
+    confidences, correct = judged_words(scored)
+    if not confidences:
+        return None
+    return {
+        "words": len(confidences),
+        "correct": sum(correct),
+        "expected_calibration_error": expected_calibration_error(confidences, correct),
+        "bins": [asdict(group) for group in reliability(confidences, correct)],
+    }
 
 
 def _confusions(scored: Iterable[UtteranceErrors]) -> list[dict[str, Any]]:

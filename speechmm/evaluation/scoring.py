@@ -89,6 +89,7 @@ def _merged(reference: Text, hypothesis: Text) -> Text:
         speaker=reference.speaker or hypothesis.speaker,
         duration=source.duration or hypothesis.duration or reference.duration,
         confidence=hypothesis.confidence,
+        word_confidences=hypothesis.word_confidences,
     )
 
 

@@ -32,6 +32,8 @@ class Text:
     duration: float = 0.0
     """Seconds; 0 when not known."""
     confidence: float | None = None
+    word_confidences: tuple[float, ...] = ()
+    """Of the words in their order; empty when not known."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ def _json_line(line: str, where: str) -> _Row:
             start=float(row.get("start") or 0),
             duration=float(row.get("duration") or 0),
             confidence=_confidence(row.get("confidence")),
+            word_confidences=_word_confidences(row.get("words")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
@@ -235,6 +238,13 @@ def _string(value: object) -> str:
 
 def _confidence(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _word_confidences(words: Any) -> tuple[float, ...]:
+    """Of all words, or of none."""
+    found = [_confidence(word.get("confidence")) for word in words or ()]
+    known = tuple(value for value in found if value is not None)
+    return known if len(known) == len(found) else ()
 
 
 def _trn_line(line: str, where: str) -> _Row:

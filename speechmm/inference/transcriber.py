@@ -15,6 +15,7 @@ from torch import Tensor
 from speechmm.alignments import Segment
 from speechmm.data.skips import SkipReport
 from speechmm.inference.batches import Piece, Steps, WaveformEncoder, run
+from speechmm.inference.confidence import Calibration, mean_probability
 from speechmm.inference.scorers import Scorer
 from speechmm.inference.search import Hypothesis, SearchOptions, search
 from speechmm.inference.sources import Source, cut_sources, file_sources
@@ -32,6 +33,7 @@ SHORTEST_PIECE_SECONDS = 5.0
 TIME_DECIMALS = 4
 CONFIDENCE_DECIMALS = 4
 SCORE_DECIMALS = 4
+UNCALIBRATED = Calibration()
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Transcript:
     """Seconds."""
     text: str
     confidence: float
-    """Geometric mean of the probabilities of the tokens, in [0, 1]; 0 when there are none."""
+    """Geometric mean of the probabilities of the tokens (of the words, where the bundle was
+    calibrated), in [0, 1]; 0 when there are none."""
     words: list[Segment] = field(default_factory=list)
     """In seconds from the start of the audio file; empty unless word times were asked for."""
     alternatives: list[Alternative] = field(default_factory=list)
@@ -128,6 +131,7 @@ class Transcriber:
         self.encoder = WaveformEncoder(bundle, device)
         self.options = SearchOptions() if options is None else options
         self.scorers = scorers
+        self.calibration = Calibration.of(bundle.config, self.options.decoder)
         self.word_times = word_times
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
 
@@ -183,7 +187,7 @@ class Transcriber:
         results = search(self.encoder.model, encoding, self.options, self.scorers)
         for piece, hypotheses in zip(pieces, results, strict=True):
             best = hypotheses[0] if hypotheses else Hypothesis([], 0.0)
-            words = words_of(self.tokenizer, best)
+            words = words_of(self.tokenizer, best, self.calibration)
             piece.found = _Found(hypotheses, best.token_log_probs if words else [], words)
         if self.word_times:
             self._set_times(pieces, encoding)
@@ -223,10 +227,15 @@ class Transcriber:
             start=source.start,
             duration=source.duration(self.features.sample_rate),
             text=" ".join(word.label for word in words),
-            confidence=mean_probability(token_log_probs),
+            confidence=self._confidence(words, token_log_probs),
             words=words if self.word_times else [],
             alternatives=self._alternatives(pieces),
         )
+
+    def _confidence(self, words: list[Segment], token_log_probs: list[float]) -> float:
+        if self.calibration == UNCALIBRATED:
+            return mean_probability(token_log_probs)
+        return mean_probability([math.log(max(w.confidence or 0.0, 1e-9)) for w in words])
 
     def _alternatives(self, pieces: list[Piece[None, _Found]]) -> list[Alternative]:
         if self.options.n_best == 1 or len(pieces) != 1 or pieces[0].found is None:
@@ -279,7 +288,9 @@ def cut_blocks(
             yield position + first, held[first:last].clone()
 
 
-def words_of(tokenizer: Tokenizer, hypothesis: Hypothesis) -> list[Segment]:
+def words_of(
+    tokenizer: Tokenizer, hypothesis: Hypothesis, calibration: Calibration = UNCALIBRATED
+) -> list[Segment]:
     """The words of a hypothesis with their confidence; all times are 0.
 
     Joined by spaces they are what the tokenizer decodes the hypothesis to.
@@ -294,13 +305,6 @@ def words_of(tokenizer: Tokenizer, hypothesis: Hypothesis) -> list[Segment]:
         label = tokenizer.decode([hypothesis.tokens[position] for position in group])
         scores = [hypothesis.token_log_probs[position] for position in group]
         if label:
-            confidence = mean_probability(scores)
+            confidence = calibration(mean_probability(scores))
             words.append(Segment(label=label, start=0.0, end=0.0, confidence=confidence))
     return words
-
-
-def mean_probability(log_probs: Sequence[float]) -> float:
-    """The geometric mean of probabilities given as natural logs, in [0, 1]; 0 for none."""
-    if not log_probs:
-        return 0.0
-    return min(1.0, math.exp(sum(log_probs) / len(log_probs)))

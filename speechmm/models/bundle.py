@@ -24,6 +24,7 @@ from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.quantize import quantize as quantized
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.writing import write_text
 
 FORMAT = "speechmm-bundle/1"
 LANGUAGE_FORMAT = "speechmm-lm/1"
@@ -179,6 +180,14 @@ def read_config(path: Path, *, format: str = FORMAT) -> dict[str, Any]:
             "Give another bundle, or use the version of speechmm that wrote this one."
         )
     return config
+
+
+def set_confidence(path: Path, decoder: str, found: dict[str, Any]) -> None:
+    """Writes what calibration found for a decoder into a bundle's settings."""
+    config = read_config(path)
+    config.setdefault("confidence", {})[decoder] = found
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    write_text(path / CONFIG_FILE, text)
 
 
 def load_bundle(

@@ -1,6 +1,7 @@
 """``speechmm transcribe`` and ``speechmm align`` as users and scripts call them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from speechmm.alignments import read_alignments
 from speechmm.cli import transcribe as transcribe_command
 from speechmm.cli.main import main
+from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.inference import transcriber
 from speechmm.inference.search import SearchOptions
 from speechmm.models.bundle import Bundle, load_bundle
@@ -342,3 +344,25 @@ def test_mistakes_with_what_is_listened_to(
     assert call("transcribe", *two, *MODEL, *flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+def test_calibration_goes_into_the_bundle(
+    speak: Callable, random_bundle: Path, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    """Half of the texts are wrong: confidences near 1 must come down to a half."""
+    shutil.copytree(random_bundle, "bundle")
+    cuts = []
+    for number in range(40):
+        word = ["ab", "cd", "ef", "gh"][number % 4]
+        audio = speak(word).save(tmp_path / f"{number}.wav")
+        cuts.append(make_cut(id=str(number), audio=audio, text=word if number < 20 else "hg"))
+    write_cuts(cuts, Path("dev.jsonl"))
+    assert call("calibrate", "bundle", "dev.jsonl", *CTC) == 0
+    assert "20 of 40 words right" in capsys.readouterr().out
+    found = json.loads(Path("bundle/config.json").read_text("utf-8"))["confidence"]["ctc"]
+    assert (found["words"], found["correct"]) == (40, 20)
+    assert found["calibrated_error_held_out"] < 0.1 < found["expected_calibration_error"]
+    assert load_bundle("bundle").config["confidence"]["ctc"] == found
+    write_cuts(cuts[:5], Path("few.jsonl"))
+    assert call("calibrate", "bundle", "few.jsonl", *CTC) == 2
+    assert "5 words were recognised; expected at least 30" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """Transcripts: nothing lost at seams, input order kept, bad inputs named, times and confidences."""
 
+import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ import torch
 from speechmm.audio.io import read_audio
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError
+from speechmm.inference.confidence import Calibration, mean_probability
 from speechmm.inference.search import Hypothesis, SearchOptions
 from speechmm.inference.sources import Source, find_sources
-from speechmm.inference.transcriber import Transcriber, cut_blocks, mean_probability, words_of
+from speechmm.inference.transcriber import Transcriber, cut_blocks, words_of
 from speechmm.models.bundle import Bundle
 from speechmm.text.tokenizer import UNK, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -255,3 +258,19 @@ def test_samples_that_are_not_numbers(transcriber: Transcriber, tmp_path: Path) 
     soundfile.write(path, torch.full((1600,), float("nan")).numpy(), RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match="finite"):
         transcriber.transcribe(path)
+
+
+def test_calibrated_confidences(tone_bundle: Bundle, speak: Callable) -> None:
+    speech = speak("ab cd").waveform
+    options = SearchOptions(decoder="ctc")
+    plain = Transcriber(tone_bundle, options=options).transcribe(speech)
+    settings = {"ctc": {"scale": 0.5, "bias": -1.0}}
+    bundle = replace(tone_bundle, config={**tone_bundle.config, "confidence": settings})
+    found = Transcriber(bundle, options=options).transcribe(speech)
+    assert found.text == plain.text
+    for word, before in zip(found.words, plain.words, strict=True):
+        odds = 0.5 * math.log(before.confidence / (1 - before.confidence)) - 1.0
+        assert word.confidence == pytest.approx(1 / (1 + math.exp(-odds)))
+    assert min(w.confidence for w in found.words) <= found.confidence < plain.confidence
+    other = Transcriber(bundle, options=SearchOptions(decoder="attention"))
+    assert other.calibration == Calibration()

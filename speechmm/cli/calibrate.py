@@ -1,0 +1,100 @@
+"""``speechmm calibrate``: make a bundle's word confidences mean what they say."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+
+from speechmm.cli.arguments import CommandParser
+from speechmm.errors import ManifestError
+
+FEWEST_WORDS = 30
+
+
+def run(argv: list[str]) -> int:
+    """Transcribes, compares with the references, and writes scale and bias into the bundle."""
+    arguments = _parser().parse_args(argv)
+    from speechmm.evaluation.calibration import (
+        expected_calibration_error,
+        fit_calibration,
+    )
+    from speechmm.inference.confidence import Calibration
+    from speechmm.models.bundle import set_confidence
+
+    confidences, correct = _judged(arguments)
+    if len(confidences) < FEWEST_WORDS:
+        raise ManifestError(
+            f"{arguments.cuts}: {len(confidences)} words were recognised; expected at least "
+            f"{FEWEST_WORDS} to learn from. Give more speech."
+        )
+    scale, bias = fit_calibration(confidences, correct)
+    before = expected_calibration_error(confidences, correct)
+    # What it does to words it has not seen: learned from every other word, measured on the rest.
+    held_out = Calibration(*fit_calibration(confidences[::2], correct[::2]))
+    after = expected_calibration_error([held_out(c) for c in confidences[1::2]], correct[1::2])
+    found = {
+        "scale": round(scale, 5),
+        "bias": round(bias, 5),
+        "words": len(confidences),
+        "correct": sum(correct),
+        "expected_calibration_error": round(before, 5),
+        "calibrated_error_held_out": round(after, 5),
+    }
+    set_confidence(arguments.bundle, arguments.decoder, found)
+    print(
+        f"{arguments.bundle}: {sum(correct)} of {len(correct)} words right; confidence was off by "
+        f"{100 * before:.1f} points on average, calibrated by {100 * after:.1f} (words held out)"
+    )
+    return 0
+
+
+def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
+    from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.report import judged_words
+    from speechmm.evaluation.scoring import score_files
+    from speechmm.inference.search import SearchOptions
+    from speechmm.inference.sources import find_sources
+    from speechmm.inference.transcriber import Transcriber
+    from speechmm.inference.transcript_files import write_transcripts
+    from speechmm.models.bundle import load_bundle
+
+    bundle = load_bundle(arguments.bundle)
+    bundle.config.pop("confidence", None)
+    weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
+    options = SearchOptions(decoder=arguments.decoder, beam=arguments.beam, **weight)
+    transcriber = Transcriber(bundle, options=options)
+    skipped = SkipReport()
+    with tempfile.TemporaryDirectory(prefix="speechmm-") as folder:
+        hypotheses = Path(folder) / "found.jsonl"
+        sources = find_sources([arguments.cuts], skipped)
+        found = transcriber.transcribe_sources(sources, skipped=skipped)
+        write_transcripts(found, hypotheses, "jsonl")
+        scored = score_files(hypotheses, arguments.cuts, bundle.tokenizer.normalizer)
+    skipped.print(len(sources) + len(skipped))
+    return judged_words(scored)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "calibrate",
+        description="Make word confidences mean what they say: learns from a set with texts, best "
+        "the dev set, how often words of a confidence are right, and writes that into the bundle.",
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder of the model")
+    parser.add_argument("cuts", type=Path, metavar="CUTS", help="cuts manifest with texts")
+    parser.add_argument("--beam", type=PositiveInt, default=1, help="hypotheses kept")
+    parser.add_argument(
+        "--decoder",
+        choices=("ctc", "attention", "joint"),
+        default="joint",
+        help="the decoder whose confidences are calibrated",
+    )
+    parser.add_argument(
+        "--ctc-weight",
+        type=ClosedUnitInterval,
+        help="share of CTC in the joint score, 0 to 1 (default: 0.3)",
+    )
+    return parser

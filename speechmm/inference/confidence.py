@@ -1,0 +1,39 @@
+"""From the probabilities of tokens to how sure one may be of a word."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SMALLEST = 1e-6
+
+
+def mean_probability(log_probs: Sequence[float]) -> float:
+    """The geometric mean of probabilities given as natural logs, in [0, 1]; 0 for none."""
+    if not log_probs:
+        return 0.0
+    return min(1.0, math.exp(sum(log_probs) / len(log_probs)))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A line through log-odds; the default leaves confidences as they are."""
+
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def __call__(self, confidence: float) -> float:
+        """The calibrated confidence of a word, in [0, 1]."""
+        if self == Calibration():
+            return confidence
+        inside = min(max(confidence, _SMALLEST), 1 - _SMALLEST)
+        odds = self.scale * math.log(inside / (1 - inside)) + self.bias
+        return 1 / (1 + math.exp(-odds))
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], decoder: str) -> Calibration:
+        """What ``speechmm calibrate`` found for a decoder, from a bundle's settings."""
+        found = config.get("confidence", {}).get(decoder)
+        return cls() if found is None else cls(float(found["scale"]), float(found["bias"]))
