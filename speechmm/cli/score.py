@@ -18,10 +18,11 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_results_arguments(arguments.results, arguments.title)
     from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.breakdowns import out_of_vocabulary
     from speechmm.evaluation.page import write_report
     from speechmm.evaluation.report import add_comparison, make_report, read_meta
     from speechmm.evaluation.results import wer_lines, write_results
-    from speechmm.evaluation.scoring import score_files
+    from speechmm.evaluation.scoring import other_rates, score_files
 
     scored = score_files(arguments.hypothesis, arguments.reference, arguments.normalizer)
     meta = read_meta(arguments.hypothesis)
@@ -29,12 +30,25 @@ def run(argv: list[str]) -> int:
     command = shlex.join(["speechmm", "score", *argv])
     report = make_report(scored, command=command, meta=meta, **draws)
     report["git_commit"] = report["git_commit"] or code_commit()
+    if arguments.out is not None:
+        report["other_normalizers"] = other_rates(
+            arguments.hypothesis, arguments.reference, arguments.normalizer
+        )
+    if arguments.vocabulary:
+        known = _vocabulary(arguments.vocabulary, arguments.normalizer)
+        report["out_of_vocabulary"] = out_of_vocabulary(scored.words, known)
+    if arguments.run is not None and not (arguments.run / "curves.png").is_file():
+        raise ConfigError(
+            f"--run: {arguments.run} has no curves.png; expected the folder of a training. "
+            "Check the path, or leave it out."
+        )
     second = None
     if arguments.against is not None:
         second = score_files(arguments.against, arguments.reference, arguments.normalizer)
         add_comparison(report, scored, second, **draws)
     if arguments.out is not None:
-        write_report(report, scored, arguments.out, against=second)
+        curves = None if arguments.run is None else arguments.run / "curves.png"
+        write_report(report, scored, arguments.out, against=second, curves=curves)
     if arguments.results is not None:
         write_results(arguments.results, arguments.title, wer_lines(report))
     print(_table(report))
@@ -48,6 +62,16 @@ def run(argv: list[str]) -> int:
             skipped.add(f"{one.hypothesis}: {id}", "it has no reference; it is not counted")
     skipped.print(len(scored.ids) + len(scored.extra), noun="utterances")
     return skipped.exit_code
+
+
+def _vocabulary(paths: list[Path], normalizer: str) -> set[str]:
+    """The words of the training texts, normalised."""
+    from speechmm.data.skips import SkipReport
+    from speechmm.data.texts import read_texts
+    from speechmm.text.normalize import normalize
+
+    texts = {text for path in paths for text in read_texts(path, SkipReport(strict=True))}
+    return {word for text in texts for word in normalize(text, normalizer).split()}
 
 
 def check_results_arguments(results: Path | None, title: str | None) -> None:
@@ -118,8 +142,23 @@ def _parser() -> CommandParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for report.html, report.json, ref.trn and hyp.trn; without it only the table "
-        "is printed",
+        help="folder for report.html, report.json, report.md, ref.trn and hyp.trn; without it only "
+        "the table is printed",
+    )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="run folder of the training, whose curves the page is to show",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="TEXTS",
+        help="texts the system was trained on (cuts manifests, or a sentence a line): the report "
+        "then says how words fare that are not among them",
     )
     parser.add_argument(
         "--bootstrap-draws",

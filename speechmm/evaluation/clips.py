@@ -1,15 +1,20 @@
-"""Short recordings inside a page: audio as data URLs within a budget of bytes."""
+"""Short recordings inside a page: audio and its picture as data URLs within a budget of bytes."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from speechmm.errors import AudioError
 from speechmm.evaluation.transcripts import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_CLIPS = 30
 CLIP_RATE = 16000  # Hz
@@ -17,40 +22,57 @@ CLIP_SECONDS = 30.0  # longer utterances are not embedded
 BUDGET = 9_000_000  # bytes of base64 in all: leaves room for the table in a page of 15 MB
 
 
+@dataclass(frozen=True)
+class Clip:
+    """One utterance to hear and to see."""
+
+    audio: str
+    """Data URL."""
+    picture: str
+    """Data URL of its log-mel spectrogram, time to the right, low frequencies below."""
+    start: float
+    """Seconds from the start of the audio file."""
+    duration: float
+    """Seconds."""
+
+    def __len__(self) -> int:
+        return len(self.audio) + len(self.picture)
+
+
 def make_clips(
     sources: Iterable[tuple[int, Text]], *, most: int = MOST_CLIPS, budget: int = BUDGET
-) -> dict[int, str]:
-    """Data URLs of the first utterances whose audio is known, short enough and readable.
+) -> dict[int, Clip]:
+    """Clips of the first utterances whose audio is known, short enough and readable.
 
     Args:
         sources: (key, utterance), the most wanted first.
         most: How many at most.
         budget: Bytes in all.
     """
-    clips: dict[int, str] = {}
+    clips: dict[int, Clip] = {}
     used = 0
     for key, source in islice(sources, 3 * most):  # where most audio is gone, do not look for all
         if len(clips) >= most:
             break
-        url = _clip(source)
-        if url and used + len(url) <= budget:
-            clips[key] = url
-            used += len(url)
+        clip = _clip(source)
+        if clip is not None and used + len(clip) <= budget:
+            clips[key] = clip
+            used += len(clip)
     return clips
 
 
-def _clip(source: Text) -> str:
-    """One utterance; "" where there is no such audio or too much of it."""
+def _clip(source: Text) -> Clip | None:
+    """One utterance; None where there is no such audio or too much of it."""
     import soundfile
 
     from speechmm.audio.io import audio_info, read_audio
 
     if not source.audio or source.duration > CLIP_SECONDS:
-        return ""
+        return None
     try:
         duration = source.duration or audio_info(source.audio).duration - source.start
         if not 0 < duration <= CLIP_SECONDS:
-            return ""
+            return None
         waveform = read_audio(
             source.audio,
             sample_rate=CLIP_RATE,
@@ -58,11 +80,31 @@ def _clip(source: Text) -> str:
             duration=source.duration or None,
         )
     except AudioError:  # a report is worth having without this recording
-        return ""
+        return None
     mime, settings = _encoding()
     packed = io.BytesIO()
     soundfile.write(packed, waveform.clamp(-1, 1).numpy(), CLIP_RATE, **settings)
-    return f"data:{mime};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+    audio = _data_url(mime, packed.getvalue())
+    return Clip(audio, _picture(waveform), source.start, len(waveform) / CLIP_RATE)
+
+
+def _data_url(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _picture(waveform: Tensor) -> str:
+    """The log-mel spectrogram, 20 ms a column, as a small image."""
+    from matplotlib.image import imsave
+
+    from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
+
+    features = compute_log_mel(waveform, LogMelConfig(sample_rate=CLIP_RATE, n_mels=64))[
+        ::2
+    ].T.flip(0)
+    low, high = float(features.quantile(0.05)), float(features.max())
+    packed = io.BytesIO()
+    imsave(packed, features.numpy(), format="png", cmap="magma", vmin=low, vmax=max(high, low + 1))
+    return _data_url("image/png", packed.getvalue())
 
 
 @lru_cache(maxsize=1)

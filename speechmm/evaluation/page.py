@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
-from speechmm.evaluation.clips import make_clips
+from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
+from speechmm.evaluation.results import wer_lines
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.transcripts import write_trn
 from speechmm.writing import write_text
@@ -18,17 +20,44 @@ _OPS = {"substitution": "S", "deletion": "D", "insertion": "I"}
 
 
 def write_report(
-    report: dict[str, Any], scored: Scored, folder: Path, *, against: Scored | None = None
+    report: dict[str, Any],
+    scored: Scored,
+    folder: Path,
+    *,
+    against: Scored | None = None,
+    curves: Path | None = None,
 ) -> None:
-    """Writes ``report.html``, ``report.json``, ``ref.trn`` and ``hyp.trn`` into a folder."""
+    """Writes ``report.html``, ``report.json``, ``report.md``, ``ref.trn`` and ``hyp.trn``.
+
+    Args:
+        report: The numbers.
+        scored: All utterances.
+        folder: Where the files go.
+        against: A second system.
+        curves: PNG of the training's curves, to show.
+    """
     write_trn(dict(zip(scored.ids, scored.references, strict=True)), folder / "ref.trn")
     write_trn(dict(zip(scored.ids, scored.hypotheses, strict=True)), folder / "hyp.trn")
-    write_text(folder / "report.html", render_page(report, scored, against=against))
+    page = render_page(report, scored, against=against, curves=curves)
+    write_text(folder / "report.html", page)
+    write_text(folder / "report.md", render_summary(report, scored))
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     write_text(folder / "report.json", text + "\n")
 
 
-def render_page(report: dict[str, Any], scored: Scored, *, against: Scored | None = None) -> str:
+def render_summary(report: dict[str, Any], scored: Scored) -> str:
+    """A few lines of Markdown for a README or a pull request."""
+    name = f"{scored.hypothesis.name} against {scored.reference.name}".replace("`", "'")
+    return "\n".join([f"## `{name}`", "", *wer_lines(report)]) + "\n"
+
+
+def render_page(
+    report: dict[str, Any],
+    scored: Scored,
+    *,
+    against: Scored | None = None,
+    curves: Path | None = None,
+) -> str:
     """The self-contained page. Every text in it is escaped; it loads nothing."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -40,8 +69,9 @@ def render_page(report: dict[str, Any], scored: Scored, *, against: Scored | Non
             "id": scored.ids[at],
             "speaker": scored.sources[at].speaker,
             "counts": scored.words[at].counts,
-            "pairs": scored.words[at].alignment,
-            "audio": clips.get(at, ""),
+            "pairs": _timed_pairs(scored, at, clips.get(at)),
+            "clip": clips.get(at),
+            "words": _placed_words(scored, at, clips.get(at)),
         }
         for at in wrong[:WORST_SHOWN]
     ]
@@ -65,7 +95,53 @@ def render_page(report: dict[str, Any], scored: Scored, *, against: Scored | Non
         worst=worst,
         data=data,
         rows_shown=len(rows),
+        curves=_picture(curves),
     )
+
+
+def _picture(path: Path | None) -> str:
+    """A PNG file as a data URL; "" without one."""
+    if path is None or not path.is_file():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _times(scored: Scored, at: int, clip: Clip | None) -> list[tuple[float, float]]:
+    """When the recognised words of a clip were said, from its start; none when not known."""
+    times, heard = scored.sources[at].word_times, scored.words[at].hypothesis
+    if clip is None or len(times) != len(heard):
+        return []
+    return [(max(0.0, start - clip.start), max(0.0, end - clip.start)) for start, end in times]
+
+
+def _timed_pairs(scored: Scored, at: int, clip: Clip | None) -> list[dict[str, Any]]:
+    """The steps of an alignment; recognised words with their time in the clip."""
+    times = _times(scored, at, clip)
+    pairs: list[dict[str, Any]] = []
+    heard = 0
+    for pair in scored.words[at].alignment:
+        row: dict[str, Any] = {**pair._asdict(), "time": None}
+        if pair.op != "deletion":
+            row["time"] = times[heard] if times else None
+            heard += 1
+        pairs.append(row)
+    return pairs
+
+
+def _placed_words(scored: Scored, at: int, clip: Clip | None) -> list[dict[str, Any]]:
+    """Recognised words as shares of the width of the clip's picture."""
+    times = _times(scored, at, clip)
+    assert clip is not None or not times
+    return [
+        {
+            "word": word,
+            "left": 100 * start / clip.duration,
+            "width": 100 * max(0.0, end - start) / clip.duration,
+            "time": (start, end),
+        }
+        for word, (start, end) in zip(scored.words[at].hypothesis, times, strict=False)
+        if clip is not None
+    ]
 
 
 def _badness(one: UtteranceErrors) -> tuple[int, float]:

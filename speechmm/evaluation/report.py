@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from speechmm.errors import ManifestError
+from speechmm.evaluation import breakdowns
 from speechmm.evaluation.calibration import expected_calibration_error, reliability
-from speechmm.evaluation.error_rate import ErrorCounts, UtteranceErrors, total_counts
+from speechmm.evaluation.error_rate import UtteranceErrors, total_counts
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.significance import (
     DRAWS,
@@ -25,10 +25,7 @@ from speechmm.evaluation.significance import (
 
 META_KEYS = ("model", "checkpoint_sha256", "decoding", "git_commit", "seed", "rtf")
 """What ``transcribe`` says of a model in the file beside its transcripts."""
-LENGTHS = ((0, 0), (1, 2), (3, 5), (6, 10), (11, 20), (21, 40), (41, None))
-"""Groups of utterances by reference words, both ends included."""
-CONFIDENCE_GROUPS = 10
-MOST_CONFUSIONS = 1000
+MOST_CHARACTERS = 200
 MOST_SPEAKERS = 200
 """With more speakers than this, none gets an interval of its own."""
 FEWEST_SPEAKERS = 5
@@ -77,10 +74,13 @@ def make_report(
         "missing_hypotheses": scored.missing,
         "extra_hypotheses": scored.extra,
         "by_speaker": _by_speaker(scored, draws, seed),
-        "by_length": _by_length(scored.words),
-        "by_confidence": _by_confidence(scored),
+        "by_length": breakdowns.by_length(scored.words),
+        "by_duration": breakdowns.by_duration(scored),
+        "by_position": breakdowns.by_position(scored.words),
+        "by_confidence": breakdowns.by_confidence(scored),
         "confidence": _word_confidence(scored),
-        "confusions": _confusions(scored.words),
+        "confusions": breakdowns.confusions(scored.words),
+        "character_confusions": breakdowns.confusions(scored.characters, most=MOST_CHARACTERS),
         **{key: meta.get(key) for key in META_KEYS},
         "command": command,
         "transcribe_command": meta.get("command"),
@@ -114,8 +114,12 @@ def _rates(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
         speaker_sums = resample_sums(speaker_rows, draws=draws, seed=seed)
         by_speaker = _interval(speaker_sums[:, 0], speaker_sums[:, 1])
     return {
-        "wer": {**counts_row(total_counts(scored.words)), "ci95": wer, "ci95_speakers": by_speaker},
-        "cer": {**counts_row(total_counts(scored.characters)), "ci95": cer},
+        "wer": {
+            **breakdowns.counts_row(total_counts(scored.words)),
+            "ci95": wer,
+            "ci95_speakers": by_speaker,
+        },
+        "cer": {**breakdowns.counts_row(total_counts(scored.characters)), "ci95": cer},
         "ser": {
             "value": wrong / len(rows),
             "wrong": wrong,
@@ -141,22 +145,6 @@ def _sums_by_speaker(scored: Scored, rows: Any) -> Any:
     return sums
 
 
-def counts_row(counts: ErrorCounts) -> dict[str, Any]:
-    """Counts as the interface names them; of characters "reference_words" counts characters."""
-    return {
-        "value": counts.rate,
-        "substitutions": counts.substitutions,
-        "deletions": counts.deletions,
-        "insertions": counts.insertions,
-        "hits": counts.hits,
-        "reference_words": counts.reference_words,
-    }
-
-
-def _group_row(scored: Sequence[UtteranceErrors]) -> dict[str, Any]:
-    return {**counts_row(total_counts(scored)), "utterances": len(scored)}
-
-
 def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
     groups: dict[str, list[UtteranceErrors]] = {}
     for source, one in zip(scored.sources, scored.words, strict=True):
@@ -165,7 +153,7 @@ def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
     few = len(groups) <= MOST_SPEAKERS
     return {
         speaker: {
-            **_group_row(rows),
+            **breakdowns.group_row(rows),
             "ci95": _wer_interval(rows, draws, seed) if few else None,
         }
         for speaker, rows in sorted(groups.items())
@@ -180,37 +168,6 @@ def _wer_interval(rows: Sequence[UtteranceErrors], draws: int, seed: int) -> lis
         seed=seed,
     )
     return None if found is None else list(found)
-
-
-def _by_length(scored: Sequence[UtteranceErrors]) -> list[dict[str, Any]]:
-    rows = []
-    for low, high in LENGTHS:
-        group = [
-            one
-            for one in scored
-            if low <= len(one.reference) and (high is None or len(one.reference) <= high)
-        ]
-        if group:
-            rows.append({"words_from": low, "words_to": high, **_group_row(group)})
-    return rows
-
-
-def _by_confidence(scored: Scored) -> list[dict[str, Any]]:
-    """Equal shares of the utterances from the least to the most confident."""
-    known = sorted(
-        (source.confidence, at)
-        for at, source in enumerate(scored.sources)
-        if source.confidence is not None
-    )
-    size = max(10, -(-len(known) // CONFIDENCE_GROUPS))
-    return [
-        {
-            "confidence_from": group[0][0],
-            "confidence_to": group[-1][0],
-            **_group_row([scored.words[at] for _, at in group]),
-        }
-        for group in (known[at : at + size] for at in range(0, len(known), size))
-    ]
 
 
 def judged_words(scored: Scored) -> tuple[list[float], list[bool]]:
@@ -246,18 +203,6 @@ def _word_confidence(scored: Scored) -> dict[str, Any] | None:
     }
 
 
-def _confusions(scored: Iterable[UtteranceErrors]) -> list[dict[str, Any]]:
-    """Substituted pairs, deleted and inserted words, the most frequent first."""
-    number = Counter(
-        pair for one in scored if one.counts.errors for pair in one.alignment if pair.op != "hit"
-    )
-    most = sorted(number.items(), key=lambda row: (-row[1], row[0]))[:MOST_CONFUSIONS]
-    return [
-        {"type": op, "reference": said, "hypothesis": heard, "count": count}
-        for (op, said, heard), count in most
-    ]
-
-
 def add_comparison(
     report: dict[str, Any], first: Scored, second: Scored, *, draws: int = DRAWS, seed: int = 0
 ) -> None:
@@ -283,7 +228,7 @@ def add_comparison(
             "hypothesis": str(second.hypothesis),
             "missing_hypotheses": second.missing,
             "wer": {
-                **counts_row(total_counts(second.words)),
+                **breakdowns.counts_row(total_counts(second.words)),
                 "ci95": _wer_interval(second.words, draws, seed),
             },
         },

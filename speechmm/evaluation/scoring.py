@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from speechmm.errors import ManifestError
-from speechmm.evaluation.error_rate import UtteranceErrors, score_texts
+from speechmm.evaluation.error_rate import UtteranceErrors, score_texts, total_counts
 from speechmm.evaluation.transcripts import Text, Texts, read_texts, with_ids_of
-from speechmm.text.normalize import check_normalizer, normalize
+from speechmm.text.normalize import NORMALIZERS, check_normalizer, normalize
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,36 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
     )
 
 
+def other_rates(
+    hypothesis: Path, reference: Path, normalizer: str, *, most: int = 4000, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """What the word error rate would be with each of the other normalizers.
+
+    Args:
+        hypothesis: As for `score_files`.
+        reference: Likewise.
+        normalizer: The one in use, which is left out.
+        most: Of more utterances than this, so many are drawn at random.
+        seed: Of that choice.
+    """
+    hyp, ref = read_texts(hypothesis), read_texts(reference)
+    if hyp.plain:
+        hyp = with_ids_of(hyp, ref)
+    elif ref.plain:
+        ref = with_ids_of(ref, hyp)
+    ids = list(ref.by_id)
+    if len(ids) > most:
+        ids = sorted(random.Random(seed).sample(ids, most))
+    said = [ref.by_id[id].text for id in ids]
+    heard = [hyp.by_id.get(id, Text("")).text for id in ids]
+    rates = {}
+    for name in NORMALIZERS:
+        if name != normalizer:
+            counts = total_counts(score_texts(_normalized(said, name), _normalized(heard, name)))
+            rates[name] = {"wer": counts.rate, "utterances": len(ids)}
+    return rates
+
+
 def _normalized(texts: Sequence[str], normalizer: str) -> list[str]:
     """The same texts often come again, as in commands and digits: each is normalised once."""
     known = {text: normalize(text, normalizer) for text in set(texts)}
@@ -90,6 +122,7 @@ def _merged(reference: Text, hypothesis: Text) -> Text:
         duration=source.duration or hypothesis.duration or reference.duration,
         confidence=hypothesis.confidence,
         word_confidences=hypothesis.word_confidences,
+        word_times=hypothesis.word_times,
     )
 
 

@@ -34,6 +34,8 @@ class Text:
     confidence: float | None = None
     word_confidences: tuple[float, ...] = ()
     """Of the words in their order; empty when not known."""
+    word_times: tuple[tuple[float, float], ...] = ()
+    """Starts and ends in seconds from the start of the audio file; empty when not known."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def _json_line(line: str, where: str) -> _Row:
             duration=float(row.get("duration") or 0),
             confidence=_confidence(row.get("confidence")),
             word_confidences=_word_confidences(row.get("words")),
+            word_times=_word_times(row.get("words")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
@@ -245,6 +248,14 @@ def _word_confidences(words: Any) -> tuple[float, ...]:
     found = [_confidence(word.get("confidence")) for word in words or ()]
     known = tuple(value for value in found if value is not None)
     return known if len(known) == len(found) else ()
+
+
+def _word_times(words: Any) -> tuple[tuple[float, float], ...]:
+    """Of all words, or of none."""
+    found = [(word.get("start"), word.get("end")) for word in words or ()]
+    if any(start is None or end is None for start, end in found):
+        return ()
+    return tuple((float(start), float(end)) for start, end in found)
 
 
 def _trn_line(line: str, where: str) -> _Row:
