@@ -38,6 +38,7 @@ COMMANDS = {
     "score-alignment": Command("score_alignment", "boundary errors in milliseconds"),
     "calibrate": Command("calibrate", "make the confidences of words mean what they say"),
     "export": Command("export", "write a bundle as ONNX graphs (extra onnx)"),
+    "compare": Command("compare", "several reports in one table, with significance"),
     "info": Command("info", "what is this bundle, audio file or manifest"),
 }
 TRAINING_COMMANDS = ("fit", "validate", "test")  # LightningCLI reads the command's name itself

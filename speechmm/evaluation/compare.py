@@ -1,0 +1,151 @@
+"""Several reports side by side: rates with intervals, and which differences are more than chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechmm.errors import ManifestError
+from speechmm.evaluation.scoring import Scored, score_files
+from speechmm.evaluation.significance import Comparison, compare_systems
+
+
+@dataclass(frozen=True)
+class Row:
+    """One report."""
+
+    name: str
+    report: dict[str, Any]
+    against_first: Comparison | None
+    """This system against the first one; None for the first, and where the references differ."""
+
+
+def read_rows(paths: Sequence[Path]) -> list[Row]:
+    """Reads the reports and compares each with the first.
+
+    Args:
+        paths: Folders written by ``speechmm score --out``, or the ``report.json`` in them.
+
+    Raises:
+        ManifestError: A report is missing or broken, or was scored with another normalizer.
+    """
+    folders = [path.parent if path.name == "report.json" else path for path in paths]
+    reports = [_read(folder / "report.json") for folder in folders]
+    names = _names(folders)
+    for folder, report in zip(folders, reports, strict=True):
+        if report["normalizer"] != reports[0]["normalizer"]:
+            raise ManifestError(
+                f"{folder}: scored with the normalizer {report['normalizer']}, and {folders[0]} "
+                f"with {reports[0]['normalizer']}; expected the same. Score one of them again."
+            )
+    first = _scored(folders[0])
+    rows = [Row(names[0], reports[0], None)]
+    for name, folder, report in zip(names[1:], folders[1:], reports[1:], strict=True):
+        other = _scored(folder)
+        comparison = None
+        if first is not None and other is not None and _same(first, other):
+            comparison = compare_systems(other.words, first.words)
+        rows.append(Row(name, report, comparison))
+    return rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _ = found["wer"]["value"], found["cer"]["value"], found["normalizer"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ManifestError(
+            f"{path}: no report ({type(error).__name__}: {error}); expected what speechmm score "
+            "--out writes. Give its folder."
+        ) from error
+    report: dict[str, Any] = found
+    return report
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _scored(folder: Path) -> Scored | None:
+    """The utterances, from the texts beside a report; they are normalised already."""
+    reference, hypothesis = folder / "ref.trn", folder / "hyp.trn"
+    if not (reference.is_file() and hypothesis.is_file()):
+        return None
+    return score_files(hypothesis, reference, "verbatim")
+
+
+def _same(first: Scored, other: Scored) -> bool:
+    return first.ids == other.ids and first.references == other.references
+
+
+HEAD = (
+    "system", "WER %", "95 % interval", "sub", "del", "ins", "words", "CER %",
+    "against the first, points", "p", "real-time factor",
+)  # fmt: skip
+
+
+def cells(row: Row) -> list[str]:
+    """A line of the table, in the order of ``HEAD``."""
+    wer, cer = row.report["wer"], row.report["cer"]
+    difference = significance = ""
+    if row.against_first is not None:
+        one = row.against_first
+        difference = f"{100 * one.wer_difference:+.2f}"
+        if one.ci95 is not None:
+            difference += f" ({100 * one.ci95[0]:+.2f} to {100 * one.ci95[1]:+.2f})"
+        significance = f"{one.p_value:.4f}"
+    rtf = row.report.get("rtf")
+    ends = wer.get("ci95")
+    return [
+        row.name,
+        f"{100 * wer['value']:.2f}",
+        "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}",
+        *(str(wer[key]) for key in ("substitutions", "deletions", "insertions")),
+        str(wer["reference_words"]),
+        f"{100 * cer['value']:.2f}",
+        difference,
+        significance,
+        "" if rtf is None else f"{rtf:.4f}",
+    ]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown."""
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    for row in rows:
+        shown = [cell.replace("|", "\\|") for cell in cells(row)]
+        lines.append("| " + " | ".join(shown) + " |")
+    note = (
+        f"Normalizer {rows[0].report['normalizer']}. Differences from the first system, below 0 "
+        "when better: paired bootstrap over utterances, and p of the matched-pair test (MAPSSWE)."
+    )
+    return "\n".join([*lines, "", note]) + "\n"
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The table as one HTML page that loads nothing; every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechmm.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    worst = max(0.01, *((row.report["wer"].get("ci95") or [0, 0])[1] for row in rows))
+    return environment.get_template("compare.html.j2").render(
+        head=HEAD,
+        rows=[(cells(row), row.report["wer"]) for row in rows],
+        scale=100 / worst,
+        normalizer=rows[0].report["normalizer"],
+    )
