@@ -48,7 +48,9 @@ def run(argv: list[str]) -> int:
             f"--format {arguments.format}: {len(sources)} inputs and no --out; expected a folder "
             "for the subtitles of several inputs. Add --out FOLDER."
         )
+    began = time.perf_counter()
     bundle = load_model(arguments)
+    loading = time.perf_counter() - began
     transcriber = Transcriber(
         bundle,
         options=options,
@@ -72,6 +74,7 @@ def run(argv: list[str]) -> int:
             command=shlex.join(["speechmm", "transcribe", *argv]),
             audio_seconds=audio_seconds,
             seconds=time.perf_counter() - began,
+            parts={"loading the model": loading, **transcriber.seconds},
         )
     skipped.print(total)
     return skipped.exit_code

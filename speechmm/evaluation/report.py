@@ -23,7 +23,15 @@ from speechmm.evaluation.significance import (
     resample_sums,
 )
 
-META_KEYS = ("model", "checkpoint_sha256", "decoding", "git_commit", "seed", "rtf")
+META_KEYS = (
+    "model",
+    "checkpoint_sha256",
+    "decoding",
+    "git_commit",
+    "seed",
+    "rtf",
+    "efficiency",
+)
 """What ``transcribe`` says of a model in the file beside its transcripts."""
 MOST_CHARACTERS = 200
 MOST_SPEAKERS = 200

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from speechmm.inference.search import SearchOptions
-from speechmm.models.bundle import Bundle
+from speechmm.models.bundle import WEIGHTS_FILE, Bundle
 from speechmm.writing import write_text
 
 
@@ -27,6 +31,7 @@ def write_meta(
     command: str,
     audio_seconds: float,
     seconds: float,
+    parts: Mapping[str, float],
 ) -> None:
     """Writes the description of a file of transcripts beside it.
 
@@ -38,6 +43,7 @@ def write_meta(
         command: The command line.
         audio_seconds: Audio transcribed.
         seconds: Time it took, reading audio included, loading the model not.
+        parts: Time by part of the work; loading the model may be among them.
     """
     meta: dict[str, Any] = {
         "model": str(bundle.path),
@@ -49,8 +55,27 @@ def write_meta(
         "rtf": round(seconds / audio_seconds, 5) if audio_seconds else None,
         "audio_seconds": round(audio_seconds, 3),
         "seconds": round(seconds, 3),
+        "efficiency": {
+            "parameters": bundle.model.num_parameters(),
+            "model_bytes": (bundle.path / WEIGHTS_FILE).stat().st_size
+            if bundle.path.is_dir()
+            else None,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "threads": torch.get_num_threads(),
+            "seconds_by_part": {name: round(value, 3) for name, value in parts.items()},
+        },
     }
     write_text(meta_path(transcripts), json.dumps(meta, ensure_ascii=False, indent=1) + "\n")
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory this process has held; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def decoding(options: SearchOptions) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,7 @@ TIME_DECIMALS = 4
 CONFIDENCE_DECIMALS = 4
 SCORE_DECIMALS = 4
 UNCALIBRATED = Calibration()
+PARTS = ("reading", "features and encoder", "search", "word times")
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,8 @@ class Transcriber:
         self.scorers = scorers
         self.calibration = Calibration.of(bundle.config, self.options.decoder)
         self.word_times = word_times
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        """Time spent so far on each part of the work."""
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
 
     def transcribe(self, audio: str | Path | Float[Tensor, " samples"]) -> Transcript:
@@ -176,21 +181,36 @@ class Transcriber:
     def _cut(self, source: Source) -> Iterator[Piece[None, _Found]]:
         rate = self.features.sample_rate
         if source.duration(rate) <= LONGEST_PIECE_SECONDS:
-            parts = iter([(0, source.load(rate))])
+            with self._timed("reading"):
+                parts = iter([(0, source.load(rate))])
         else:
             parts = cut_blocks(source.blocks(rate), rate)
-        for first_sample, waveform in parts:
+        while True:
+            with self._timed("reading"):
+                part = next(parts, None)
+            if part is None:
+                return
+            first_sample, waveform = part
             yield Piece(waveform, first_sample / rate, None, seconds=len(waveform) / rate)
 
     def _process(self, pieces: list[Piece[None, _Found]]) -> None:
-        encoding = self.encoder.encode([piece.waveform for piece in pieces])
-        results = search(self.encoder.model, encoding, self.options, self.scorers)
+        with self._timed("features and encoder"):
+            encoding = self.encoder.encode([piece.waveform for piece in pieces])
+        with self._timed("search"):
+            results = search(self.encoder.model, encoding, self.options, self.scorers)
         for piece, hypotheses in zip(pieces, results, strict=True):
             best = hypotheses[0] if hypotheses else Hypothesis([], 0.0)
             words = words_of(self.tokenizer, best, self.calibration)
             piece.found = _Found(hypotheses, best.token_log_probs if words else [], words)
         if self.word_times:
-            self._set_times(pieces, encoding)
+            with self._timed("word times"):
+                self._set_times(pieces, encoding)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - began
 
     def _set_times(self, pieces: list[Piece[None, _Found]], encoding: SpeechEncoding) -> None:
         found = [piece.found for piece in pieces if piece.found is not None]

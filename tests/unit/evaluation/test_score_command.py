@@ -99,11 +99,17 @@ def test_report_has_what_the_interface_says(
 def test_what_made_the_transcripts_comes_from_beside_them(folder: Path) -> None:
     meta = {"model": "exp/bundle", "checkpoint_sha256": "ab", "decoding": {"beam": 4}}
     meta |= {"git_commit": "c0ffee", "seed": 7, "rtf": 0.02, "command": "speechmm transcribe x"}
+    parts = {"search": 1.5, "reading": 0.25}
+    meta |= {"efficiency": {"parameters": 1234567, "model_bytes": 5_000_000, "threads": 2}}
+    meta["efficiency"] |= {"peak_memory_bytes": 700_000_000, "seconds_by_part": parts}
     (folder / "hyp.jsonl.meta.json").write_text(json.dumps(meta), encoding="utf-8")
     assert run(folder, "--out", str(folder / "out")) == 0
     report = report_of(folder / "out")
     assert report["transcribe_command"] == meta.pop("command")
     assert {key: report[key] for key in meta} == meta
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    for shown in ("1,234,567", "50 times as fast", "700 MB", "<td>search</td>"):
+        assert shown in page
 
 
 def test_missing_hypotheses_count_as_deletions_and_change_the_exit_code(

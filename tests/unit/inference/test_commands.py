@@ -61,6 +61,12 @@ def test_jsonl_says_how_it_was_made(two: list[str], tone_bundle: Bundle) -> None
     assert meta["model"] == "tones"
     assert meta["checkpoint_sha256"] == tone_bundle.sha256
     assert meta["decoding"] == {"decoder": "ctc", "beam": 1, "n_best": 1}
+    cost = meta["efficiency"]
+    assert cost["parameters"] == tone_bundle.model.num_parameters()
+    assert cost["peak_memory_bytes"] > 50e6
+    parts = cost["seconds_by_part"]
+    assert set(parts) == {"loading the model", *transcriber.PARTS}
+    assert 0 < sum(parts.values()) - parts["loading the model"] <= meta["seconds"] + 0.01
     assert meta["command"].startswith("speechmm transcribe 'sounds/it'")
     assert meta["seed"] == 7
     assert meta["audio_seconds"] == pytest.approx(sum(row["duration"] for row in rows), abs=1e-3)
