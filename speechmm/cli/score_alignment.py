@@ -19,6 +19,7 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     check_results_arguments(arguments.results, arguments.title)
     from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.alignment_page import write_alignment_page
     from speechmm.evaluation.alignment_sets import read_alignment_set
     from speechmm.evaluation.boundaries import (
         boundary_lines,
@@ -33,6 +34,8 @@ def run(argv: list[str]) -> int:
     )
     if arguments.out is not None:
         write_boundary_report(score, arguments.out, command=command)
+        write_alignment_page(score, arguments.out / "alignment.html", command=command)
+        print(f"report: {arguments.out / 'alignment.html'}", file=sys.stderr)
     if arguments.results is not None:
         lines = boundary_lines(score, command=command, commit=code_commit())
         write_results(arguments.results, arguments.title, lines)
@@ -78,7 +81,10 @@ def _parser() -> CommandParser:
     parser.add_argument("hypothesis", type=Path, metavar="HYP", help=f"alignments: {formats}")
     parser.add_argument("reference", type=Path, metavar="REF", help="references, in any of these")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for alignment.json; when not given, none"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for alignment.json and the page alignment.html",
     )
     add_results_arguments(parser)
     return parser

@@ -26,6 +26,33 @@ SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
 
 
 @dataclass(frozen=True)
+class Match:
+    """A unit of the reference and what was found of it."""
+
+    id: str
+    """Of the utterance."""
+    audio: str
+    """Path of its audio file, "" when not known."""
+    truth: Segment
+    found: Segment
+
+    @property
+    def start_ms(self) -> float:
+        """Found minus true."""
+        return 1000 * (self.found.start - self.truth.start)
+
+    @property
+    def end_ms(self) -> float:
+        """Found minus true."""
+        return 1000 * (self.found.end - self.truth.end)
+
+    @property
+    def worst_ms(self) -> float:
+        """The larger of the two errors."""
+        return max(abs(self.start_ms), abs(self.end_ms))
+
+
+@dataclass(frozen=True)
 class BoundaryScore:
     """All utterances of two sets of alignments, compared."""
 
@@ -39,15 +66,16 @@ class BoundaryScore:
     """Ids without a reference: they cannot be counted."""
     not_compared: list[str]
     """Kinds of unit that only one side has."""
+    matches: dict[str, list[Match]]
+    """By kind of unit."""
 
 
 @dataclass
 class _Edges:
-    """Errors of the matched units of one kind."""
+    """The matched units of one kind."""
 
-    start_ms: list[list[float]] = field(default_factory=list)
-    """Hypothesis minus reference, by utterance."""
-    end_ms: list[list[float]] = field(default_factory=list)
+    matches: list[list[Match]] = field(default_factory=list)
+    """By utterance."""
     missing: int = 0
     extra: int = 0
     relabelled: int = 0
@@ -82,12 +110,14 @@ def score_boundaries(
         )
     empty = Alignment(id="", duration=0.0)
     pairs = [(found.get(id, empty), reference) for id, reference in references.items()]
+    edges = {kind: _edges(kind, pairs) for kind in sorted(asked & given)}
     return BoundaryScore(
-        units={kind: _summary(_edges(kind, pairs), seed) for kind in sorted(asked & given)},
+        units={kind: _summary(one, seed) for kind, one in edges.items()},
         utterances=len(references),
         missing=[id for id in references if id not in found],
         extra=[id for id in found if id not in references],
         not_compared=sorted(asked ^ given),
+        matches={kind: [m for row in one.matches for m in row] for kind, one in edges.items()},
     )
 
 
@@ -96,18 +126,25 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
     founds = [_spoken(hypothesis, kind) for hypothesis, _ in pairs]
     edges = _Edges()
     scored = score_units([_labels(row) for row in truths], [_labels(row) for row in founds])
-    for truth, heard, one in zip(truths, founds, scored, strict=True):
+    for (hypothesis, reference), truth, heard, one in zip(
+        pairs, truths, founds, scored, strict=True
+    ):
         edges.missing += one.counts.deletions
         edges.extra += one.counts.insertions
         edges.relabelled += one.counts.substitutions
-        matched = [
-            (truth[chunk.reference_start + at], heard[chunk.hypothesis_start + at])
-            for chunk in one.chunks
-            if chunk.op in ("hit", "substitution")
-            for at in range(chunk.reference_end - chunk.reference_start)
-        ]
-        edges.start_ms.append([1000 * (b.start - a.start) for a, b in matched])
-        edges.end_ms.append([1000 * (b.end - a.end) for a, b in matched])
+        edges.matches.append(
+            [
+                Match(
+                    reference.id,
+                    reference.audio or hypothesis.audio,
+                    truth[chunk.reference_start + at],
+                    heard[chunk.hypothesis_start + at],
+                )
+                for chunk in one.chunks
+                if chunk.op in ("hit", "substitution")
+                for at in range(chunk.reference_end - chunk.reference_start)
+            ]
+        )
     return edges
 
 
@@ -121,12 +158,12 @@ def _labels(segments: Sequence[Segment]) -> list[str]:
 
 
 def _summary(edges: _Edges, seed: int) -> dict[str, Any]:
-    starts, ends = _flat(edges.start_ms), _flat(edges.end_ms)
+    starts = np.asarray([m.start_ms for row in edges.matches for m in row], np.float64)
+    ends = np.asarray([m.end_ms for row in edges.matches for m in row], np.float64)
     signed = np.concatenate([starts, ends])
     errors = np.abs(signed)
     by_utterance = [
-        (sum(map(abs, start)) + sum(map(abs, end)), len(start) + len(end))
-        for start, end in zip(edges.start_ms, edges.end_ms, strict=True)
+        (sum(abs(m.start_ms) + abs(m.end_ms) for m in row), 2 * len(row)) for row in edges.matches
     ]
     interval = bootstrap_rate(*zip(*by_utterance, strict=True), seed=seed)
     return {
@@ -142,10 +179,6 @@ def _summary(edges: _Edges, seed: int) -> dict[str, Any]:
         "start": {"mean_ms": _mean(np.abs(starts)), "bias_ms": _mean(starts)},
         "end": {"mean_ms": _mean(np.abs(ends)), "bias_ms": _mean(ends)},
     }
-
-
-def _flat(rows: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    return np.asarray([value for row in rows for value in row], np.float64)
 
 
 def _mean(values: NDArray[Any]) -> float | None:

@@ -1,0 +1,107 @@
+"""Boundary errors as one HTML page: how large, which way, and the worst to hear and to see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore, Match
+from speechmm.evaluation.clips import Clip, make_clips
+from speechmm.evaluation.transcripts import Text
+from speechmm.writing import write_text
+
+WORST_SHOWN = 20
+CONTEXT_SECONDS = 0.5
+"""Audio before and after a unit that is heard with it."""
+WIDEST_MS = 200
+BIN_MS = 10
+
+
+def write_alignment_page(score: BoundaryScore, path: Path, *, command: str) -> None:
+    """Writes the page; it loads nothing, and every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechmm.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    kinds = [_kind(kind, score) for kind in score.units]
+    page = environment.get_template("alignment.html.j2").render(
+        score=score, kinds=kinds, command=command, limits=THRESHOLDS_MS, widest=WIDEST_MS
+    )
+    write_text(path, page)
+
+
+def _kind(kind: str, score: BoundaryScore) -> dict[str, Any]:
+    matches = score.matches[kind]
+    starts = np.asarray([one.start_ms for one in matches])
+    ends = np.asarray([one.end_ms for one in matches])
+    return {
+        "name": kind,
+        "row": score.units[kind],
+        "histograms": {"starts": histogram(starts), "ends": histogram(ends)},
+        "curve": cumulative(np.abs(np.concatenate([starts, ends]))),
+        "worst": _worst(matches),
+    }
+
+
+def histogram(errors: Any) -> list[dict[str, float]]:
+    """Bars of the signed errors (ms), 10 ms wide; what lies outside counts in the outermost.
+
+    Each is ``{"left", "count", "height"}``, the height a share of the highest.
+    """
+    edges = np.arange(-WIDEST_MS, WIDEST_MS + BIN_MS, BIN_MS)
+    inside = np.clip(errors, edges[0], edges[-1] - 1e-6)
+    counts, _ = np.histogram(inside, edges)
+    highest = max(1, int(counts.max(initial=0)))
+    return [
+        {"left": float(left), "count": int(count), "height": float(count / highest)}
+        for left, count in zip(edges, counts, strict=False)
+    ]
+
+
+def cumulative(errors: Any) -> list[tuple[float, float]]:
+    """(ms, share of the edges whose error is at most that), every 2 ms."""
+    if not len(errors):
+        return []
+    ordered = np.sort(errors)
+    limits = np.arange(0, WIDEST_MS + 1, 2)
+    shares = np.searchsorted(ordered, limits, side="right") / len(ordered)
+    return [(float(x), float(y)) for x, y in zip(limits, shares, strict=True)]
+
+
+def _worst(matches: Sequence[Match]) -> list[dict[str, Any]]:
+    ranked = sorted(matches, key=lambda one: -one.worst_ms)[:WORST_SHOWN]
+    clips = make_clips((at, _around(one)) for at, one in enumerate(ranked) if one.audio)
+    return [
+        {"match": one, "clip": clips.get(at), "marks": _marks(one, clips.get(at))}
+        for at, one in enumerate(ranked)
+    ]
+
+
+def _around(match: Match) -> Text:
+    """The stretch of audio that holds the unit where it is and where it was found."""
+    start = max(0.0, min(match.truth.start, match.found.start) - CONTEXT_SECONDS)
+    end = max(match.truth.end, match.found.end) + CONTEXT_SECONDS
+    return Text("", audio=match.audio, start=start, duration=end - start)
+
+
+def _marks(match: Match, clip: Clip | None) -> list[dict[str, Any]]:
+    """Where the two spans lie in the clip's picture, as shares of its width."""
+    if clip is None:
+        return []
+    return [
+        {
+            "name": name,
+            "left": 100 * (span.start - clip.start) / clip.duration,
+            "width": 100 * (span.end - span.start) / clip.duration,
+            "time": (span.start - clip.start, span.end - clip.start),
+        }
+        for name, span in (("reference", match.truth), ("found", match.found))
+    ]
