@@ -11,7 +11,7 @@ from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
 from speechmm.evaluation.results import wer_lines
 from speechmm.evaluation.scoring import Scored
-from speechmm.evaluation.transcripts import write_trn
+from speechmm.evaluation.transcripts import write_timed, write_trn
 from speechmm.writing import write_text
 
 WORST_SHOWN = 30
@@ -29,6 +29,8 @@ def write_report(
 ) -> None:
     """Writes ``report.html``, ``report.json``, ``report.md``, ``ref.trn`` and ``hyp.trn``.
 
+    Where durations are known, ``ref.stm`` and ``hyp.ctm`` too.
+
     Args:
         report: The numbers.
         scored: All utterances.
@@ -36,8 +38,12 @@ def write_report(
         against: A second system.
         curves: PNG of the training's curves, to show.
     """
-    write_trn(dict(zip(scored.ids, scored.references, strict=True)), folder / "ref.trn")
-    write_trn(dict(zip(scored.ids, scored.hypotheses, strict=True)), folder / "hyp.trn")
+    references = dict(zip(scored.ids, scored.references, strict=True))
+    hypotheses = dict(zip(scored.ids, scored.hypotheses, strict=True))
+    write_trn(references, folder / "ref.trn")
+    write_trn(hypotheses, folder / "hyp.trn")
+    sources = dict(zip(scored.ids, scored.sources, strict=True))
+    write_timed(references, hypotheses, sources, folder / "ref.stm", folder / "hyp.ctm")
     page = render_page(report, scored, against=against, curves=curves)
     write_text(folder / "report.html", page)
     write_text(folder / "report.md", render_summary(report, scored))

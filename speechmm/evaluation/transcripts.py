@@ -119,6 +119,54 @@ def write_trn(texts: Mapping[str, str], path: Path) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
+def write_timed(
+    references: Mapping[str, str], hypotheses: Mapping[str, str], texts: Mapping[str, Text],
+    stm: Path, ctm: Path,
+) -> bool:  # fmt: skip
+    """Writes references as ``stm`` and recognised words as ``ctm``, as NIST sclite reads them.
+
+    Every utterance is a file of its own there, named by its id. Words whose times are not known
+    share the utterance equally. Nothing is written where a duration is not known.
+
+    Args:
+        references: Normalised texts by id.
+        hypotheses: Likewise.
+        texts: What is known of each: speaker, duration, times of words.
+        stm: File to write.
+        ctm: File to write.
+
+    Returns:
+        Whether they were written.
+    """
+    if not all(texts[id].duration > 0 for id in references):
+        return False
+    said, heard = [], []
+    for id in sorted(references, key=lambda id: _trn_id(id).encode()):
+        text, name = texts[id], _trn_id(id)
+        speaker = _trn_id(text.speaker) or "unknown"
+        said.append(
+            f"{name} 1 {speaker} 0.000 {text.duration:.3f} <o> {_trn_text(references[id])}".rstrip()
+        )
+        words = _trn_text(hypotheses[id]).split()
+        for word, (start, end) in zip(words, _spans(text, len(words)), strict=True):
+            heard.append(f"{name} 1 {start:.3f} {end - start:.3f} {word}")
+    write_text(stm, "".join(line + "\n" for line in said))
+    write_text(ctm, "".join(line + "\n" for line in heard))
+    return True
+
+
+def _spans(text: Text, words: int) -> list[tuple[float, float]]:
+    """Times of the words from the start of the utterance, in order and inside it."""
+    if len(text.word_times) == words:
+        inside = [
+            (min(max(a - text.start, 0.0), text.duration), min(b - text.start, text.duration))
+            for a, b in text.word_times
+        ]
+        return [(start, max(start, end)) for start, end in inside]
+    share = text.duration / max(1, words)
+    return [(share * at, share * (at + 1)) for at in range(words)]
+
+
 def _trn_text(text: str) -> str:
     return _TRN_SIGNS.sub(_percent, " ".join(text.split()))
 

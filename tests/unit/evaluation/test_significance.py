@@ -18,7 +18,7 @@ from speechmm.evaluation.significance import (
     matched_pair_p,
     resample_sums,
 )
-from speechmm.evaluation.transcripts import write_trn
+from speechmm.evaluation.transcripts import Text, write_timed, write_trn
 
 SCTK = Path("/usr/lib/sctk/bin")  # where Debian's package sctk puts its programs
 needs_sctk = pytest.mark.skipif(
@@ -107,9 +107,9 @@ def noisy(words: list[str], rate: float, draw: random.Random) -> str:
 @pytest.fixture
 def systems() -> tuple[list[str], list[str], list[str], list[str]]:
     draw = random.Random(1)
-    texts = [[f"w{draw.randrange(500)}" for _ in range(draw.randint(0, 20))] for _ in range(150)]
+    texts = [[f"w{draw.randrange(500)}" for _ in range(draw.randint(0, 20))] for _ in range(2000)]
     references = [" ".join(words) for words in texts]
-    ids = [f"s{i % 7}-u{i:04d}" for i in range(150)]
+    ids = [f"s{i % 7}-u{i:04d}" for i in range(2000)]
     return (
         ids,
         references,
@@ -135,6 +135,43 @@ def test_totals_are_those_of_sclite(
     total = total_counts(scored)
     assert (sentences, words, errors) == (len(ids), total.reference_words, total.errors)
     assert wrong == sum(one.counts.errors > 0 for one in scored)
+
+
+@needs_sctk
+def test_timed_files_give_sclite_the_same_totals(
+    systems: tuple[list[str], list[str], list[str], list[str]], tmp_path: Path
+) -> None:
+    ids, references, hypotheses, _ = systems
+    draw = random.Random(2)
+    texts = {}
+    for at, id in enumerate(ids):
+        words = len(hypotheses[at].split())
+        edges = sorted(draw.uniform(5.0, 5.0 + 4.0) for _ in range(2 * words))
+        times = tuple(zip(edges[::2], edges[1::2], strict=True)) if at % 3 else ()
+        texts[id] = Text("", speaker="a b", start=5.0, duration=4.0, word_times=times)
+    pair = (dict(zip(ids, column, strict=True)) for column in (references, hypotheses))
+    assert write_timed(*pair, texts, tmp_path / "ref.stm", tmp_path / "hyp.ctm")
+    command = [program("sclite"), "-r", "ref.stm", "stm", "-h", "hyp.ctm", "ctm", "-e", "utf-8"]
+    out = subprocess.run(
+        [*command, "-s", "-o", "rsum", "stdout"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    ).stdout
+    found = re.search(r"\| Sum\s*\|([\d\s|]+)\|", out)
+    assert found is not None, out
+    _, words, hits, subs, dels, ins, errors, _ = (int(n) for n in re.findall(r"\d+", found[1]))
+    total = total_counts(score_texts(references, hypotheses))
+    assert (words, errors) == (total.reference_words, total.errors)
+    assert hits + subs + dels == words and subs + dels + ins == errors
+
+
+def test_no_timed_files_without_durations(tmp_path: Path) -> None:
+    texts = {"a": Text(""), "b": Text("", duration=1.0)}
+    one = {"a": "x", "b": "y"}
+    assert not write_timed(one, one, texts, tmp_path / "ref.stm", tmp_path / "hyp.ctm")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_sctk
