@@ -24,6 +24,11 @@ for split in train dev test; do
     --out "$run/durations/$split" || [[ $? == 3 ]]
 done
 
+# Without a reference: words cut out at their times and recognised, and the same with shifted times.
+speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
+  --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
+speechmm check-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --model "$run/bundle" \
+  --out "$run/check.json" || [[ $? == 3 ]]
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results "$run/RESULTS.md" --title "kerstin test, $name, greedy CTC"
 echo "report:    $run/report/report.html"

@@ -39,6 +39,9 @@ COMMANDS = {
     "calibrate": Command("calibrate", "make the confidences of words mean what they say"),
     "export": Command("export", "write a bundle as ONNX graphs (extra onnx)"),
     "compare": Command("compare", "several reports in one table, with significance"),
+    "check-alignment": Command(
+        "check_alignment", "are words where an alignment says, without a reference"
+    ),
     "info": Command("info", "what is this bundle, audio file or manifest"),
 }
 TRAINING_COMMANDS = ("fit", "validate", "test")  # LightningCLI reads the command's name itself

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from speechmm.alignments import Alignment, read_alignments
@@ -36,7 +36,7 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
 
 
 def match_ids(
-    hypotheses: dict[str, Alignment], references: dict[str, Alignment]
+    hypotheses: dict[str, Alignment], references: Collection[str]
 ) -> dict[str, Alignment]:
     """The hypotheses under the ids of the references.
 

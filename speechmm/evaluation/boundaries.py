@@ -93,7 +93,7 @@ def score_boundaries(
     Raises:
         ManifestError: No utterance or no kind of unit in common.
     """
-    found = match_ids(dict(hypotheses), dict(references))
+    found = match_ids(dict(hypotheses), references.keys())
     common = [id for id in references if id in found]
     if not common:
         raise ManifestError(

@@ -372,3 +372,26 @@ def test_calibration_goes_into_the_bundle(
     write_cuts(cuts[:5], Path("few.jsonl"))
     assert call("calibrate", "bundle", "few.jsonl", *CTC) == 2
     assert "5 words were recognised; expected at least 30" in capsys.readouterr().err
+
+
+def test_alignments_are_checked_without_a_reference(
+    speak: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    speech = speak("ab cd ef gh ba", pauses=[0.3, 0.2])
+    cut = make_cut(id="one", audio=speech.save(Path("one.wav")), text=speech.text)
+    write_cuts([cut], Path("dev.jsonl"))
+    aligned = ["align", "dev.jsonl", *MODEL, "--format", "jsonl", "--out", "aligned.jsonl"]
+    assert call(*aligned) == 0
+    capsys.readouterr()
+    check = ["check-alignment", "aligned.jsonl", "dev.jsonl", *MODEL, "--out", "check.json"]
+    assert call(*check) == 0
+    assert "5 words, cut out at their times" in capsys.readouterr().out
+    found = json.loads(Path("check.json").read_text("utf-8"))
+    rates = {row["shift_ms"]: row["cer"] for row in found["shifts"]}
+    assert rates[0] == 0.0
+    assert min(rates[-200], rates[200]) >= 0.4  # each letter lasts 0.2 s: the next or none is heard
+    assert call(*check, "--most", 3) == 0
+    assert json.loads(Path("check.json").read_text("utf-8"))["words"] == 3
+    write_cuts([make_cut(id="other", audio=Path("one.wav"), text="ab")], Path("other.jsonl"))
+    assert call("check-alignment", "aligned.jsonl", "other.jsonl", *MODEL) == 2
+    assert "no word of other.jsonl in it" in capsys.readouterr().err
