@@ -30,13 +30,27 @@ class Rotary:
         angles = rotary_angles(start, length, d_head, like=like)
         self.cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(like.dtype)
         self.sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(like.dtype)
+        self._still: tuple[Tensor, Tensor] | None = None
 
     def __call__(
-        self, x: Float[Tensor, "batch heads positions d_head"]
-    ) -> Float[Tensor, "batch heads positions d_head"]:
+        self, x: Float[Tensor, "*lead positions d_head"]
+    ) -> Float[Tensor, "*lead positions d_head"]:
         """Rotates queries or keys by their positions."""
         swapped = x.roll(x.shape[-1] // 2, dims=-1)
         return x * self.cos + swapped * self.sin
+
+    def but_values(
+        self, x: Float[Tensor, "three batch heads positions d_head"]
+    ) -> Float[Tensor, "three batch heads positions d_head"]:
+        """Rotates queries and keys and leaves the values, all in as few calls as one of them."""
+        if self._still is None:
+            ones, zeros = torch.ones_like(self.cos), torch.zeros_like(self.sin)
+            self._still = (
+                torch.stack([self.cos, self.cos, ones])[:, None, None],
+                torch.stack([self.sin, self.sin, zeros])[:, None, None],
+            )
+        cos, sin = self._still
+        return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
 
 
 def attention_bias(
@@ -84,13 +98,14 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.output = nn.Linear(d_model, d_model)
 
-    def project(
-        self, x: Float[Tensor, "batch positions d_model"], rotary: Rotary
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys (both rotated) and values, each (batch, heads, positions, d_head)."""
-        query, key, value = self.query_key_value(x).chunk(3, dim=-1)
-        query, key, value = (split_heads(part, self.heads) for part in (query, key, value))
-        return rotary(query), rotary(key), value
+    def _project(
+        self, x: Float[Tensor, "batch positions d_model"]
+    ) -> Float[Tensor, "three batch heads positions d_head"]:
+        """Queries, keys and values, not yet rotated."""
+        batch, positions, width = x.shape
+        projected: Tensor = self.query_key_value(x)
+        projected = projected.view(batch, positions, 3, self.heads, width // self.heads)
+        return projected.permute(2, 0, 3, 1, 4)
 
     def forward(
         self,
@@ -101,25 +116,23 @@ class SelfAttention(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "batch positions d_model"]:
         """Attends over all positions, or over the past ones only when ``causal``."""
-        query, key, value = self.project(x, rotary)
-        mixed = F.scaled_dot_product_attention(query, key, value, bias, is_causal=causal)
+        projected = self._project(x)
+        query, key = rotary(projected[:2])
+        mixed = F.scaled_dot_product_attention(query, key, projected[2], bias, is_causal=causal)
         out: Tensor = self.output(merge_heads(mixed))
         return out
 
     def step(
         self,
-        x: Float[Tensor, "batch 1 d_model"],
+        x: Float[Tensor, "rows 1 d_model"],
         rotary: Rotary,
-        keys: Float[Tensor, "batch heads past d_head"] | None,
-        values: Float[Tensor, "batch heads past d_head"] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One new position given the cached past; returns the output and the grown cache."""
-        query, key, value = self.project(x, rotary)
-        if keys is not None and values is not None:
-            key = torch.cat([keys, key], dim=2)
-            value = torch.cat([values, value], dim=2)
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.output(merge_heads(mixed)), key, value
+        past: Float[Tensor, "two rows heads past d_head"] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """One new position given the past keys and values; the output, and the grown past."""
+        projected = rotary.but_values(self._project(x))
+        grown = projected[1:] if past is None else torch.cat([past, projected[1:]], dim=3)
+        mixed = F.scaled_dot_product_attention(projected[0], grown[0], grown[1])
+        return self.output(merge_heads(mixed)), grown
 
 
 class CrossAttention(nn.Module):

@@ -69,8 +69,8 @@ class DecoderStepGraph(nn.Module):
         values: Float[Tensor, "layers rows heads past d_head"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs in the order of ``STEP_OUTPUTS``; ``TAG`` is the first token."""
-        rows = zip(cross_keys, cross_values, keys, values, strict=True)
-        layers = [LayerCache(*(part for part in row)) for row in rows]
+        own = torch.stack([keys, values], dim=1)
+        layers = [LayerCache(*parts) for parts in zip(cross_keys, cross_values, own, strict=True)]
         bias = torch.zeros(enc_mask.shape, dtype=cross_keys.dtype)
         bias = bias.masked_fill(~enc_mask, float("-inf"))[:, None, None, :]
         cache = DecoderCache(layers, bias, enc_mask.shape[0], position)
@@ -78,11 +78,8 @@ class DecoderStepGraph(nn.Module):
         embedded = self.model.embed_tokens(tokens.clamp(min=0))
         x = torch.where((tokens < 0)[:, None], tag, embedded)
         log_probs = self.model.token_head(self.model.decoder.step(x, cache)).log_softmax(dim=-1)
-        new_keys = torch.stack([layer.keys for layer in cache.layers if layer.keys is not None])
-        new_values = torch.stack(
-            [layer.values for layer in cache.layers if layer.values is not None]
-        )
-        return log_probs, new_keys, new_values
+        grown = torch.stack([layer.own for layer in cache.layers if layer.own is not None])
+        return log_probs, grown[:, 0], grown[:, 1]
 
 
 def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:

@@ -219,9 +219,7 @@ class DecoderLayer(nn.Module):
     ) -> Float[Tensor, "rows 1 d_model"]:
         """One new position for every row; the past grows by it."""
         rows, _, width = x.shape
-        mixed, past.keys, past.values = self.self_attention.step(
-            self.self_norm(x), rotary, past.keys, past.values
-        )
+        mixed, past.own = self.self_attention.step(self.self_norm(x), rotary, past.own)
         x = x + mixed
         if self.cross_attention is not None and self.cross_norm is not None:
             assert past.cross_keys is not None and past.cross_values is not None
@@ -238,8 +236,8 @@ class LayerCache:
 
     cross_keys: Float[Tensor, "batch heads enc_frames d_head"] | None = None
     cross_values: Float[Tensor, "batch heads enc_frames d_head"] | None = None
-    keys: Float[Tensor, "rows heads past d_head"] | None = None
-    values: Float[Tensor, "rows heads past d_head"] | None = None
+    own: Float[Tensor, "two rows heads past d_head"] | None = None
+    """Keys and values of its past."""
 
 
 @dataclass
@@ -258,9 +256,8 @@ class DecoderCache:
     def reorder(self, rows: Tensor) -> None:
         """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was."""
         for layer in self.layers:
-            if layer.keys is not None and layer.values is not None:
-                layer.keys = layer.keys.index_select(0, rows)
-                layer.values = layer.values.index_select(0, rows)
+            if layer.own is not None:
+                layer.own = layer.own.index_select(1, rows)
 
     def keep_utterances(self, utterances: Tensor, rows: Tensor) -> None:
         """Drops finished utterances: ``utterances`` and their ``rows`` stay."""
