@@ -13,10 +13,17 @@ speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.jso
 speechmm fit --config "$config" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}" ||
   [[ $? == 3 ]]
 for split in dev test; do
-  speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" --beam 10 \
-    --format jsonl --out "$run/$split.jsonl"
-  speechmm score "$run/$split.jsonl" "$data/$split.jsonl.gz" --out "$run/report-$split" \
-    --results recipes/an4/RESULTS.md --title "an4, $name, ${split/dev/train_dev}"
+  for search in joint ctc; do
+    flags=(--beam 10 --ctc-weight 0.5)
+    [[ $search == joint ]] || flags=(--decoder ctc)
+    speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${flags[@]}" \
+      --format jsonl --out "$run/$split-$search.jsonl"
+    speechmm score "$run/$split-$search.jsonl" "$data/$split.jsonl.gz" --run "$run" \
+      --vocabulary "$data/train.jsonl.gz" --out "$run/report-$split-$search" \
+      --results recipes/an4/RESULTS.md --title "an4, $name, ${split/dev/train_dev}, $search"
+  done
+  speechmm compare "$run/report-$split-joint" "$run/report-$split-ctc" \
+    --results recipes/an4/RESULTS.md --title "an4, $name, ${split/dev/train_dev}, searches compared"
 done
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]

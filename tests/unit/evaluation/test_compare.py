@@ -54,6 +54,17 @@ def test_pages_and_files(reports: list[str], tmp_path: Path) -> None:
     assert (tmp_path / "table.md").read_text("utf-8").startswith("| system | WER % |")
 
 
+def test_a_section_of_results(reports: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "RESULTS.md"
+    command = ["compare", *reports[:2], "--results", str(path), "--title", "two systems"]
+    assert main(command) == 0
+    text = path.read_text("utf-8")
+    assert "## two systems" in text and "| good | 0.00 |" in text
+    assert "- command: `speechmm compare " in text
+    assert main(command) == 0
+    assert path.read_text("utf-8") == text
+
+
 def test_one_name_twice_is_told_apart(
     reports: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
