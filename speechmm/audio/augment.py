@@ -1,4 +1,4 @@
-"""Changes to training features that keep their text: level, masks, speed."""
+"""Changes to training features that keep their text: level, voice, masks, speed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from speechmm.audio.resample import perturb_speed
 from speechmm.errors import ConfigError
 
-__all__ = ["SpecAugmentConfig", "perturb_speed", "random_gain", "spec_augment"]
+__all__ = ["SpecAugmentConfig", "perturb_speed", "random_gain", "random_voice", "spec_augment"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugmentConfig:
-    """Masks and level changes of training features."""
+    """Masks, level and voice changes of training features."""
 
     time_masks: int = 2
     """Masks along time per utterance."""
@@ -31,6 +31,10 @@ class SpecAugmentConfig:
     """Widest frequency mask in mel bands."""
     gain_db: float = 6.0
     """Level offset per utterance, drawn from -gain_db to +gain_db."""
+    voice: float = 0.0
+    """Stretch of the frequency axis per utterance, drawn from 1 - voice to 1 + voice: the same words
+    from a longer or shorter vocal tract. Source: Jaitly and Hinton 2013, "Vocal Tract Length
+    Perturbation (VTLP) improves speech recognition"."""
 
     def __post_init__(self) -> None:
         if min(self.time_masks, self.freq_masks, self.time_mask_frames, self.freq_mask_bins) < 0:
@@ -43,6 +47,10 @@ class SpecAugmentConfig:
                 f"augment: time_mask_share {self.time_mask_share}, gain_db {self.gain_db}; "
                 "expected 0 to 1 and no negative level. Correct the config."
             )
+        if not 0.0 <= self.voice < 1.0:
+            raise ConfigError(
+                f"augment: voice is {self.voice}; expected 0 to below 1. Correct the config."
+            )
 
 
 def random_gain(
@@ -54,6 +62,32 @@ def random_gain(
     draw = torch.rand(features.shape[0], 1, 1, generator=generator, device=features.device)
     decibel_in_nats = math.log(10.0) / 10.0
     return features + (2 * draw - 1) * config.gain_db * decibel_in_nats
+
+
+def random_voice(
+    features: Float[Tensor, "batch frames n_mels"],
+    band_hz: Float[Tensor, " n_mels"],
+    config: SpecAugmentConfig,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch frames n_mels"]:
+    """Log power as from other vocal tracts: each band reads at a multiple of its frequency.
+
+    Args:
+        features: Natural log of mel power.
+        band_hz: Centre of each mel band, rising; beyond the last one its value is repeated.
+        config: How far.
+        generator: Of the random factor of each utterance; torch's own when not given.
+    """
+    if not config.voice or features.shape[2] < 2:
+        return features
+    draw = torch.rand(features.shape[0], 1, generator=generator, device=features.device)
+    band_hz = band_hz.to(features.device)
+    wanted = (band_hz * (1 + (2 * draw - 1) * config.voice)).clamp(band_hz[0], band_hz[-1])
+    upper = torch.searchsorted(band_hz, wanted).clamp(min=1)
+    below, above = band_hz[upper - 1], band_hz[upper]
+    share = ((wanted - below) / (above - below)).to(features.dtype)[:, None, :]
+    upper = upper[:, None, :].expand_as(features)
+    return torch.lerp(features.gather(2, upper - 1), features.gather(2, upper), share)
 
 
 def spec_augment(

@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
+import librosa
 import torch
 import torchaudio
 from jaxtyping import Float, Int
@@ -58,6 +59,13 @@ class LogMelConfig:
     def num_frames(self, num_samples: int) -> int:
         """Frames of an utterance of so many samples."""
         return 1 + num_samples // self.hop_length
+
+    @property
+    def band_hz(self) -> Float[Tensor, " n_mels"]:
+        """Centre frequencies of the mel bands, Hz."""
+        top = self.sample_rate / 2 if self.f_max is None else self.f_max
+        edges = librosa.mel_frequencies(self.n_mels + 2, fmin=self.f_min, fmax=top)
+        return torch.from_numpy(edges[1:-1]).float()
 
     @property
     def frame_shift(self) -> float:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jsonargparse.typing import ClosedUnitInterval
+
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
     add_model_arguments,
@@ -42,6 +44,8 @@ def run(argv: list[str]) -> int:
     aligner = Aligner(
         bundle,
         units=None if arguments.unit is None else arguments.unit.split(","),
+        kind=arguments.aligner,
+        label_prior=arguments.label_prior,
         batch_seconds=arguments.batch_seconds,
         device=arguments.device,
         observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
@@ -85,6 +89,19 @@ def _parser() -> CommandParser:
         metavar="UNIT,...",
         help="units to write: word, and char, phone or token as the bundle's tokenizer has it; "
         "all when not given",
+    )
+    parser.add_argument(
+        "--aligner",
+        choices=("head", "ctc"),
+        default="head",
+        help="what places the units: the alignment head, or CTC, whose second opinion confidences "
+        "and flags hold in any case",
+    )
+    parser.add_argument(
+        "--label-prior",
+        type=ClosedUnitInterval,
+        default=0.0,
+        help="with --aligner ctc: how much of the labels' own frequency is divided out, 0 to 1",
     )
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
     parser.add_argument(

@@ -42,6 +42,7 @@ COMMANDS = {
     "check-alignment": Command(
         "check_alignment", "are words where an alignment says, without a reference"
     ),
+    "check-flags": Command("check_flags", "does align notice when a transcript is wrong"),
     "info": Command("info", "what is this bundle, audio file or manifest"),
 }
 TRAINING_COMMANDS = ("fit", "validate", "test")  # LightningCLI reads the command's name itself

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,23 +16,22 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference import token_path
+from speechmm.inference.alignment_flags import signs_of_misfit, text_flags
 from speechmm.inference.anchors import Stretch, anchor_text
 from speechmm.inference.batches import Piece, Steps, WaveformEncoder, run
+from speechmm.inference.doubts import DoubtLimits
+from speechmm.inference.second_opinion import Doubt, Opinion, SecondOpinion, writes
 from speechmm.inference.sources import Source, file_sources
 from speechmm.inference.token_path import FrameClock
 from speechmm.models.bundle import Bundle
-from speechmm.text.tokenizer import AlignedTokens, Tokenizer
+from speechmm.text.tokenizer import AlignedTokens
 
+KINDS = ("head", "ctc")
+"""What can place the tokens of a text."""
 ONE_PASS_SECONDS = 30.0
 """Longer audio is anchored by CTC and cut between words before the alignment head sees it."""
-LOW_CONFIDENCE = 0.2
-"""An alignment whose geometric mean frame probability is below this is flagged."""
-FEWEST_FRAMES_PER_TOKEN = 3.0
-"""Speech with fewer 10 ms frames per token than this is faster than anybody speaks: flagged."""
-
 FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
 """What an aligned token of each kind of tokenizer is called as a unit."""
-_SPOKEN_SIGNS = set("%&@#§")  # punctuation by its Unicode category, and yet read aloud
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,8 @@ class _Found:
     """Summed over the frames of speech."""
     frames: int
     """Frames of speech."""
+    doubts: list[Doubt]
+    """Where the text does not say what the audio says."""
 
 
 class Aligner:
@@ -83,6 +83,9 @@ class Aligner:
         bundle: Bundle,
         *,
         units: Sequence[str] | None = None,
+        kind: str = "head",
+        label_prior: float = 0.0,
+        limits: DoubtLimits = DoubtLimits(),  # noqa: B008 (frozen)
         batch_seconds: float = 60.0,
         device: torch.device | str = "cpu",
         observer: Observer | None = None,
@@ -93,17 +96,32 @@ class Aligner:
             bundle: The model with its tokenizer and feature settings.
             units: Units of the results: "word" and the finest one ("phone" for a phone tokenizer,
                 else "char"); None means both.
+            kind: What places the tokens: "head", the alignment head (10 ms), or "ctc".
+            label_prior: With "ctc": how much of the label prior is divided out, 0 to 1.
+            limits: From where on a text is doubted.
             batch_seconds: Audio per batch, padding included.
             device: Where the model runs.
             observer: Told of every stretch that is aligned; for pictures.
 
         Raises:
-            ConfigError: A unit this bundle does not have.
+            ConfigError: A unit this bundle does not have, or an unknown kind.
         """
+        if kind not in KINDS:
+            raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(KINDS)}.")
+        self.kind = kind
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.units = check_units(units, bundle.tokenizer.kind)
+        self.second: SecondOpinion | None = None
+        if kind == "ctc" or writes(bundle):
+            self.second = SecondOpinion(
+                bundle.model,
+                bundle.tokenizer,
+                bundle.features,
+                limits=limits,
+                label_prior=label_prior,
+            )
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
         self.observer = observer
 
@@ -187,11 +205,19 @@ class Aligner:
     def _process(self, pieces: list[Piece[_Task, _Found]]) -> None:
         encoding = self.encoder.encode([piece.waveform for piece in pieces])
         texts = [piece.work.aligned for piece in pieces]
+        seconds = [piece.seconds for piece in pieces]
+        opinions: list[Opinion | None] = [None] * len(pieces)
+        if self.second is not None:
+            opinions = list(self.second.ask(encoding, texts, seconds))
+        if self.kind == "ctc":
+            for piece, opinion in zip(pieces, opinions, strict=True):
+                piece.found = self._by_ctc(piece, opinion)
+            return
         scores, paths = token_path.align_encoded(self.encoder.model, encoding, texts)
         for row, (piece, path) in enumerate(zip(pieces, paths, strict=True)):
             frames = int(encoding.lengths[row])
             clock = FrameClock.of(self.features, frames, piece.seconds)
-            piece.found = self._units(path, piece, clock)
+            piece.found = self._judged(self._units(path, piece, clock), piece, opinions[row])
             if self.observer is not None:
                 soft = SoftAlignment(
                     encoding.features[row, :frames].cpu(),
@@ -200,6 +226,23 @@ class Aligner:
                     clock.hop,
                 )
                 self.observer(self._alignment(piece.found, piece.seconds, id=piece.work.id), soft)
+
+    def _by_ctc(self, piece: Piece[_Task, _Found], opinion: Opinion | None) -> _Found:
+        assert opinion is not None
+        path = opinion.path
+        if path is None:  # too dense for encoder frames: one after the other
+            count = len(piece.work.aligned.ids)
+            edges = np.arange(count + 1) * opinion.clock.frames // count
+            path = token_path.TokenPath(edges[:-1], edges[1:], np.full(count, -9.0, np.float32))
+        return self._judged(self._units(path, piece, opinion.clock), piece, opinion)
+
+    def _judged(
+        self, found: _Found, piece: Piece[_Task, _Found], opinion: Opinion | None
+    ) -> _Found:
+        if opinion is None:
+            return found
+        words, doubts = opinion.judge(found.words, piece.work.aligned)
+        return replace(found, words=words, doubts=doubts)
 
     def _units(
         self, path: token_path.TokenPath, piece: Piece[_Task, _Found], clock: FrameClock
@@ -211,10 +254,11 @@ class Aligner:
             tokens=token_path.token_segments(path, aligned, self._labels(aligned), clock),
             log_prob=float(path.log_probs[spoken].sum()),
             frames=int((path.last[spoken] - path.first[spoken]).sum()),
+            doubts=[],
         )
 
     def _finish(self, source: Source, pieces: list[Piece[_Task, _Found]]) -> Alignment:
-        whole = _Found([], [], 0.0, 0)
+        whole = _Found([], [], 0.0, 0, [])
         for piece in pieces:
             assert piece.found is not None
             whole = _Found(
@@ -222,10 +266,16 @@ class Aligner:
                 whole.tokens + [_shifted(segment, piece.start) for segment in piece.found.tokens],
                 whole.log_prob + piece.found.log_prob,
                 whole.frames + piece.found.frames,
+                whole.doubts + [doubt.later(piece.start) for doubt in piece.found.doubts],
             )
         duration = source.duration(self.features.sample_rate)
         alignment = self._alignment(whole, duration, id=source.id, audio=source.audio)
-        return replace(alignment, flags=self._flags(source, alignment, whole))
+        flags = [
+            *signs_of_misfit(alignment, len(whole.tokens), self.features),
+            *map(str, whole.doubts),
+            *text_flags(self.tokenizer, source.transcript()),
+        ]
+        return replace(alignment, flags=tuple(flags))
 
     def _alignment(self, found: _Found, duration: float, *, id: str, audio: str = "") -> Alignment:
         by_name = {"word": found.words}
@@ -234,22 +284,6 @@ class Aligner:
         return Alignment(
             id=id, audio=audio, duration=duration, units=units, confidence=min(1.0, confidence)
         )
-
-    def _flags(self, source: Source, alignment: Alignment, found: _Found) -> tuple[str, ...]:
-        flags = []
-        if (alignment.confidence or 0.0) < LOW_CONFIDENCE:
-            flags.append("low_confidence")
-        frames = alignment.duration * self.features.sample_rate / self.features.hop_length
-        if frames < FEWEST_FRAMES_PER_TOKEN * len(found.tokens):
-            flags.append("shorter_than_text")
-        text = source.transcript()
-        unknown = self.tokenizer.unknown_characters(text)
-        if unknown:
-            flags.append("unknown_characters: " + " ".join(sorted(unknown)))
-        unspoken = unspoken_words(self.tokenizer, text)
-        if unspoken:
-            flags.append("unspoken: " + " ".join(unspoken))
-        return tuple(flags)
 
     def _labels(self, aligned: AlignedTokens) -> list[str]:
         return self.tokenizer.token_labels(aligned.ids)
@@ -283,19 +317,6 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
             f"{', '.join(choices)} (this bundle's tokenizer is {kind}). Choose from these."
         )
     return tuple(dict.fromkeys(units))
-
-
-def unspoken_words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """Words that would be read aloud, but of which the normalizer leaves nothing ("%", "€")."""
-    return [
-        word
-        for word, ids in tokenizer.encode_words(text)
-        if not ids
-        and not all(
-            unicodedata.category(sign).startswith("P") and sign not in _SPOKEN_SIGNS
-            for sign in word
-        )
-    ]
 
 
 def word_segments(

@@ -18,11 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.errors import AlignmentError
 from speechmm.inference.batches import WaveformEncoder
+from speechmm.inference.ctc_text import align_ctc_text, ctc_text
 from speechmm.inference.token_path import FrameClock, TokenPath
-from speechmm.inference.viterbi import Floats, Ints, ctc_states, monotonic_path, required_frames
-from speechmm.text.tokenizer import SPACE, AlignedTokens, Tokenizer
+from speechmm.inference.viterbi import Floats, Ints
+from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 WINDOW_SECONDS = 30.0
 """Audio the encoder sees at once, without its context."""
@@ -93,19 +93,7 @@ def anchor_text(
     """
     log_probs = window_log_probs(encoder, features, waveform)
     text = ctc_text(tokenizer, aligned)
-    columns, skippable = ctc_states(text.ids)
-    needed = required_frames(skippable)
-    if needed > len(log_probs):
-        raise AlignmentError(
-            f"{name}: the text is longer than the audio allows: it needs {needed} encoder frames "
-            f"and the audio has {len(log_probs)}; expected audio at least as long as its text. "
-            "Check that the text belongs to the audio."
-        )
-    try:
-        states = monotonic_path(log_probs, skippable=skippable, columns=columns)
-    except AlignmentError as error:
-        raise AlignmentError(f"{name}: {error}") from error
-    path = _path_of_tokens(states, log_probs, columns, text, len(aligned.ids))
+    path = align_ctc_text(log_probs, text, len(aligned.ids), name=name)
     hop = encoder.model.subsampling * features.hop_length
     words = _words_of(aligned, path)
     yield from _Cutter(waveform, aligned, path, words, hop, features.sample_rate).stretches()
@@ -133,63 +121,6 @@ def window_log_probs(
             before = start - edges[row][0]
             scores[start:stop] = log_probs[row, before : before + stop - start]
     return scores
-
-
-@dataclass(frozen=True)
-class CtcText:
-    """The ids CTC was taught to write for a text, and what each covers of ``AlignedTokens.ids``."""
-
-    ids: list[int]
-    first: list[int]
-    """Place of the first aligned token an id covers."""
-    count: list[int]
-    """Aligned tokens it covers: 1 for a character, more for "ing", 0 for a space."""
-
-
-def ctc_text(tokenizer: Tokenizer, aligned: AlignedTokens) -> CtcText:
-    """A text as CTC was taught to write it; silences are left out."""
-    space = tokenizer.pieces.index(SPACE) if tokenizer.kind in ("char", "phone") else None
-    text = CtcText([], [], [])
-    owners = np.asarray(aligned.word_indices, np.int64)
-    words, places = np.unique(owners, return_index=True)
-    for word, first in zip(words.tolist(), places.tolist(), strict=True):
-        if word < 0:
-            continue
-        spans = tokenizer.encode_spans(aligned.words[word])
-        if space is not None and text.ids:
-            spans = [(space, 0), *spans]
-        place = first
-        for token, count in spans:
-            text.ids.append(token)
-            text.first.append(place)
-            text.count.append(count)
-            place += count
-    return text
-
-
-def _path_of_tokens(
-    states: Ints, log_probs: Floats, columns: Ints, text: CtcText, tokens: int
-) -> TokenPath:
-    """The CTC path as encoder frames of the aligned tokens; silences have none.
-
-    Tokens that CTC writes as one share its frames equally.
-    """
-    visited, first, counts = np.unique(states, return_index=True, return_counts=True)
-    along = log_probs[np.arange(len(states)), columns[states]]
-    sums = np.add.reduceat(along, first)
-    spoken = visited % 2 == 1
-    written = visited[spoken] // 2
-    covered = np.asarray(text.count, np.int64)[written]
-    row = np.repeat(np.arange(len(written)), covered)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(covered) - covered, covered)
-    target = np.asarray(text.first, np.int64)[written][row] + number
-    frames, start, share = counts[spoken][row], first[spoken][row], covered[row]
-    firsts, lasts = np.zeros(tokens, np.int64), np.zeros(tokens, np.int64)
-    log_prob = np.zeros(tokens, np.float32)
-    firsts[target] = start + frames * number // share
-    lasts[target] = start + frames * (number + 1) // share
-    log_prob[target] = sums[spoken][row] / share
-    return TokenPath(firsts, lasts, log_prob)
 
 
 def _words_of(aligned: AlignedTokens, path: TokenPath) -> _Words:

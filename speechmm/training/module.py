@@ -11,7 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
+from speechmm.audio.augment import (
+    SpecAugmentConfig,
+    random_gain,
+    random_voice,
+    spec_augment,
+)
 from speechmm.audio.rooms import RoomConfig, random_room
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
@@ -88,7 +93,7 @@ class JointModule(TrainingModule):
         Args:
             network: Dimensions of the model.
             objectives: Tasks and weights.
-            augment: Masks and level changes of training features.
+            augment: Masks, level and voice changes of training features.
             room: Noise and reverberation of training features.
             optimization: Learning rate, decay, averaging.
             seed: Start of every random choice of training; the same seed repeats a run.
@@ -144,7 +149,8 @@ class JointModule(TrainingModule):
         """The weighted sum of all losses of one augmented batch."""
         if self.objectives.consistency_weight:
             batch = batch.twice()
-        features = random_room(batch.features, batch.feature_lengths, self.room)
+        features = random_voice(batch.features, self.data.features.band_hz, self.augment)
+        features = random_room(features, batch.feature_lengths, self.room)
         features = random_gain(features, self.augment)
         clean = self.model.normalise(features, batch.feature_lengths)
         masked = spec_augment(clean, batch.feature_lengths, self.augment)
@@ -299,7 +305,9 @@ class JointModule(TrainingModule):
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Writes the bundle."""
-        training = {**training, "objectives": str(self.objectives)}
+        weights = {"asr": self.objectives.asr_weight, "align": self.objectives.align_weight}
+        tasks = [task for task, weight in weights.items() if weight]
+        training = {**training, "tasks": tasks, "objectives": str(self.objectives)}
         data = self.data
         save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
 

@@ -16,9 +16,9 @@ from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError, ManifestError
 from speechmm.inference import anchors
 from speechmm.inference.aligner import Aligner, SoftAlignment, check_units, word_segments
+from speechmm.inference.ctc_text import align_ctc_text, ctc_text
 from speechmm.inference.sources import Source, find_sources
 from speechmm.inference.token_path import FrameClock
-from speechmm.inference.viterbi import ctc_states, monotonic_path
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -236,15 +236,13 @@ def test_characters_of_a_bpe_model(seconds: float, tmp_path: Path) -> None:
 def test_characters_that_ctc_writes_as_one_share_its_frames() -> None:
     tokenizer = train_tokenizer(["singing and ringing"] * 9, kind="bpe", vocab_size=22)
     aligned = tokenizer.encode_aligned("ringsing and")
-    text = anchors.ctc_text(tokenizer, aligned)
+    text = ctc_text(tokenizer, aligned)
     assert [tokenizer.pieces[token] for token in text.ids] == ["▁r", "ing", "s", "ing", "▁and"]
     r, ing, s, again, and_ = text.ids
     heard = [0, r, 0, *[ing] * 6, 0, s, *[again] * 3, 0, *[and_] * 2]
     log_probs = np.full((len(heard), tokenizer.vocab_size), -9.0, np.float32)
     log_probs[range(len(heard)), heard] = -0.5
-    columns, skippable = ctc_states(text.ids)
-    states = monotonic_path(log_probs, skippable=skippable, columns=columns)
-    path = anchors._path_of_tokens(states, log_probs, columns, text, len(aligned.ids))
+    path = align_ctc_text(log_probs, text, len(aligned.ids), name="test")
     spoken = [place for place, word in enumerate(aligned.word_indices) if word >= 0]
     spans = list(zip(path.first[spoken].tolist(), path.last[spoken].tolist(), strict=True))
     rings = [(1, 2), (3, 5), (5, 7), (7, 9), (10, 11), (11, 12), (12, 13), (13, 14)]

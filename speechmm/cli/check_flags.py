@@ -1,0 +1,155 @@
+"""``speechmm check-flags``: does ``align`` notice when a transcript is wrong."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from speechmm.cli.arguments import CommandParser
+from speechmm.cli.decoding import add_model_arguments, load_model
+from speechmm.cli.score import add_results_arguments, check_results_arguments
+from speechmm.errors import ManifestError
+
+if TYPE_CHECKING:
+    from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.damage import DamagedText, Detection
+    from speechmm.inference.aligner import Aligner
+    from speechmm.inference.sources import Source
+
+
+def run(argv: list[str]) -> int:
+    """Damages the transcripts of a manifest, aligns them, and counts what was flagged."""
+    arguments = _parser().parse_args(argv)
+    check_results_arguments(arguments.results, arguments.title)
+    from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.damage import damaged_texts, detection_rates
+    from speechmm.inference.aligner import Aligner
+    from speechmm.inference.doubts import DoubtLimits
+
+    bundle = load_model(arguments)
+    skipped = SkipReport(strict=arguments.strict)
+    sources = _sources(arguments, bundle.tokenizer.normalizer, skipped)
+    damages = damaged_texts(
+        {id: source.text or "" for id, source in sources.items()}, arguments.seed
+    )
+    found = []
+    for price in arguments.prices or (None,):
+        limits = DoubtLimits() if price is None else DoubtLimits(drop=price, extra=price)
+        aligner = Aligner(
+            bundle,
+            units=["word"],
+            limits=limits,
+            batch_seconds=arguments.batch_seconds,
+            device=arguments.device,
+        )
+        rows = detection_rates(_detect(aligner, sources, damages))
+        found.append({"drop": limits.drop, "extra": limits.extra, "kinds": rows})
+    command = shlex.join(["speechmm", "check-flags", *argv])
+    lines = [line for one in found for line in _lines(one)]
+    print("\n".join(lines))
+    if arguments.out is not None:
+        from speechmm.writing import write_text
+
+        row = {"utterances": len(sources), "command": command, "limits": found}
+        write_text(arguments.out, json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+    if arguments.results is not None:
+        from speechmm.evaluation.results import write_results
+
+        section = [f"{len(sources)} utterances.", *lines, "", f"- command: `{command}`"]
+        write_results(arguments.results, arguments.title, section)
+    skipped.print(len(sources) + len(skipped))
+    return skipped.exit_code
+
+
+def _sources(arguments: Any, normalizer: str, skipped: SkipReport) -> dict[str, Source]:
+    """The utterances with normalised texts; those without a word are left out."""
+    from dataclasses import replace
+
+    from speechmm.inference.sources import find_sources
+    from speechmm.text.normalize import normalize
+
+    sources = {}
+    for source in find_sources([arguments.cuts], skipped):
+        text = normalize(source.text or "", normalizer)
+        if text.split():
+            sources[source.id] = replace(source, text=text)
+    if len(sources) < 2:
+        raise ManifestError(
+            f"{arguments.cuts}: {len(sources)} utterances with a text; expected two or more, "
+            "to swap. Give a manifest with transcripts."
+        )
+    if len(sources) > arguments.most:
+        import random
+
+        chosen = random.Random(arguments.seed).sample(sorted(sources), arguments.most)
+        sources = {id: sources[id] for id in sorted(chosen)}
+    return sources
+
+
+def _detect(
+    aligner: Aligner, sources: dict[str, Source], damages: Sequence[DamagedText]
+) -> list[Detection]:
+    """What the aligner says of every text; one that it refuses counts as flagged."""
+    from dataclasses import replace
+
+    from speechmm.data.skips import SkipReport
+    from speechmm.evaluation.damage import Detection
+
+    named = {f"{damage.id}|{damage.kind}": damage for damage in damages}
+    tasks = [
+        replace(sources[damage.id], id=name, text=damage.text) for name, damage in named.items()
+    ]
+    refused = SkipReport()
+    flags = {one.id: one.flags for one in aligner.align_sources(tasks, skipped=refused)}
+    return [Detection(damage, flags.get(name, ("refused",))) for name, damage in named.items()]
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """The table of one price, in Markdown."""
+    lines = [
+        "",
+        f"Prices of a dropped word and of extra speech: {found['drop']:g} and "
+        f"{found['extra']:g} nats.",
+        "",
+        "| texts | number | flagged | recall % | precision % | named rightly % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["kinds"]:
+        share = [row.get(key) for key in ("recall", "precision", "named")]
+        cells = ["" if one is None else f"{100 * one:.1f}" for one in share]
+        flagged = str(row["flagged"])
+        if "false_alarms" in row:
+            flagged += f" ({100 * row['false_alarms']:.1f} % false alarms; "
+            flagged += f"wrong_transcript {100 * row['whole_transcript_false_alarms']:.1f} %)"
+        lines.append(f"| {row['kind']} | {row['texts']} | {flagged} | {' | '.join(cells)} |")
+    return lines
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "check-flags",
+        description="Check that wrong transcripts are noticed: a word of each is deleted, inserted "
+        "or replaced, two are swapped, and all are aligned. Precision is for one damaged text to "
+        "each intact one.",
+    )
+    parser.add_argument("cuts", type=Path, metavar="CUTS", help="cuts manifest with texts")
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--prices",
+        type=NonNegativeFloat,
+        nargs="+",
+        metavar="NATS",
+        help="prices of a change to try in turn, to choose one on a dev set; else the default",
+    )
+    parser.add_argument(
+        "--most", type=PositiveInt, default=1000, help="utterances; more are drawn at random"
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of what is drawn")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file for the numbers")
+    add_results_arguments(parser)
+    return parser

@@ -1,0 +1,211 @@
+"""What CTC, which was taught to write and not to place, makes of a text that is being aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from speechmm.alignments import Segment
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.errors import AlignmentError
+from speechmm.inference.ctc_text import CtcText, align_ctc_text, ctc_text
+from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
+from speechmm.inference.token_path import FrameClock, TokenPath
+from speechmm.inference.viterbi import Floats, Ints, ctc_states, monotonic_path
+from speechmm.models.bundle import Bundle
+from speechmm.models.objectives import BLANK
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.text.tokenizer import SPACE, AlignedTokens, Tokenizer
+
+NOT_SAID, WRONG_WORD, EXTRA_SPEECH = "not_said", "wrong_word", "extra_speech"
+WRONG_TRANSCRIPT = "wrong_transcript"
+SMALLEST_PRIOR = 1e-4
+"""A token rarer than this is treated as this frequent where priors are divided out."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One place where the text does not say what the audio says."""
+
+    kind: str
+    """``NOT_SAID``, ``WRONG_WORD``, ``EXTRA_SPEECH`` or ``WRONG_TRANSCRIPT``."""
+    label: str
+    """The word of the text; empty where no single word is meant."""
+    start: float
+    end: float
+    """Seconds."""
+
+    def later(self, seconds: float) -> Doubt:
+        """The same doubt in audio that begins so much earlier."""
+        return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+    def __str__(self) -> str:
+        where = f"{self.start:.2f}-{self.end:.2f} s"
+        return f"{self.kind}: {self.label} {where}" if self.label else f"{self.kind}: {where}"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What CTC hears of one text."""
+
+    path: TokenPath | None
+    """Encoder frames of the aligned tokens; None where the audio has too few for the text."""
+    clock: FrameClock
+    doubts: Doubts | None
+    """None where the transcript as a whole does not fit."""
+    heard: Floats
+    """For each aligned token: the geometric mean, over its frames, of its probability relative to
+    the likeliest token; 0 where it has no frame."""
+
+    def judge(
+        self, words: Sequence[Segment], aligned: AlignedTokens
+    ) -> tuple[list[Segment], list[Doubt]]:
+        """Words another aligner has placed, with confidence in both, and what is doubtful.
+
+        The confidence of a word is the other aligner's, times how well CTC hears its tokens, times
+        the share of its tokens that CTC hears where the other aligner has the word.
+        """
+        judged = list(words)
+        owners = np.asarray(aligned.word_indices, np.int64)
+        for index in np.unique(owners[owners >= 0]).tolist():
+            word, tokens = words[index], np.flatnonzero(owners == index)
+            trust = float(self.heard[tokens].mean()) * self._agreement(word, tokens)
+            judged[index] = replace(word, confidence=(word.confidence or 0.0) * trust)
+        return judged, sorted(self._doubts(words), key=lambda doubt: doubt.start)
+
+    def _agreement(self, word: Segment, tokens: Ints) -> float:
+        if self.path is None:
+            return 0.0
+        middle = (self.path.first[tokens] + self.path.last[tokens] - 1) / 2 * self.clock.hop
+        slack = self.clock.hop
+        inside = (middle >= word.start - slack) & (middle <= word.end + slack)
+        return float(inside.mean())
+
+    def _doubts(self, words: Sequence[Segment]) -> Iterator[Doubt]:
+        if self.doubts is None:
+            yield Doubt(WRONG_TRANSCRIPT, "", 0.0, self.clock.duration)
+            return
+        gaps = self.doubts.stand_ins()
+        for place in np.flatnonzero(self.doubts.dropped).tolist():
+            word, gap = words[int(self.doubts.words[place])], int(gaps[place])
+            if gap < 0:
+                yield Doubt(NOT_SAID, word.label, word.start, word.end)
+            else:
+                yield Doubt(WRONG_WORD, word.label, *self._seconds(self.doubts, gap))
+        for gap in np.flatnonzero(self.doubts.extra).tolist():
+            beside = self.doubts.dropped[max(0, gap - 1) : gap + 1]
+            if not beside.any():
+                yield Doubt(EXTRA_SPEECH, "", *self._seconds(self.doubts, gap))
+
+    def _seconds(self, doubts: Doubts, gap: int) -> tuple[float, float]:
+        first, last = doubts.spans[gap].tolist()
+        return self.clock.seconds(first), self.clock.seconds(last)
+
+
+def writes(bundle: Bundle) -> bool:
+    """Whether the bundle's CTC was trained."""
+    tasks = bundle.config.get("training", {}).get("tasks")
+    return tasks is None or "asr" in tasks
+
+
+class SecondOpinion:
+    """Asks CTC about the texts of encoded speech."""
+
+    def __init__(
+        self,
+        model: SpeechTextModel,
+        tokenizer: Tokenizer,
+        features: LogMelConfig,
+        *,
+        limits: DoubtLimits,
+        label_prior: float = 0.0,
+    ) -> None:
+        """Prepares the questions.
+
+        Args:
+            model: Has the CTC head.
+            tokenizer: Says how CTC was taught to write.
+            features: Say how long a frame is.
+            limits: From where on a text is doubted.
+            label_prior: How much of the label prior (the mean posterior of the utterance) is
+                divided out before tokens are placed, 0 to 1: CTC then says tokens for as long as
+                they last. Source: Huang et al. 2024, "Less peaky and more accurate CTC forced
+                alignment by label priors", equation 6, here when reading and not when training.
+        """
+        self.model = model
+        self.tokenizer = tokenizer
+        self.features = features
+        self.limits = limits
+        self.label_prior = label_prior
+        pieces = tokenizer.pieces
+        self.space = pieces.index(SPACE) if tokenizer.kind in ("char", "phone") else None
+
+    def ask(
+        self, encoding: SpeechEncoding, texts: Sequence[AlignedTokens], seconds: Sequence[float]
+    ) -> list[Opinion]:
+        """An opinion on the text of each utterance.
+
+        Args:
+            encoding: The encoded speech.
+            texts: What is said in each.
+            seconds: Of audio of each.
+        """
+        with torch.inference_mode():
+            log_probs = self.model.ctc_log_probs(encoding).float().cpu().numpy()
+        lengths = encoding.enc_lengths.tolist()
+        return [
+            self._opinion(log_probs[row, : lengths[row]], text, seconds[row])
+            for row, text in enumerate(texts)
+        ]
+
+    def _opinion(self, log_probs: Floats, aligned: AlignedTokens, seconds: float) -> Opinion:
+        text = ctc_text(self.tokenizer, aligned)
+        hop = self.model.subsampling * self.features.hop_length / self.features.sample_rate
+        clock = FrameClock(hop=hop, frames=len(log_probs), duration=seconds)
+        scores = log_probs
+        if self.label_prior:
+            prior = np.exp(log_probs).mean(axis=0).clip(min=SMALLEST_PRIOR)
+            scores = log_probs - self.label_prior * np.log(prior)
+        heard = np.zeros(len(aligned.ids), np.float32)
+        try:
+            path = align_ctc_text(scores, text, len(aligned.ids), name="the utterance")
+            quiet = self._quiet(log_probs)
+            excess = _excess(quiet, text)
+        except AlignmentError:  # fewer encoder frames than tokens
+            return Opinion(None, clock, None, heard)
+        best = np.concatenate([[0.0], np.cumsum(scores.max(axis=1), dtype=np.float64)])
+        frames = path.last - path.first
+        loss = path.log_probs - (best[path.last] - best[path.first])
+        has = frames > 0
+        heard[has] = np.exp(np.minimum(loss[has], 0.0) / frames[has])
+        doubts = None
+        if excess < self.limits.whole:
+            doubts = find_doubts(quiet, text, self.limits)
+        return Opinion(path, clock, doubts, heard)
+
+    def _quiet(self, log_probs: Floats) -> Floats:
+        """The same scores, where blank is as good as a space: some models write spaces in silence."""
+        if self.space is None:
+            return log_probs
+        out: Floats = log_probs.copy()
+        np.maximum(out[:, BLANK], out[:, self.space], out=out[:, BLANK])
+        return out
+
+
+def _excess(log_probs: Floats, text: CtcText) -> float:
+    """How much better the audio scores without the text, nats per token: that of the middle word.
+
+    Half the words must be wrong before this is large, however wrong they are.
+    """
+    columns, skippable = ctc_states(text.ids)
+    states = monotonic_path(log_probs, skippable=skippable, columns=columns)
+    along = log_probs[np.arange(len(states)), columns[states]]
+    words, first, end = text.word_edges()
+    word = np.searchsorted(end, np.maximum(states - 1, 0) // 2, side="right").clip(
+        max=len(words) - 1
+    )
+    loss = np.bincount(word, log_probs.max(axis=1) - along, minlength=len(words))
+    return float(np.median(loss / (end - first)))

@@ -1,0 +1,132 @@
+"""Texts that do not say what the audio says: found, named and placed."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from speechmm.errors import AlignmentError, ConfigError
+from speechmm.inference.aligner import Aligner
+from speechmm.inference.ctc_text import CtcText
+from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
+from speechmm.inference.viterbi import ctc_states, monotonic_path
+from speechmm.models.bundle import Bundle
+
+
+def best(log_probs: np.ndarray, elements: list[int | None]) -> float:
+    """What the best path through tokens and free speech (None) scores, by the search of alignment.
+
+    Tokens of different words must differ.
+    """
+    if not elements:
+        return float(log_probs[:, 0].sum())
+    free = log_probs.shape[1]
+    with_free = np.concatenate([log_probs, log_probs.max(axis=1, keepdims=True)], axis=1)
+    columns, skippable = ctc_states([free if one is None else one for one in elements])
+    try:
+        path = monotonic_path(with_free, skippable=skippable, columns=columns)
+    except AlignmentError:
+        return -np.inf
+    return float(with_free[np.arange(len(path)), columns[path]].sum())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_changes_are_the_cheapest_of_all(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    count = 1 + seed % 4
+    words = [random.integers(2 * k + 1, 2 * k + 3, 1 + seed % 3).tolist() for k in range(count)]
+    log_probs = (random.normal(size=(random.integers(4, 25), 9)) * 2).astype(np.float32)
+    text = CtcText([], [], [], [])
+    for index, word in enumerate(words):
+        text.ids.extend(word)
+        text.word.extend([index] * len(word))
+    limits = DoubtLimits(drop=4.0, extra=3.0)
+
+    def score(dropped: Sequence[bool], free: Sequence[bool]) -> float:
+        elements: list[int | None] = []
+        for gap in range(count + 1):
+            elements += [None] * free[gap]
+            if gap < count and not dropped[gap]:
+                elements += words[gap]
+        found = best(log_probs, elements)
+        return found - limits.drop * sum(dropped) - limits.extra * sum(free)
+
+    choices = [(False, True)] * (2 * count + 1)
+    scores = {
+        choice: score(choice[:count], choice[count:]) for choice in itertools.product(*choices)
+    }
+    found = find_doubts(log_probs, text, limits)
+    chosen = (*found.dropped.tolist(), *found.extra.tolist())
+    assert scores[chosen] == pytest.approx(max(scores.values()), abs=1e-3)
+
+
+def test_speech_stands_in_for_the_words_beside_it() -> None:
+    spans = np.zeros((6, 2), np.int64)
+    spans[[2, 5]] = (3, 9)
+    dropped = np.array([True, True, False, True, False])
+    doubts = Doubts(np.arange(5), dropped, spans)
+    assert doubts.stand_ins().tolist() == [2, 2, -1, -1, -1]
+
+
+SAID = "ab cd fe ha bg"
+
+
+def kinds(flags: tuple[str, ...]) -> list[str]:
+    return [flag.split(":")[0] for flag in flags]
+
+
+@pytest.mark.parametrize("kind", ["head", "ctc"])
+def test_damaged_texts(tone_bundle: Bundle, speak: Callable, kind: str) -> None:
+    speech = speak(SAID)
+    aligner = Aligner(tone_bundle, kind=kind)
+
+    def flags(text: str) -> tuple[str, ...]:
+        return aligner.align(speech.waveform, text).flags
+
+    assert flags(SAID) == ()
+    (wrong,) = flags("ab cd gh ha bg")
+    assert wrong.startswith("wrong_word: gh")
+    start, end = map(float, wrong.split()[-2].split("-"))
+    assert start == pytest.approx(speech.words[2].start, abs=0.05)
+    assert end == pytest.approx(speech.words[2].end, abs=0.1)
+    (unsaid,) = flags("ab cd gca fe ha bg")
+    assert unsaid.startswith("not_said: gca")
+    (extra,) = flags("ab cd ha bg")
+    start, end = map(float, extra.removeprefix("extra_speech: ").removesuffix(" s").split("-"))
+    assert start <= speech.words[2].start + 0.05 and end >= speech.words[2].end - 0.05
+    assert start >= speech.words[1].end - 0.1 and end <= speech.words[3].start + 0.1
+    assert kinds(flags("ab cd fe ha")) == kinds(flags("cd fe ha bg")) == ["extra_speech"]
+    assert "wrong_transcript" in kinds(flags("gh eda hc dfh cb"))
+
+
+def test_confidence_is_low_only_where_the_text_is_wrong(
+    tone_bundle: Bundle, speak: Callable
+) -> None:
+    found = Aligner(tone_bundle).align(speak(SAID).waveform, "ab cd gh ha bg")
+    confidence = [word.confidence or 0.0 for word in found.words]
+    assert confidence[2] < 0.01
+    assert min(confidence[:2] + confidence[3:]) > 0.5
+
+
+def test_doubts_of_long_audio_are_at_their_times(tone_bundle: Bundle, speak: Callable) -> None:
+    words = SAID.split() * 12
+    speech = speak(" ".join(words), pauses=[0.4])
+    text = [*words[:50], "hgc", *words[51:]]
+    found = Aligner(tone_bundle).align(speech.waveform, " ".join(text))
+    (flag,) = found.flags
+    assert flag.startswith("wrong_word: hgc")
+    start = float(flag.split()[-2].split("-")[0])
+    assert start == pytest.approx(speech.words[50].start, abs=0.1)
+
+
+def test_ctc_places_words_too(tone_bundle: Bundle, speak: Callable) -> None:
+    speech = speak(SAID)
+    for prior in (0.0, 0.5):
+        aligner = Aligner(tone_bundle, kind="ctc", label_prior=prior)
+        found = aligner.align(speech.waveform, SAID)
+        for word, expected in zip(found.words, speech.words, strict=True):
+            assert word.start == pytest.approx(expected.start, abs=0.05)
+            assert word.end == pytest.approx(expected.end, abs=0.05)
+    with pytest.raises(ConfigError, match="expected one of head, ctc"):
+        Aligner(tone_bundle, kind="hmm")
