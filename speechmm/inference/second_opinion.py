@@ -55,7 +55,9 @@ class Opinion:
     """Encoder frames of the aligned tokens; None where the audio has too few for the text."""
     clock: FrameClock
     doubts: Doubts | None
-    """None where the transcript as a whole does not fit."""
+    """None where the audio has too few frames for the text."""
+    misfit: bool
+    """Whether the transcript as a whole is not what is said."""
     heard: Floats
     """For each aligned token: the geometric mean, over its frames, of its probability relative to
     the likeliest token; 0 where it has no frame."""
@@ -85,8 +87,9 @@ class Opinion:
         return float(inside.mean())
 
     def _doubts(self, words: Sequence[Segment]) -> Iterator[Doubt]:
-        if self.doubts is None:
+        if self.misfit:
             yield Doubt(WRONG_TRANSCRIPT, "", 0.0, self.clock.duration)
+        if self.doubts is None:
             return
         gaps = self.doubts.stand_ins()
         for place in np.flatnonzero(self.doubts.dropped).tolist():
@@ -175,16 +178,14 @@ class SecondOpinion:
             quiet = self._quiet(log_probs)
             excess = _excess(quiet, text)
         except AlignmentError:  # fewer encoder frames than tokens
-            return Opinion(None, clock, None, heard)
+            return Opinion(None, clock, None, True, heard)
         best = np.concatenate([[0.0], np.cumsum(scores.max(axis=1), dtype=np.float64)])
         frames = path.last - path.first
         loss = path.log_probs - (best[path.last] - best[path.first])
         has = frames > 0
         heard[has] = np.exp(np.minimum(loss[has], 0.0) / frames[has])
-        doubts = None
-        if excess < self.limits.whole:
-            doubts = find_doubts(quiet, text, self.limits)
-        return Opinion(path, clock, doubts, heard)
+        doubts = find_doubts(quiet, text, self.limits)
+        return Opinion(path, clock, doubts, excess >= self.limits.whole, heard)
 
     def _quiet(self, log_probs: Floats) -> Floats:
         """The same scores, where blank is as good as a space: some models write spaces in silence."""
