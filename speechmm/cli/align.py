@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from speechmm.alignments import Alignment
     from speechmm.inference.sources import Source
 
-FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations")
+FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "cuts", "durations")
 
 
 def run(argv: list[str]) -> int:
     """Aligns audio to its text and writes when each unit was said."""
     arguments = _parser().parse_args(argv)
-    from speechmm.alignments import write_alignments
+    _check_out(arguments.out, arguments.format)
     from speechmm.data.skips import SkipReport
     from speechmm.inference.aligner import Aligner
     from speechmm.inference.picture import PictureFolder
@@ -53,12 +53,16 @@ def run(argv: list[str]) -> int:
     flagged: list[Alignment] = []
     found = _watched(aligner.align_sources(sources, skipped=skipped), flagged)
     shown = show_progress(found, len(sources), "aligning", hidden=False)
-    write_alignments(
-        require_some(shown, skipped),
-        arguments.out,
-        arguments.format,
-        frame_shift=bundle.features.hop_length / bundle.features.sample_rate,
-    )
+    aligned = require_some(shown, skipped)
+    if arguments.format == "cuts":
+        from speechmm.inference.aligned_cuts import write_aligned_cuts
+
+        write_aligned_cuts(sources, aligned, arguments.out)
+    else:
+        from speechmm.alignments import write_alignments
+
+        shift = bundle.features.hop_length / bundle.features.sample_rate
+        write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
     skipped.print(total)
     for alignment in flagged:
         print(f"flagged: {alignment.id}: {'; '.join(alignment.flags)}", file=sys.stderr)
@@ -109,8 +113,8 @@ def _parser() -> CommandParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="file for ctm and jsonl; for srt, vtt and ass a file when PATH ends so (one input "
-        "only); otherwise a folder",
+        help="file for ctm, jsonl and cuts (.jsonl, .jsonl.gz); for srt, vtt and ass a file when "
+        "PATH ends so (one input only); otherwise a folder",
     )
     parser.add_argument(
         "--pictures",
@@ -119,6 +123,16 @@ def _parser() -> CommandParser:
         help="folder for a picture per input: spectrogram, words, soft alignment (PNG)",
     )
     return parser
+
+
+def _check_out(out: Path, format: str) -> None:
+    from speechmm.inference.sources import MANIFEST_SUFFIXES
+
+    if format == "cuts" and not out.name.endswith(MANIFEST_SUFFIXES):
+        raise ConfigError(
+            f"--out: found {str(out)!r}; expected a name that ends in "
+            f'{" or ".join(MANIFEST_SUFFIXES)} for --format cuts. Name it "{out.name}.jsonl.gz".'
+        )
 
 
 def _with_text(sources: list[Source], text: str) -> list[Source]:

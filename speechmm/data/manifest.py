@@ -1,7 +1,8 @@
 """Cuts manifests: lhotse's JSON lines, read and written so that no bad line goes unnamed.
 
 A cut here is one utterance: a span of one audio file with one supervision (text, speaker,
-reference alignment). Every time inside a cut is in seconds from the start of the cut.
+reference alignment). Times are in seconds: that of a supervision from the start of its cut, those of
+its alignment from the start of the recording, which is how lhotse has them.
 """
 
 import gzip
@@ -126,7 +127,7 @@ def make_cut(
         start: seconds from the start of the file.
         duration: seconds; None for the rest of the file.
         alignment: for "word" and "phone" when each was said, in seconds from the start of the
-            *file*; kept relative to the cut, as lhotse does.
+            *file*, as lhotse keeps it.
         info: what ``audio_info`` said of the file, when it has been asked already.
 
     Raises:
@@ -137,12 +138,6 @@ def make_cut(
     info = audio_info(audio) if info is None else info
     duration = _span_duration(id, audio, start, duration, info)
     recording = _recording(id if duration == info.duration else audio.stem, audio, info)
-    moved = {
-        unit: [
-            AlignmentItem(row.symbol, row.start - start, row.duration, row.score) for row in rows
-        ]
-        for unit, rows in (alignment or {}).items()
-    }
     supervision = SupervisionSegment(
         id=id,
         recording_id=recording.id,
@@ -152,7 +147,7 @@ def make_cut(
         text=text,
         language=language,
         speaker=speaker,
-        alignment=moved or None,
+        alignment={unit: list(rows) for unit, rows in (alignment or {}).items()} or None,
     )
     return MonoCut(
         id=id,
@@ -185,15 +180,16 @@ def reference_alignment(cut: MonoCut) -> Alignment | None:
     units: dict[str, list[Segment]] = {}
     for supervision in cut.supervisions:
         for unit, items in (supervision.alignment or {}).items():
-            units.setdefault(unit, []).extend(_segment(item, cut.duration) for item in items)
+            units.setdefault(unit, []).extend(_segment(item, cut) for item in items)
     if not any(units.values()):
         return None
     return Alignment(id=cut.id, audio=str(audio_path(cut)), duration=cut.duration, units=units)
 
 
-def _segment(item: AlignmentItem, duration: float) -> Segment:
-    start = min(max(0.0, item.start), duration)
-    end = min(max(start, item.start + item.duration), duration)
+def _segment(item: AlignmentItem, cut: MonoCut) -> Segment:
+    begin = item.start - cut.start
+    start = min(max(0.0, begin), cut.duration)
+    end = min(max(start, begin + item.duration), cut.duration)
     return Segment(label=item.symbol, start=start, end=end, confidence=item.score)
 
 

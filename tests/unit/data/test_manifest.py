@@ -169,6 +169,7 @@ def test_make_cut_of_a_span(make_audio: MakeAudio) -> None:
     assert [(w.label, w.confidence) for w in reference.words] == [("a", None), ("b", 0.5)]
     times = [time for word in reference.words for time in (word.start, word.end)]
     assert times == pytest.approx([0.1, 0.3, 0.4, 0.75])  # the last ends with the cut
+    assert cut.supervisions[0].alignment == {"word": words}  # lhotse counts in the recording
 
 
 def test_alignment_follows_lhotses_speed(make_cuts: MakeCuts) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from speechmm.alignments import read_alignments
+from speechmm.cli import align as align_command
 from speechmm.cli import transcribe as transcribe_command
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
@@ -166,12 +167,12 @@ def test_a_place_that_cannot_be_written(
     assert "file/h.jsonl" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("format", ["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"])
+@pytest.mark.parametrize("format", align_command.FORMATS)
 def test_align_writes_every_format(two: list[str], format: str) -> None:
     Path(two[0]).rename("sounds/one.wav")
     for path, text in (("sounds/one.txt", "ab cd"), ("sounds/two.txt", "ef")):
         Path(path).write_text(text)
-    out = Path(f"out-{format}" if format != "ctm" else "out.ctm")
+    out = Path({"ctm": "out.ctm", "cuts": "out.jsonl"}.get(format, f"out-{format}"))
     assert call("align", "sounds", *MODEL, "--format", format, "--out", out) == 0
     assert out.exists()
     assert not list(Path().rglob(".tmp*"))
