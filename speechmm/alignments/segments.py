@@ -76,8 +76,10 @@ class Alignment:
     id: str
     audio: str = ""
     """Path of the audio file, empty when there is none."""
+    start: float = 0.0
+    """Where the utterance begins in that file, seconds; all other times count from there."""
     duration: float
-    """Length of the audio in seconds."""
+    """Length of the utterance in seconds."""
     units: dict[str, list[Segment]] = field(default_factory=dict)
     """Segments by unit ("word", "char", "phone", ...), each list in the order of time."""
     confidence: float | None = None
@@ -100,6 +102,7 @@ class Alignment:
         return {
             "id": self.id,
             "audio": self.audio,
+            "start": round(self.start, TIME_DECIMALS),
             "duration": round(self.duration, TIME_DECIMALS),
             "units": {
                 unit: [segment.to_dict() for segment in segments]
@@ -121,6 +124,7 @@ class Alignment:
             return cls(
                 id=str(row["id"]),
                 audio=str(row.get("audio") or ""),
+                start=float(row.get("start") or 0.0),
                 duration=float(row["duration"]),
                 units={
                     str(unit): [Segment.from_dict(segment) for segment in segments]

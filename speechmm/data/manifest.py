@@ -183,7 +183,13 @@ def reference_alignment(cut: MonoCut) -> Alignment | None:
             units.setdefault(unit, []).extend(_segment(item, cut) for item in items)
     if not any(units.values()):
         return None
-    return Alignment(id=cut.id, audio=str(audio_path(cut)), duration=cut.duration, units=units)
+    return Alignment(
+        id=cut.id,
+        audio=str(audio_path(cut)),
+        start=cut.start,
+        duration=cut.duration,
+        units=units,
+    )
 
 
 def _segment(item: AlignmentItem, cut: MonoCut) -> Segment:

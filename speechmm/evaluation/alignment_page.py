@@ -89,19 +89,20 @@ def _around(match: Match) -> Text:
     """The stretch of audio that holds the unit where it is and where it was found."""
     start = max(0.0, min(match.truth.start, match.found.start) - CONTEXT_SECONDS)
     end = max(match.truth.end, match.found.end) + CONTEXT_SECONDS
-    return Text("", audio=match.audio, start=start, duration=end - start)
+    return Text("", audio=match.audio, start=match.audio_start + start, duration=end - start)
 
 
 def _marks(match: Match, clip: Clip | None) -> list[dict[str, Any]]:
     """Where the two spans lie in the clip's picture, as shares of its width."""
     if clip is None:
         return []
+    first = clip.start - match.audio_start
     return [
         {
             "name": name,
-            "left": 100 * (span.start - clip.start) / clip.duration,
+            "left": 100 * (span.start - first) / clip.duration,
             "width": 100 * (span.end - span.start) / clip.duration,
-            "time": (span.start - clip.start, span.end - clip.start),
+            "time": (span.start - first, span.end - first),
         }
         for name, span in (("reference", match.truth), ("found", match.found))
     ]

@@ -33,6 +33,8 @@ class Match:
     """Of the utterance."""
     audio: str
     """Path of its audio file, "" when not known."""
+    audio_start: float
+    """Where the utterance begins in that file, seconds."""
     truth: Segment
     found: Segment
 
@@ -129,6 +131,7 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
     for (hypothesis, reference), truth, heard, one in zip(
         pairs, truths, founds, scored, strict=True
     ):
+        holder = reference if reference.audio else hypothesis
         edges.missing += one.counts.deletions
         edges.extra += one.counts.insertions
         edges.relabelled += one.counts.substitutions
@@ -136,7 +139,8 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
             [
                 Match(
                     reference.id,
-                    reference.audio or hypothesis.audio,
+                    holder.audio,
+                    holder.start,
                     truth[chunk.reference_start + at],
                     heard[chunk.hypothesis_start + at],
                 )

@@ -269,7 +269,8 @@ class Aligner:
                 whole.doubts + [doubt.later(piece.start) for doubt in piece.found.doubts],
             )
         duration = source.duration(self.features.sample_rate)
-        alignment = self._alignment(whole, duration, id=source.id, audio=source.audio)
+        alignment = self._alignment(whole, duration, id=source.id)
+        alignment = replace(alignment, audio=source.audio, start=source.start)
         flags = [
             *signs_of_misfit(alignment, len(whole.tokens), self.features),
             *map(str, whole.doubts),
@@ -277,13 +278,11 @@ class Aligner:
         ]
         return replace(alignment, flags=tuple(flags))
 
-    def _alignment(self, found: _Found, duration: float, *, id: str, audio: str = "") -> Alignment:
+    def _alignment(self, found: _Found, duration: float, *, id: str) -> Alignment:
         by_name = {"word": found.words}
         units = {unit: by_name.get(unit, found.tokens) for unit in self.units}
         confidence = float(np.exp(found.log_prob / found.frames)) if found.frames else 0.0
-        return Alignment(
-            id=id, audio=audio, duration=duration, units=units, confidence=min(1.0, confidence)
-        )
+        return Alignment(id=id, duration=duration, units=units, confidence=min(1.0, confidence))
 
     def _labels(self, aligned: AlignedTokens) -> list[str]:
         return self.tokenizer.token_labels(aligned.ids)

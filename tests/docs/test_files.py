@@ -5,11 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from speechmm.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted([*ROOT.glob("recipes/**/*.yaml"), *ROOT.glob("configs/**/*.yaml")])
+ABLATIONS = sorted(ROOT.glob("recipes/**/ablation.yaml"))
+CONFIGS = sorted(set(ROOT.glob("recipes/**/*.yaml")) - set(ABLATIONS))
 MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work|home|Users|mnt|scratch)/(?!me/)\w")
 REGISTRIES = ("pypi" + ".org", "pythonhosted" + ".org", "download.pytorch" + ".org")
 LONGEST_FILE = 400  # lines
@@ -77,3 +79,15 @@ def test_every_config_parses(config: Path, capsys: pytest.CaptureFixture[str]):
     shown = capsys.readouterr()
     assert code == 0, shown.err
     assert "trainer:" in shown.out
+
+
+@pytest.mark.parametrize("plan", ABLATIONS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_setting_of_an_ablation_exists(plan: Path, capsys: pytest.CaptureFixture[str]):
+    found = yaml.safe_load(plan.read_text("utf-8"))
+    settings = dict(found["settings"])
+    for variant in found["variants"].values():
+        settings.update(variant or {})
+    settings.pop("decode")
+    flags = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    code = main(["fit", "--config", str(ROOT / found["config"]), *flags, "--print_config"])
+    assert code == 0, capsys.readouterr().err

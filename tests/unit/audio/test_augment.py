@@ -1,11 +1,14 @@
-"""Masks and level changes of training features."""
+"""Masks, level and voice changes of training features."""
 
 import math
 
+import librosa
+import numpy as np
 import pytest
 import torch
 
-from speechmm.audio.augment import SpecAugmentConfig, random_gain, spec_augment
+from speechmm.audio.augment import SpecAugmentConfig, random_gain, random_voice, spec_augment
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
 
 LENGTHS = torch.tensor([300, 1, 40, 299, 150])
@@ -105,3 +108,24 @@ def test_gain_is_one_level_per_utterance() -> None:
 def test_wrong_settings(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="expected 0"):
         SpecAugmentConfig(**settings)
+
+
+def test_voice_reads_every_band_at_a_multiple_of_its_frequency() -> None:
+    band_hz = LogMelConfig().band_hz
+    features = band_hz.log()[None, None, :].expand(200, 2, -1).contiguous()  # says its frequency
+    config = SpecAugmentConfig(voice=0.1)
+    out = random_voice(features, band_hz, config, torch.Generator().manual_seed(0))
+    factor = (out - features).exp()[:, 0]
+    middle = factor[:, 20:60]
+    assert middle.std(dim=1).max() < 0.01  # one factor for all bands of an utterance
+    assert 0.9 <= middle.min() < 0.91 and 1.09 < middle.max() <= 1.1
+    assert (out.exp() <= band_hz[-1] * 1.0001).all()
+    assert torch.equal(out[:, 0], out[:, 1])
+    assert torch.equal(random_voice(features, band_hz, SpecAugmentConfig()), features)
+
+
+def test_band_hz_are_the_peaks_of_the_bands() -> None:
+    config = LogMelConfig(n_fft=4096, f_min=50.0, f_max=7000.0)
+    filters = librosa.filters.mel(sr=16000, n_fft=4096, n_mels=80, fmin=50.0, fmax=7000.0)
+    peaks = filters.argmax(axis=1) * 16000 / 4096
+    np.testing.assert_allclose(config.band_hz.numpy(), peaks, atol=4.0)

@@ -187,7 +187,8 @@ def test_align_takes_its_text_from_a_file_or_a_string(two: list[str], speak: Cal
         arguments = ["align", two[0], *MODEL, "--text", text, "--format", "jsonl"]
         assert call(*arguments, "--unit", "char,word", "--out", "a.jsonl") == 0
         row = json.loads(Path("a.jsonl").read_text("utf-8"))
-        assert list(row) == ["id", "audio", "duration", "units", "confidence", "flags"]
+        keys = ["id", "audio", "start", "duration", "units", "confidence", "flags"]
+        assert list(row) == keys
         assert [segment["label"] for segment in row["units"]["word"]] == labels
         assert [segment["label"] for segment in row["units"]["char"]] == list("abcd")
     long = "ab cd " * 2000  # longer than a path may be

@@ -1,11 +1,15 @@
 """Texts that do not say what the audio says: found, named and placed."""
 
 import itertools
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from speechmm.cli.main import main
+from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.aligner import Aligner
 from speechmm.inference.ctc_text import CtcText
@@ -130,3 +134,38 @@ def test_ctc_places_words_too(tone_bundle: Bundle, speak: Callable) -> None:
             assert word.end == pytest.approx(expected.end, abs=0.05)
     with pytest.raises(ConfigError, match="expected one of head, ctc"):
         Aligner(tone_bundle, kind="hmm")
+
+
+def test_the_command_counts_what_is_noticed(
+    tone_bundle: Bundle,
+    speak: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr("speechmm.models.bundle.load_bundle", lambda *_, **__: tone_bundle)
+    monkeypatch.chdir(tmp_path)
+    texts = ["ab cd fe ha", "gah ce b", "dhe fac gb", "eb"]
+    cuts = [
+        make_cut(id=str(number), audio=speak(text).save(Path(f"{number}.wav")), text=text)
+        for number, text in enumerate(texts)
+    ]
+    write_cuts(cuts, Path("dev.jsonl"))
+    check = ["check-flags", "dev.jsonl", "--model", "tones", "--out", "found.json"]
+    assert main([*check, "--results", "RESULTS.md", "--title", "tones"]) == 0
+    found = json.loads(Path("found.json").read_text("utf-8"))
+    assert found["utterances"] == 4
+    (limits,) = found["limits"]
+    rows = {row["kind"]: row for row in limits["kinds"]}
+    assert rows["intact"]["false_alarms"] == 0.0
+    assert rows["word deleted"]["texts"] == 3
+    assert all(row.get("recall", 1.0) == row.get("precision", 1.0) == 1.0 for row in rows.values())
+    assert "| texts swapped | 4 | 4 | 100.0 | 100.0 | 100.0 |" in capsys.readouterr().out
+    assert "| word deleted | 3 | 3 | 100.0 |" in Path("RESULTS.md").read_text("utf-8")
+    assert main([*check, "--prices", "1e9"]) == 0  # nothing is worth so much
+    found = json.loads(Path("found.json").read_text("utf-8"))
+    rows = {row["kind"]: row for row in found["limits"][0]["kinds"]}
+    assert rows["word inserted"]["named"] == 0.0
+    write_cuts(cuts[:1], Path("one.jsonl"))
+    assert main(["check-flags", "one.jsonl", "--model", "tones"]) == 2
+    assert "expected two or more" in capsys.readouterr().err
