@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
-import librosa
 import torch
 import torchaudio
 from jaxtyping import Float, Int
@@ -63,6 +62,8 @@ class LogMelConfig:
     @property
     def band_hz(self) -> Float[Tensor, " n_mels"]:
         """Centre frequencies of the mel bands, Hz."""
+        import librosa  # slow to import
+
         top = self.sample_rate / 2 if self.f_max is None else self.f_max
         edges = librosa.mel_frequencies(self.n_mels + 2, fmin=self.f_min, fmax=top)
         return torch.from_numpy(edges[1:-1]).float()
