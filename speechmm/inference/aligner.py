@@ -213,7 +213,13 @@ class Aligner:
             for piece, opinion in zip(pieces, opinions, strict=True):
                 piece.found = self._by_ctc(piece, opinion)
             return
-        scores, paths = token_path.align_encoded(self.encoder.model, encoding, texts)
+        scores, paths = token_path.align_encoded(
+            self.encoder.model,
+            encoding,
+            texts,
+            anchors=[None if opinion is None else opinion.anchor for opinion in opinions],
+            hop=self.features.frame_shift,
+        )
         for row, (piece, path) in enumerate(zip(pieces, paths, strict=True)):
             frames = int(encoding.lengths[row])
             clock = FrameClock.of(self.features, frames, piece.seconds)

@@ -13,15 +13,17 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import AlignmentError
 from speechmm.inference.ctc_text import CtcText, align_ctc_text, ctc_text
 from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
-from speechmm.inference.token_path import FrameClock, TokenPath
+from speechmm.inference.token_path import Anchor, FrameClock, TokenPath
 from speechmm.inference.viterbi import Floats, Ints, ctc_states, monotonic_path
 from speechmm.models.bundle import Bundle
-from speechmm.models.objectives import BLANK
+from speechmm.models.objectives import BLANK, full_sum
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import SPACE, AlignedTokens, Tokenizer
 
 NOT_SAID, WRONG_WORD, EXTRA_SPEECH = "not_said", "wrong_word", "extra_speech"
 WRONG_TRANSCRIPT = "wrong_transcript"
+OUTER_SHARE = 0.1
+"""Share of a token's occupancy that may lie before its anchor, and after."""
 SMALLEST_PRIOR = 1e-4
 """A token rarer than this is treated as this frequent where priors are divided out."""
 
@@ -61,6 +63,8 @@ class Opinion:
     heard: Floats
     """For each aligned token: the geometric mean, over its frames, of its probability relative to
     the likeliest token; 0 where it has no frame."""
+    anchor: Anchor | None
+    """Where the tokens are heard, for another aligner; None where the text is not what is said."""
 
     def judge(
         self, words: Sequence[Segment], aligned: AlignedTokens
@@ -166,26 +170,43 @@ class SecondOpinion:
 
     def _opinion(self, log_probs: Floats, aligned: AlignedTokens, seconds: float) -> Opinion:
         text = ctc_text(self.tokenizer, aligned)
-        hop = self.model.subsampling * self.features.hop_length / self.features.sample_rate
+        hop = self.model.subsampling * self.features.frame_shift
         clock = FrameClock(hop=hop, frames=len(log_probs), duration=seconds)
-        scores = log_probs
+        scores = log_probs = self._quiet(log_probs)
         if self.label_prior:
             prior = np.exp(log_probs).mean(axis=0).clip(min=SMALLEST_PRIOR)
             scores = log_probs - self.label_prior * np.log(prior)
         heard = np.zeros(len(aligned.ids), np.float32)
         try:
             path = align_ctc_text(scores, text, len(aligned.ids), name="the utterance")
-            quiet = self._quiet(log_probs)
-            excess = _excess(quiet, text)
+            excess = _excess(log_probs, text)
         except AlignmentError:  # fewer encoder frames than tokens
-            return Opinion(None, clock, None, True, heard)
+            return Opinion(None, clock, None, True, heard, None)
         best = np.concatenate([[0.0], np.cumsum(scores.max(axis=1), dtype=np.float64)])
         frames = path.last - path.first
         loss = path.log_probs - (best[path.last] - best[path.first])
         has = frames > 0
         heard[has] = np.exp(np.minimum(loss[has], 0.0) / frames[has])
-        doubts = find_doubts(quiet, text, self.limits)
-        return Opinion(path, clock, doubts, excess >= self.limits.whole, heard)
+        misfit = excess >= self.limits.whole
+        doubts = find_doubts(log_probs, text, self.limits)
+        anchor = None if misfit else self._anchor(log_probs, text, len(aligned.ids))
+        return Opinion(path, clock, doubts, misfit, heard, anchor)
+
+    def _anchor(self, log_probs: Floats, text: CtcText, tokens: int) -> Anchor:
+        """Where all but the outer tenths of the occupancy of each token lie."""
+        columns, skippable = ctc_states(text.ids)
+        scores = torch.from_numpy(np.ascontiguousarray(log_probs[:, columns]))[None]
+        sizes = torch.tensor([len(log_probs)]), torch.tensor([len(columns)])
+        _, occupancy = full_sum(scores, *sizes, torch.from_numpy(skippable)[None])
+        share = occupancy[0, :, 1::2].double().cumsum(0).numpy()
+        share /= share[-1:].clip(min=1e-9)
+        first = (share > OUTER_SHARE).argmax(axis=0) * self.model.subsampling
+        last = (share >= 1 - OUTER_SHARE).argmax(axis=0) * self.model.subsampling
+        anchor = Anchor(np.full(tokens, -np.inf, np.float32), np.full(tokens, np.inf, np.float32))
+        for place, count, begin, end in zip(text.first, text.count, first, last, strict=True):
+            anchor.first[place : place + count] = begin
+            anchor.last[place : place + count] = end
+        return anchor
 
     def _quiet(self, log_probs: Floats) -> Floats:
         """The same scores, where blank is as good as a space: some models write spaces in silence."""

@@ -36,6 +36,36 @@ class TokenPath:
         return float(min(1.0, np.exp(self.log_probs[tokens].sum() / frames)))
 
 
+ANCHOR_SLACK_SECONDS = 0.06
+"""A token may lie this far from where CTC hears it at no cost."""
+ANCHOR_NATS_PER_SECOND = 100.0
+"""What a frame of a token costs for lying farther away."""
+ANCHOR_NATS = 5.0
+"""The most it costs: where the head is surer than this, it is believed."""
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Where CTC hears the tokens of one utterance."""
+
+    first: Floats
+    """Frame from which each aligned token is likely; -inf where CTC does not say."""
+    last: Floats
+    """Last such frame; inf where CTC does not say."""
+
+    def costs(self, frames: int, hop: float) -> Floats:
+        """Nats to take off the score of each token in each frame: (frames, tokens).
+
+        The head places tokens to 10 ms, but among like sounds it can lose count, above all in
+        voices it has not heard; CTC counts well and places badly.
+        """
+        frame = np.arange(frames, dtype=np.float32)[:, None]
+        away = np.maximum(self.first[None, :] - frame, frame - self.last[None, :]) * hop
+        cost = ((away - ANCHOR_SLACK_SECONDS) * ANCHOR_NATS_PER_SECOND).clip(0.0, ANCHOR_NATS)
+        out: Floats = cost.astype(np.float32)
+        return out
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameClock:
     """Turns frame boundaries into seconds.
@@ -77,9 +107,21 @@ def frames_needed(aligned: AlignedTokens) -> int:
 
 
 def align_encoded(
-    model: SpeechTextModel, encoding: SpeechEncoding, texts: Sequence[AlignedTokens]
+    model: SpeechTextModel,
+    encoding: SpeechEncoding,
+    texts: Sequence[AlignedTokens],
+    *,
+    anchors: Sequence[Anchor | None] = (),
+    hop: float = 0.01,
 ) -> tuple[Float[Tensor, "batch frames tokens"], list[TokenPath]]:
     """Aligns a batch of texts to a batch of encoded speech.
+
+    Args:
+        model: Has the alignment head.
+        encoding: The speech.
+        texts: What is said in each utterance.
+        anchors: Where CTC hears the tokens of each utterance, where it is to be heeded.
+        hop: Seconds from feature frame to feature frame, for the anchors.
 
     Returns:
         The scores (log-probabilities over the tokens of each frame, on the CPU) and the paths.
@@ -94,15 +136,26 @@ def align_encoded(
     device = encoding.encoded.device
     with torch.inference_mode():
         scores = model.align_scores(encoding, tokens.to(device)).float().cpu()
-    return scores, find_paths(scores, encoding.lengths, texts)
+    costs = [
+        None if anchor is None else anchor.costs(int(frames), hop)
+        for anchor, frames in zip(anchors, encoding.lengths.tolist(), strict=False)
+    ]
+    return scores, find_paths(scores, encoding.lengths, texts, costs)
 
 
 def find_paths(
     scores: Float[Tensor, "batch frames tokens"],
     frame_lengths: Int[Tensor, " batch"],
     texts: Sequence[AlignedTokens],
+    costs: Sequence[Floats | None] = (),
 ) -> list[TokenPath]:
     """The best path of each utterance through its scores.
+
+    Args:
+        scores: Log-probabilities over the tokens of each frame.
+        frame_lengths: Valid frames.
+        texts: The tokens.
+        costs: (frames, tokens) of some utterances, taken off their scores in the search alone.
 
     Raises:
         AlignmentError: An utterance has fewer frames than its text needs.
@@ -113,7 +166,11 @@ def find_paths(
     for row, text in enumerate(texts):
         skippable[row, : len(text.ids)] = silence_mask(text)
     frames = frame_lengths.cpu().numpy()
-    paths = monotonic_paths(values, frames, lengths, skippable=skippable)
+    searched = values.copy() if any(cost is not None for cost in costs) else values
+    for row, cost in enumerate(costs):
+        if cost is not None:
+            searched[row, : cost.shape[0], : cost.shape[1]] -= cost
+    paths = monotonic_paths(searched, frames, lengths, skippable=skippable)
     return [
         _token_path(path, row[np.arange(len(path)), path], length)
         for path, row, length in zip(paths, values, lengths.tolist(), strict=True)

@@ -10,6 +10,8 @@ import torch
 from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.inference import token_path
+from speechmm.inference.doubts import DoubtLimits
+from speechmm.inference.second_opinion import SecondOpinion
 from speechmm.inference.token_path import FrameClock
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
@@ -48,7 +50,16 @@ def time_words(
     timed = [_shared_equally(words[row], seconds[row]) for row in range(len(words))]
     if fitting:
         chosen = encoding.select(torch.tensor(fitting, device=encoding.encoded.device))
-        _, paths = token_path.align_encoded(model, chosen, [texts[row] for row in fitting])
+        some = [texts[row] for row in fitting]
+        opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits())
+        heard = opinion.ask(chosen, some, [seconds[row] for row in fitting])
+        _, paths = token_path.align_encoded(
+            model,
+            chosen,
+            some,
+            anchors=[one.anchor for one in heard],
+            hop=features.frame_shift,
+        )
         for row, path in zip(fitting, paths, strict=True):
             clock = FrameClock.of(features, frames[row], seconds[row])
             found = token_path.word_segments(path, texts[row], clock)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
@@ -14,8 +15,10 @@ from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.aligner import Aligner
 from speechmm.inference.ctc_text import CtcText
 from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
+from speechmm.inference.token_path import Anchor, find_paths
 from speechmm.inference.viterbi import ctc_states, monotonic_path
 from speechmm.models.bundle import Bundle
+from speechmm.text.tokenizer_training import train_tokenizer
 
 
 def best(log_probs: np.ndarray, elements: list[int | None]) -> float:
@@ -169,3 +172,38 @@ def test_the_command_counts_what_is_noticed(
     write_cuts(cuts[:1], Path("one.jsonl"))
     assert main(["check-flags", "one.jsonl", "--model", "tones"]) == 2
     assert "expected two or more" in capsys.readouterr().err
+
+
+def test_anchors_cost_what_lies_far_from_where_ctc_hears_it() -> None:
+    tokenizer = train_tokenizer(["ab"], kind="char")
+    aligned = tokenizer.encode_aligned("ab")  # silence, a, b, silence
+    first = np.array([-np.inf, 8, 20, -np.inf], np.float32)
+    last = np.array([np.inf, 12, 20, np.inf], np.float32)
+    cost = Anchor(first, last).costs(40, 0.01)
+    assert cost.shape == (40, 4)
+    assert not cost[:, [0, 3]].any()
+    assert cost[:, 1].nonzero()[0].tolist() == [0, 1, *range(19, 40)]  # 8 to 12, and 6 beside
+    assert cost[[1, 0, 19, 20], 1] == pytest.approx([1.0, 2.0, 1.0, 2.0], abs=1e-4)
+    assert cost.max() == cost[39, 1] == 5.0
+    scores = torch.full((1, 40, 4), -9.0)
+    scores[0, :, [0, 3]] = -2.0
+    scores[0, 30:34, 1] = scores[0, 34:38, 2] = -0.1  # a likely copy far from the anchors
+    scores[0, 8:14, 1] = scores[0, 14:23, 2] = -0.2
+    (free,) = find_paths(scores, torch.tensor([40]), [aligned])
+    (held,) = find_paths(scores, torch.tensor([40]), [aligned], [cost])
+    assert free.first[1:3].tolist() == [8, 14]
+    scores[0, 8:23, 1:3] = -1.5
+    (free,) = find_paths(scores, torch.tensor([40]), [aligned])
+    (held,) = find_paths(scores, torch.tensor([40]), [aligned], [cost])
+    assert free.first[1] == 30 and held.first[1] <= 8
+    spoken = scores[0, held.first[1] : held.last[1], 1]
+    assert held.log_probs[1] == pytest.approx(float(spoken.sum()))  # the head's own
+
+
+def test_anchors_are_as_wide_as_ctc_is_unsure(tone_bundle: Bundle, speak: Callable) -> None:
+    """Two equal letters with hardly a pause: CTC cannot say where one ends, and does not."""
+    speech = speak("ab bc da ac", pauses=[0.05])
+    found = Aligner(tone_bundle).align(speech.waveform, speech.text)
+    for word, expected in zip(found.words, speech.words, strict=True):
+        assert word.start == pytest.approx(expected.start, abs=0.011)
+        assert word.end == pytest.approx(expected.end, abs=0.011)
