@@ -15,7 +15,7 @@ speechmm prepare folder "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --decoder ctc \
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.5 \
   --format jsonl --out "$run/test.jsonl"
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
   --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
@@ -23,6 +23,6 @@ speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]
 
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "folder test, $name, greedy CTC"
+  --results "$run/RESULTS.md" --title "folder test, $name, beam 4"
 echo "report:    $run/report/report.html"
 echo "alignment: $run/textgrids"

@@ -10,12 +10,14 @@ config=${2:-recipes/kerstin/small.yaml}
 name=$(basename "$config" .yaml)
 data=recipes/kerstin/data
 run=recipes/kerstin/exp/$name
+results=$run/RESULTS.md
+[[ $config != recipes/kerstin/small.yaml ]] || results=recipes/kerstin/RESULTS.md
 
 speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --decoder ctc \
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.5 \
   --format jsonl --out "$run/test.jsonl"
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
@@ -29,8 +31,11 @@ speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
   --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
 speechmm check-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --model "$run/bundle" \
   --out "$run/check.json" || [[ $? == 3 ]]
+# Transcripts damaged on purpose: how many does "align" flag, and how many that are right?
+speechmm check-flags "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/flags.json" \
+  --results "$results" --title "kerstin test, $name, damaged transcripts"
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "kerstin test, $name, greedy CTC"
+  --results "$results" --title "kerstin test, $name, beam 4"
 echo "report:    $run/report/report.html"
 echo "alignment: $run/textgrids"
 echo "durations: $run/durations"

@@ -64,7 +64,7 @@ class Opinion:
     """For each aligned token: the geometric mean, over its frames, of its probability relative to
     the likeliest token; 0 where it has no frame."""
     anchor: Anchor | None
-    """Where the tokens are heard, for another aligner; None where the text is not what is said."""
+    """Where the tokens are heard, for another aligner; None where the text does not fit at all."""
 
     def judge(
         self, words: Sequence[Segment], aligned: AlignedTokens
@@ -189,7 +189,7 @@ class SecondOpinion:
         heard[has] = np.exp(np.minimum(loss[has], 0.0) / frames[has])
         misfit = excess >= self.limits.whole
         doubts = find_doubts(log_probs, text, self.limits)
-        anchor = None if misfit else self._anchor(log_probs, text, len(aligned.ids))
+        anchor = self._anchor(log_probs, text, len(aligned.ids))
         return Opinion(path, clock, doubts, misfit, heard, anchor)
 
     def _anchor(self, log_probs: Floats, text: CtcText, tokens: int) -> Anchor:
