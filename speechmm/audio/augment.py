@@ -12,12 +12,19 @@ from torch import Tensor
 from speechmm.audio.resample import perturb_speed
 from speechmm.errors import ConfigError
 
-__all__ = ["SpecAugmentConfig", "perturb_speed", "random_gain", "random_voice", "spec_augment"]
+__all__ = [
+    "SpecAugmentConfig",
+    "perturb_speed",
+    "random_gain",
+    "random_groups",
+    "random_voice",
+    "spec_augment",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugmentConfig:
-    """Masks, level and voice changes of training features."""
+    """Changes to training features: masks, level, voice, and utterances joined."""
 
     time_masks: int = 2
     """Masks along time per utterance."""
@@ -35,6 +42,13 @@ class SpecAugmentConfig:
     """Stretch of the frequency axis per utterance, drawn from 1 - voice to 1 + voice: the same words
     from a longer or shorter vocal tract. Source: Jaitly and Hinton 2013, "Vocal Tract Length
     Perturbation (VTLP) improves speech recognition"."""
+    join_share: float = 0.0
+    """Share of batches whose utterances are joined, two to ``join_most`` at a time, so that a corpus of
+    short utterances teaches what long ones are like."""
+    join_most: int = 4
+    """Most utterances in one."""
+    join_frames: int = 2000
+    """Longest joined utterance in feature frames (10 ms)."""
 
     def __post_init__(self) -> None:
         if min(self.time_masks, self.freq_masks, self.time_mask_frames, self.freq_mask_bins) < 0:
@@ -50,6 +64,11 @@ class SpecAugmentConfig:
         if not 0.0 <= self.voice < 1.0:
             raise ConfigError(
                 f"augment: voice is {self.voice}; expected 0 to below 1. Correct the config."
+            )
+        if not 0.0 <= self.join_share <= 1.0 or self.join_most < 2:
+            raise ConfigError(
+                f"augment: join_share is {self.join_share}, join_most {self.join_most}; expected 0 "
+                "to 1, and 2 or more. Correct the config."
             )
 
 
@@ -88,6 +107,33 @@ def random_voice(
     share = ((wanted - below) / (above - below)).to(features.dtype)[:, None, :]
     upper = upper[:, None, :].expand_as(features)
     return torch.lerp(features.gather(2, upper - 1), features.gather(2, upper), share)
+
+
+def random_groups(
+    lengths: Int[Tensor, " batch"],
+    config: SpecAugmentConfig,
+    generator: torch.Generator | None = None,
+) -> list[list[int]] | None:
+    """Neighbours to join to one utterance; None where the batch stays as it is.
+
+    Args:
+        lengths: Frames of each utterance.
+        config: How often, how many, how long.
+        generator: Of the random choices; torch's own when not given.
+    """
+    if not config.join_share or float(torch.rand((), generator=generator)) >= config.join_share:
+        return None
+    groups: list[list[int]] = []
+    wanted = frames = 0
+    for row, length in enumerate(lengths.tolist()):
+        if wanted and frames + length <= config.join_frames:
+            groups[-1].append(row)
+            wanted, frames = wanted - 1, frames + length
+        else:
+            groups.append([row])
+            wanted = int(torch.randint(1, config.join_most, (), generator=generator))
+            frames = length
+    return groups
 
 
 def spec_augment(

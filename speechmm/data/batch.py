@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from speechmm.alignments import Alignment
 
@@ -68,12 +69,60 @@ class Batch:
             seconds=self.seconds * 2,
         )
 
+    def joined(
+        self, groups: Sequence[Sequence[int]], *, silence: int, space: int | None
+    ) -> "Batch":
+        """Utterances of several rows one after the other, as one row each.
+
+        Args:
+            groups: Rows to join; every group becomes a row.
+            silence: Id that ``align_tokens`` begin and end with; where two meet, one is left.
+            space: Id to put between ``tokens`` of two texts; None where tokens bring their own.
+        """
+        between = [] if space is None else [space]
+        frames, spoken, placed = [], [], []
+        for rows in groups:
+            frames.append(torch.cat([self.features[r, : self.feature_lengths[r]] for r in rows]))
+            spoken.append(
+                _chain([_valid(self.tokens, self.token_lengths, r) for r in rows], between)
+            )
+            aligned = [_valid(self.align_tokens, self.align_lengths, r) for r in rows]
+            following = [ids[1:] if ids[:1] == [silence] else ids for ids in aligned[1:]]
+            placed.append(_chain([aligned[0], *following], []))
+        device = self.features.device
+        tokens, token_lengths = pad_tokens(spoken)
+        align_tokens, align_lengths = pad_tokens(placed)
+        return Batch(
+            ids=["+".join(self.ids[r] for r in rows) for rows in groups],
+            features=pad_sequence(frames, batch_first=True),
+            feature_lengths=torch.tensor([len(row) for row in frames], device=device),
+            tokens=tokens.to(device),
+            token_lengths=token_lengths.to(device),
+            align_tokens=align_tokens.to(device),
+            align_lengths=align_lengths.to(device),
+            texts=[" ".join(self.texts[r] for r in rows) for rows in groups],
+            seconds=self.seconds,
+            references=[None] * len(groups),
+        )
+
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         changed: dict[str, Any] = {
             name: function(value) for name, value in values.items() if isinstance(value, Tensor)
         }
         return replace(self, **changed)
+
+
+def _valid(ids: Tensor, lengths: Tensor, row: int) -> list[int]:
+    out: list[int] = ids[row, : lengths[row]].tolist()
+    return out
+
+
+def _chain(rows: Sequence[Sequence[int]], between: Sequence[int]) -> list[int]:
+    out = list(rows[0])
+    for row in rows[1:]:
+        out += [*between, *row]
+    return out
 
 
 def pad_tokens(

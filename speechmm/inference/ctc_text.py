@@ -9,7 +9,7 @@ import numpy as np
 from speechmm.errors import AlignmentError
 from speechmm.inference.token_path import TokenPath
 from speechmm.inference.viterbi import Floats, Ints, ctc_states, monotonic_path, required_frames
-from speechmm.text.tokenizer import SPACE, AlignedTokens, Tokenizer
+from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CtcText:
 
 def ctc_text(tokenizer: Tokenizer, aligned: AlignedTokens) -> CtcText:
     """A text as CTC was taught to write it; silences are left out."""
-    space = tokenizer.pieces.index(SPACE) if tokenizer.kind in ("char", "phone") else None
+    space = tokenizer.separator
     text = CtcText([], [], [], [])
     owners = np.asarray(aligned.word_indices, np.int64)
     words, places = np.unique(owners, return_index=True)

@@ -18,7 +18,7 @@ from speechmm.inference.viterbi import Floats, Ints, ctc_states, monotonic_path
 from speechmm.models.bundle import Bundle
 from speechmm.models.objectives import BLANK, full_sum
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
-from speechmm.text.tokenizer import SPACE, AlignedTokens, Tokenizer
+from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 NOT_SAID, WRONG_WORD, EXTRA_SPEECH = "not_said", "wrong_word", "extra_speech"
 WRONG_TRANSCRIPT = "wrong_transcript"
@@ -147,8 +147,7 @@ class SecondOpinion:
         self.features = features
         self.limits = limits
         self.label_prior = label_prior
-        pieces = tokenizer.pieces
-        self.space = pieces.index(SPACE) if tokenizer.kind in ("char", "phone") else None
+        self.space = tokenizer.separator
 
     def ask(
         self, encoding: SpeechEncoding, texts: Sequence[AlignedTokens], seconds: Sequence[float]

@@ -132,6 +132,11 @@ class Tokenizer:
         lengths = [len(surface.replace(SPACE, "")) for surface in surfaces]
         return list(zip(self._encode_normal(normal), lengths, strict=True))
 
+    @property
+    def separator(self) -> int | None:
+        """The id recognition writes between two words; None where pieces bring their own space."""
+        return None if self.kind in SENTENCEPIECE_KINDS else self._id_of[SPACE]
+
     def token_labels(self, ids: Sequence[int]) -> list[str]:
         """A readable label for each aligned id: "h", "oʊ"; "" for silence and other specials."""
         return [

@@ -21,6 +21,7 @@ from speechmm.training.trainable import TrainingData
 logger = logging.getLogger(__name__)
 
 CMVN_CUTS = 300  # utterances that the feature statistics are taken from
+USUAL_SHARE = 0.95  # of the training utterances are at most as long as what is called usual
 
 
 class SpeechDataModule(TrainingData):
@@ -71,6 +72,8 @@ class SpeechDataModule(TrainingData):
         self.cache_gb = cache_gb
         self.subsampling = subsampling
         self.cmvn_stats: CmvnStats | None = None
+        self.usual_seconds = 0.0
+        """What nearly all training utterances are at most as long as."""
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
@@ -104,6 +107,8 @@ class SpeechDataModule(TrainingData):
             self.cmvn_stats = (
                 CmvnStats.load(Path(self.cmvn_path)) if self.cmvn_path else self._measure(train)
             )
+            lengths = sorted(cut.duration for cut in train)
+            self.usual_seconds = lengths[min(len(lengths) - 1, int(USUAL_SHARE * len(lengths)))]
             self._splits["train"] = self._fast_enough(expand_speeds(train, self.speeds))
         if stage in ("fit", "validate") and "dev" not in self._splits:
             self._splits["dev"] = self._read("dev", self.dev_paths)

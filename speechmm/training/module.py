@@ -14,6 +14,7 @@ from torch import Tensor
 from speechmm.audio.augment import (
     SpecAugmentConfig,
     random_gain,
+    random_groups,
     random_voice,
     spec_augment,
 )
@@ -147,6 +148,10 @@ class JointModule(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
+        groups = random_groups(batch.feature_lengths, self.augment)
+        if groups is not None:
+            tokenizer = self.data.text_tokenizer
+            batch = batch.joined(groups, silence=SIL, space=tokenizer.separator)
         if self.objectives.consistency_weight:
             batch = batch.twice()
         features = random_voice(batch.features, self.data.features.band_hz, self.augment)
@@ -309,6 +314,8 @@ class JointModule(TrainingModule):
         tasks = [task for task, weight in weights.items() if weight]
         training = {**training, "tasks": tasks, "objectives": str(self.objectives)}
         data = self.data
+        longest = data.usual_seconds * (self.augment.join_most if self.augment.join_share else 1)
+        training["longest_seconds"] = round(longest, 2)
         save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

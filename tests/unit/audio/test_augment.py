@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from speechmm.audio.augment import SpecAugmentConfig, random_gain, random_voice, spec_augment
+from speechmm.audio.augment import (
+    SpecAugmentConfig,
+    random_gain,
+    random_groups,
+    random_voice,
+    spec_augment,
+)
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
 
@@ -129,3 +135,20 @@ def test_band_hz_are_the_peaks_of_the_bands() -> None:
     filters = librosa.filters.mel(sr=16000, n_fft=4096, n_mels=80, fmin=50.0, fmax=7000.0)
     peaks = filters.argmax(axis=1) * 16000 / 4096
     np.testing.assert_allclose(config.band_hz.numpy(), peaks, atol=4.0)
+
+
+def test_groups_hold_every_utterance_once_and_are_not_too_long() -> None:
+    lengths = torch.tensor([300] * 9 + [900, 1500, 700])
+    config = SpecAugmentConfig(join_share=1.0, join_most=4)
+    sizes = set()
+    for seed in range(50):
+        groups = random_groups(lengths, config, seeded(seed))
+        assert groups is not None
+        assert [row for group in groups for row in group] == list(range(12))
+        assert all(len(g) == 1 or lengths[g].sum() <= 2000 for g in groups)
+        sizes |= {len(group) for group in groups}
+    assert sizes == {1, 2, 3, 4}
+    half = SpecAugmentConfig(join_share=0.5)
+    joined = sum(random_groups(lengths, half, seeded(seed)) is not None for seed in range(200))
+    assert 70 < joined < 130
+    assert random_groups(lengths, SpecAugmentConfig()) is None
