@@ -78,10 +78,10 @@ def _sources(arguments: Any, normalizer: str, skipped: SkipReport) -> dict[str, 
         text = normalize(source.text or "", normalizer)
         if text.split():
             sources[source.id] = replace(source, text=text)
-    if len(sources) < 2:
+    if not sources:
         raise ManifestError(
-            f"{arguments.cuts}: {len(sources)} utterances with a text; expected two or more, "
-            "to swap. Give a manifest with transcripts."
+            f"{arguments.cuts}: no utterance has a text; expected some, two or more to swap. "
+            "Give a manifest with transcripts."
         )
     if len(sources) > arguments.most:
         import random

@@ -28,7 +28,7 @@ class DoubtLimits:
     """Of a word that is left out."""
     extra: float = 6.0
     """Of a stretch of speech that is not in the text; in place of a word, both prices are paid."""
-    whole: float = 2.5
+    whole: float = 3.0
     """By how much the audio must score better without a word, per token, in half the words, for the
     whole transcript to be called wrong."""
 

@@ -29,7 +29,7 @@ from speechmm.text.espeak import Espeak, load_espeak
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent for path in ROOT.glob("recipes/*/run.sh"))
-CONFIGS = sorted(ROOT.glob("recipes/*/*.yaml"))
+CONFIGS = sorted(set(ROOT.glob("recipes/*/*.yaml")) - set(ROOT.glob("recipes/*/ablation.yaml")))
 ALL_VARIABLE = "SPEECHMM_ALL_RECIPES"
 RATE = 16_000  # Hz, of tones
 SECONDS_A_LETTER = 0.08  # of tones: about as fast as people read

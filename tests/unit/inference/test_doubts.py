@@ -169,9 +169,12 @@ def test_the_command_counts_what_is_noticed(
     found = json.loads(Path("found.json").read_text("utf-8"))
     rows = {row["kind"]: row for row in found["limits"][0]["kinds"]}
     assert rows["word inserted"]["named"] == 0.0
-    write_cuts(cuts[:1], Path("one.jsonl"))
-    assert main(["check-flags", "one.jsonl", "--model", "tones"]) == 2
-    assert "expected two or more" in capsys.readouterr().err
+    write_cuts(cuts[:1], Path("one.jsonl"))  # nothing to swap it with
+    assert main(["check-flags", "one.jsonl", "--model", "tones"]) == 0
+    assert "| texts swapped | 0 | 0 |" in capsys.readouterr().out
+    write_cuts([make_cut(id="none", audio=Path("0.wav"), text="")], Path("none.jsonl"))
+    assert main(["check-flags", "none.jsonl", "--model", "tones"]) == 2
+    assert "no utterance has a text" in capsys.readouterr().err
 
 
 def test_anchors_cost_what_lies_far_from_where_ctc_hears_it() -> None:
