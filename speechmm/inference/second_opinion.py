@@ -14,7 +14,13 @@ from speechmm.errors import AlignmentError
 from speechmm.inference.ctc_text import CtcText, align_ctc_text, ctc_text
 from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
 from speechmm.inference.token_path import Anchor, FrameClock, TokenPath
-from speechmm.inference.viterbi import Floats, Ints, ctc_states, monotonic_path
+from speechmm.inference.viterbi import (
+    Floats,
+    Ints,
+    ctc_states,
+    monotonic_path,
+    required_frames,
+)
 from speechmm.models.bundle import Bundle
 from speechmm.models.objectives import BLANK, full_sum
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
@@ -159,19 +165,35 @@ class SecondOpinion:
             texts: What is said in each.
             seconds: Of audio of each.
         """
+        return [
+            self._opinion(scores, text, length)
+            for scores, text, length in zip(self._scores(encoding), texts, seconds, strict=True)
+        ]
+
+    def anchors(
+        self, encoding: SpeechEncoding, texts: Sequence[AlignedTokens]
+    ) -> list[Anchor | None]:
+        """Where the tokens of each text are heard, and nothing else."""
+        found: list[Anchor | None] = []
+        for scores, aligned in zip(self._scores(encoding), texts, strict=True):
+            text = ctc_text(self.tokenizer, aligned)
+            needed = required_frames(ctc_states(text.ids)[1])
+            fits = needed <= len(scores)
+            found.append(self._anchor(scores, text, len(aligned.ids)) if fits else None)
+        return found
+
+    def _scores(self, encoding: SpeechEncoding) -> Iterator[Floats]:
+        """The log-probabilities of CTC of each utterance."""
         with torch.inference_mode():
             log_probs = self.model.ctc_log_probs(encoding).float().cpu().numpy()
-        lengths = encoding.enc_lengths.tolist()
-        return [
-            self._opinion(log_probs[row, : lengths[row]], text, seconds[row])
-            for row, text in enumerate(texts)
-        ]
+        for row, length in enumerate(encoding.enc_lengths.tolist()):
+            yield self._quiet(log_probs[row, :length])
 
     def _opinion(self, log_probs: Floats, aligned: AlignedTokens, seconds: float) -> Opinion:
         text = ctc_text(self.tokenizer, aligned)
         hop = self.model.subsampling * self.features.frame_shift
         clock = FrameClock(hop=hop, frames=len(log_probs), duration=seconds)
-        scores = log_probs = self._quiet(log_probs)
+        scores = log_probs
         if self.label_prior:
             prior = np.exp(log_probs).mean(axis=0).clip(min=SMALLEST_PRIOR)
             scores = log_probs - self.label_prior * np.log(prior)

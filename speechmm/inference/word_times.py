@@ -52,12 +52,11 @@ def time_words(
         chosen = encoding.select(torch.tensor(fitting, device=encoding.encoded.device))
         some = [texts[row] for row in fitting]
         opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits())
-        heard = opinion.ask(chosen, some, [seconds[row] for row in fitting])
         _, paths = token_path.align_encoded(
             model,
             chosen,
             some,
-            anchors=[one.anchor for one in heard],
+            anchors=opinion.anchors(chosen, some),
             hop=features.frame_shift,
         )
         for row, path in zip(fitting, paths, strict=True):

@@ -43,6 +43,7 @@ def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:
             f"quantize: PyTorch {torch.__version__} has no dynamic quantization any more; expected "
             "an older one. Install what constraints.txt says, or leave out int8."
         ) from error
+    model.remember_parameters()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is to be replaced by another package some day
         for stack in (model.encoder, model.decoder):

@@ -132,6 +132,7 @@ class SpeechTextModel(nn.Module):
             align_vocab_size: Tokens that alignment places; the same ones when not given.
         """
         super().__init__()
+        self._unquantized = 0
         self.config = config
         self.vocab_size = vocab_size
         self.align_vocab_size = vocab_size if align_vocab_size is None else align_vocab_size
@@ -276,5 +277,9 @@ class SpeechTextModel(nn.Module):
         return out
 
     def num_parameters(self) -> int:
-        """Trainable parameters."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Trainable parameters, also when some of them are kept in 8 bits now."""
+        return self._unquantized or sum(parameter.numel() for parameter in self.parameters())
+
+    def remember_parameters(self) -> None:
+        """Notes how many there are, before quantization hides them."""
+        self._unquantized = self.num_parameters()

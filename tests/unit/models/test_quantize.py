@@ -21,6 +21,7 @@ def model() -> SpeechTextModel:
 def test_results_are_close_and_weights_are_small():
     features, lengths = torch.randn(2, 80, 40), torch.tensor([80, 61])
     exact, rough = model(), quantize(model(), "int8")
+    assert rough.num_parameters() == exact.num_parameters()
     one, other = exact.encode_speech(features, lengths), rough.encode_speech(features, lengths)
     difference = (one.encoded - other.encoded)[one.mask].norm() / one.encoded[one.mask].norm()
     assert 0 < float(difference) < 0.05
