@@ -3,7 +3,8 @@
     python tools/long_audio.py data/test.jsonl.gz BUNDLE [--hours 1] [--out DIR] [--threads 2]
 
 Utterances of a manifest are joined, in random order and again and again, with pauses of 0.3 to 1.2 s,
-to one recording with one text. ``speechmm transcribe`` and ``speechmm align`` run on it, each in a
+to one recording with one text; the pauses
+have the noise of the utterance before. ``speechmm transcribe`` and ``speechmm align`` run on it, each in a
 process of its own. Printed and written as JSON: seconds, peak memory, word errors beside those of
 the same utterances one by one, and where the manifest knows when words are said, the errors of word
 edges in each tenth of the recording, beside those of the utterances one by one.
@@ -97,11 +98,20 @@ def join(arguments: argparse.Namespace) -> tuple[list[tuple[Path, str]], np.ndar
                     (place / RATE + word.start, place / RATE + word.end) for word in known.words
                 ]
             pieces.append((path, cut_text(cut)))
-            pause = np.zeros(round(draw.uniform(*PAUSES) * RATE), np.float32)
+            pause = room(samples, round(draw.uniform(*PAUSES) * RATE), draw.randrange(2**32))
             for part in (samples, pause):
                 out.write(part)
                 place += len(part)
     return pieces, np.array(edges)
+
+
+def room(samples: np.ndarray, length: int, seed: int) -> np.ndarray:
+    """A pause as the utterance before it would go on: noise as loud as its quietest 50 ms."""
+    step = RATE // 20
+    whole = samples[: len(samples) // step * step].reshape(-1, step)
+    level = float(np.sqrt((whole**2).mean(axis=1)).min()) if len(whole) else 0.0
+    noise = np.random.default_rng(seed).standard_normal(length)
+    return (level * noise).astype(np.float32)
 
 
 def run(command: list[str]) -> tuple[float, float]:

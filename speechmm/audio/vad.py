@@ -1,4 +1,4 @@
-"""Where long audio can be cut: at its quietest places."""
+"""Where long audio can be cut: in its pauses, else at its quietest places."""
 
 import math
 
@@ -13,6 +13,9 @@ _PAUSE_STEPS = 10  # a cut lies in the middle of the quietest 100 ms
 _EARLIER_COSTS_DB = (
     6.0  # what a cut at the earliest place must be quieter by than one at the latest
 )
+_CLEAR_DB = 15.0  # between speech and pause; less is no clear pause
+_CLEAR_STEPS = 20  # 200 ms of levels over 100 ms: a pause of 0.3 s
+_QUIET_SHARE = 0.35  # of the way from pause to speech, in dB
 _FLOOR = 1e-10  # power; -100 dB below full scale
 
 
@@ -25,9 +28,11 @@ def split_at_silence(
 ) -> list[tuple[int, int]]:
     """Cuts long audio into pieces that can be recognised one by one.
 
-    Each piece but the last ends in the middle of the quietest 100 ms of its second half, as late as
-    possible. All pieces are at most ``max_seconds`` long and at least ``min_seconds``, unless the
-    audio is shorter than that. Silence goes along with the piece it is in: nothing is left out.
+    Each piece but the last ends in the middle of its first clear pause after ``min_seconds``: 0.3 s
+    or more, well below the level of the speech around it. Where there is none, it ends in the middle
+    of the quietest 100 ms of its second half, as late as possible. All pieces are at most
+    ``max_seconds`` long and at least ``min_seconds``, unless the audio is shorter than that. Silence
+    goes along with the piece it is in: nothing is left out.
 
     Args:
         waveform: The audio, on the scale of [-1, 1].
@@ -57,9 +62,12 @@ def split_at_silence(
     pieces = []
     start = 0
     while samples - start > longest * step:
-        first = start // step + max(shortest, longest // 2, 1)
-        last = min(start // step + longest, samples // step - shortest)
-        place = _quietest(level, min(first, last), last) * step
+        begin = start // step
+        last = min(begin + longest, samples // step - shortest)
+        place = _first_pause(level, begin, begin + max(shortest, 1), last)
+        if place is None:
+            place = _quietest(level, min(begin + max(shortest, longest // 2, 1), last), last)
+        place *= step
         pieces.append((start, place))
         start = place
     return [*pieces, (start, samples)]
@@ -74,6 +82,22 @@ def _levels(waveform: Tensor, step: int) -> Tensor:
         power[None, None], _PAUSE_STEPS, stride=1, padding=half, count_include_pad=False
     )
     return 10 * around[0, 0].clamp(min=_FLOOR).log10()
+
+
+def _first_pause(level: Tensor, begin: int, first: int, last: int) -> int | None:
+    """The middle of the first clear pause between two steps, both included; None for none."""
+    around = level[begin : last + 1]
+    soft, loud = torch.quantile(around, torch.tensor([0.05, 0.9])).tolist()
+    if loud - soft < _CLEAR_DB:
+        return None
+    quiet = level[first : last + 1] < soft + _QUIET_SHARE * (loud - soft)
+    edges = torch.nn.functional.pad(quiet.to(torch.int8), (1, 1)).diff()
+    begins, ends = (edges == 1).nonzero()[:, 0], (edges == -1).nonzero()[:, 0]
+    long = (ends - begins >= _CLEAR_STEPS).nonzero()[:, 0]
+    if not len(long):
+        return None
+    run = int(long[0])
+    return first + (int(begins[run]) + int(ends[run])) // 2
 
 
 def _quietest(level: Tensor, first: int, last: int) -> int:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 LONGEST_PIECE_SECONDS = 20.0
 """Longer audio is cut at its quietest places; audio longer than what the model was trained on, too."""
-LEAST_LONGEST_SECONDS = 4.0
-"""Pieces may be at least this long, however short the training utterances were."""
+SHORTEST_PIECE_SECONDS = 5.0
+LEAST_LONGEST_SECONDS, LEAST_SHORTEST_SECONDS = 4.0, 1.0
+"""Pieces may be as long as the first and are no shorter than the second, however short the utterances
+of the training were."""
 TIME_DECIMALS = 4
 CONFIDENCE_DECIMALS = 4
 SCORE_DECIMALS = 4
@@ -182,11 +184,11 @@ class Transcriber:
 
     def _cut(self, source: Source) -> Iterator[Piece[None, _Found]]:
         rate = self.features.sample_rate
-        if source.duration(rate) <= self.piece_seconds:
+        if source.duration(rate) <= self.piece_seconds[0]:
             with self._timed("reading"):
                 parts = iter([(0, source.load(rate))])
         else:
-            parts = cut_blocks(source.blocks(rate), rate, self.piece_seconds)
+            parts = cut_blocks(source.blocks(rate), rate, *self.piece_seconds)
         while True:
             with self._timed("reading"):
                 part = next(parts, None)
@@ -268,22 +270,24 @@ class Transcriber:
         ]
 
 
-def piece_seconds(bundle: Bundle) -> float:
-    """The longest piece of audio this model is given at once.
+def piece_seconds(bundle: Bundle) -> tuple[float, float]:
+    """The longest and the shortest piece that long audio is cut into for this model.
 
-    Half as long again as nearly all it was trained on, since what is longer it transcribes worse:
-    a model of 3 s commands made twice the errors in pieces of 20 s.
+    What is longer than nearly all it was trained on it transcribes worse, and so it does several
+    sentences in one where it has learned from single ones.
     """
-    known = bundle.config.get("training", {}).get("longest_seconds")
+    known = bundle.config.get("training", {}).get("utterance_seconds")
     if known is None:
-        return LONGEST_PIECE_SECONDS
-    return min(LONGEST_PIECE_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * float(known)))
+        return LONGEST_PIECE_SECONDS, SHORTEST_PIECE_SECONDS
+    longest = min(LONGEST_PIECE_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * known["usual"]))
+    return longest, min(longest / 2, max(LEAST_SHORTEST_SECONDS, known["median"] / 2))
 
 
 def cut_blocks(
     blocks: Iterable[Float[Tensor, " _"]],
     sample_rate: int,
     longest_seconds: float = LONGEST_PIECE_SECONDS,
+    shortest_seconds: float = SHORTEST_PIECE_SECONDS,
 ) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
     """Cuts a stream of audio at its quietest places, holding back less than two pieces.
 
@@ -293,6 +297,7 @@ def cut_blocks(
         blocks: The audio in blocks of any length.
         sample_rate: Hz.
         longest_seconds: Of a piece.
+        shortest_seconds: Of a piece that is not all there is.
 
     Yields:
         The first sample of each piece, counted from the start of the stream, and its audio.
@@ -310,7 +315,7 @@ def cut_blocks(
             held,
             sample_rate,
             max_seconds=longest_seconds,
-            min_seconds=longest_seconds / 4,
+            min_seconds=shortest_seconds,
         )
         for first, last in pieces:
             yield position + first, held[first:last].clone()
@@ -320,7 +325,7 @@ def cut_blocks(
             held,
             sample_rate,
             max_seconds=longest_seconds,
-            min_seconds=longest_seconds / 4,
+            min_seconds=shortest_seconds,
         ):
             yield position + first, held[first:last].clone()
 

@@ -72,8 +72,8 @@ class SpeechDataModule(TrainingData):
         self.cache_gb = cache_gb
         self.subsampling = subsampling
         self.cmvn_stats: CmvnStats | None = None
-        self.usual_seconds = 0.0
-        """What nearly all training utterances are at most as long as."""
+        self.utterance_seconds: dict[str, float] = {}
+        """Length of the training utterances: "median", and "usual": 95 % are no longer."""
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
@@ -108,7 +108,10 @@ class SpeechDataModule(TrainingData):
                 CmvnStats.load(Path(self.cmvn_path)) if self.cmvn_path else self._measure(train)
             )
             lengths = sorted(cut.duration for cut in train)
-            self.usual_seconds = lengths[min(len(lengths) - 1, int(USUAL_SHARE * len(lengths)))]
+            self.utterance_seconds = {
+                "median": round(lengths[len(lengths) // 2], 2),
+                "usual": round(lengths[int(USUAL_SHARE * len(lengths))], 2),
+            }
             self._splits["train"] = self._fast_enough(expand_speeds(train, self.speeds))
         if stage in ("fit", "validate") and "dev" not in self._splits:
             self._splits["dev"] = self._read("dev", self.dev_paths)

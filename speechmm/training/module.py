@@ -314,8 +314,7 @@ class JointModule(TrainingModule):
         tasks = [task for task, weight in weights.items() if weight]
         training = {**training, "tasks": tasks, "objectives": str(self.objectives)}
         data = self.data
-        longest = data.usual_seconds * (self.augment.join_most if self.augment.join_share else 1)
-        training["longest_seconds"] = round(longest, 2)
+        training["utterance_seconds"] = data.utterance_seconds
         save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

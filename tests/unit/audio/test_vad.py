@@ -68,3 +68,29 @@ def test_level_does_not_matter() -> None:
 def test_impossible_lengths(longest: float, shortest: float) -> None:
     with pytest.raises(ConfigError, match="at most half of max_seconds"):
         split_at_silence(torch.zeros(8), RATE, max_seconds=longest, min_seconds=shortest)
+
+
+def test_cuts_at_the_first_clear_pause() -> None:
+    """Sentences of any loudness, in a noisy room, with pauses: each is a piece of its own."""
+    waveform = noise(40.0, level=0.003)
+    starts = [0.5, 3.4, 6.2, 10.1, 13.3, 16.0, 20.5, 23.0, 27.5, 31.0, 34.4]
+    for number, start in enumerate(starts):
+        length, level = 1.6 + 0.2 * (number % 4), (0.05, 0.4, 0.1)[number % 3]
+        first = round(start * RATE)
+        waveform[first : first + round(length * RATE)] += noise(length, level)
+    pieces = split_at_silence(waveform, RATE, max_seconds=6.0, min_seconds=1.0)
+    check_pieces(pieces, len(waveform), 6 * RATE, RATE)
+    for number, start in enumerate(starts):
+        end = start + 1.6 + 0.2 * (number % 4)
+        whole = [a for a, b in pieces if a <= (start + 0.05) * RATE and b >= (end - 0.05) * RATE]
+        assert len(whole) == 1, (start, end, pieces)
+    assert len(pieces) >= len(starts)
+
+
+def test_a_dip_within_a_word_is_no_pause() -> None:
+    waveform = noise(12.0)
+    waveform[3 * RATE : round(3.1 * RATE)] *= 0.001
+    waveform[round(5.0 * RATE) : round(5.5 * RATE)] *= 0.001
+    pieces = split_at_silence(waveform, RATE, max_seconds=8.0, min_seconds=1.0)
+    assert len(pieces) == 2
+    assert 5.1 < pieces[0][1] / RATE < 5.4
