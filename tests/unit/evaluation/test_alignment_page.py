@@ -1,5 +1,7 @@
 """The page of ``score-alignment``."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -14,22 +16,26 @@ from speechmm.evaluation.alignment_page import cumulative, histogram
 NASTY = "<script>alert(1)</script>"
 
 
-def write(path: Path, audio: Path, shift: float) -> None:
+def write(path: Path, audio: Path, shift: float, offset: float = 0.0) -> None:
     words = [
         {"label": label, "start": start + shift, "end": start + 0.4 + shift, "confidence": None}
         for label, start in (("one", 0.5), (NASTY, 1.2))
     ]
-    row = {"id": "u 1", "audio": str(audio), "duration": 3.0, "units": {"word": words}}
+    row = {"id": "u 1", "audio": str(audio), "start": offset, "duration": 3.0}
+    row["units"] = {"word": words}
     path.write_text(json.dumps({**row, "confidence": None, "flags": []}) + "\n", encoding="utf-8")
 
 
+@pytest.mark.parametrize("offset", [0.0, 4.0])
 def test_the_largest_errors_can_be_heard_and_seen(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], offset: float
 ) -> None:
     audio = tmp_path / 'it\'s "one".wav'
-    soundfile.write(audio, 0.1 * np.sin(np.arange(3 * 16000) / 8), 16000)
-    write(tmp_path / "ref.jsonl", audio, 0.0)
-    write(tmp_path / "hyp.jsonl", audio, 0.03)
+    samples = 0.1 * np.sin(np.arange(round((offset + 3) * 16000)) / 8)
+    samples[: round(offset * 16000)] = 0.0
+    soundfile.write(audio, samples, 16000)
+    write(tmp_path / "ref.jsonl", audio, 0.0, offset)
+    write(tmp_path / "hyp.jsonl", audio, 0.03, offset)
     files = [str(tmp_path / "hyp.jsonl"), str(tmp_path / "ref.jsonl")]
     assert main(["score-alignment", *files, "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out/alignment.html").read_text(encoding="utf-8")
@@ -42,6 +48,10 @@ def test_the_largest_errors_can_be_heard_and_seen(
     assert float(marks[0][1]) == pytest.approx(100 * 0.5 / 1.43, abs=0.1)
     assert float(marks[1][1]) == pytest.approx(100 * 0.53 / 1.43, abs=0.1)
     assert "alignment.html" in capsys.readouterr().err
+    clip = re.search(r'src="data:audio/\w+;base64,([^"]+)"', text)
+    assert clip is not None
+    heard, _ = soundfile.read(io.BytesIO(base64.b64decode(clip[1])))
+    assert np.abs(heard).mean() > 0.03  # and not the silence before the utterance
 
 
 def test_bars_and_curve_count_everything() -> None:
