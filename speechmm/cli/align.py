@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse.typing import ClosedUnitInterval
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
@@ -33,6 +33,7 @@ def run(argv: list[str]) -> int:
     _check_out(arguments.out, arguments.format)
     from speechmm.data.skips import SkipReport
     from speechmm.inference.aligner import Aligner
+    from speechmm.inference.doubts import DoubtLimits
     from speechmm.inference.picture import PictureFolder
 
     skipped = SkipReport(strict=arguments.strict)
@@ -46,6 +47,7 @@ def run(argv: list[str]) -> int:
         units=None if arguments.unit is None else arguments.unit.split(","),
         kind=arguments.aligner,
         label_prior=arguments.label_prior,
+        limits=DoubtLimits(drop=arguments.doubt_price, extra=arguments.doubt_price),
         batch_seconds=arguments.batch_seconds,
         device=arguments.device,
         observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
@@ -106,6 +108,14 @@ def _parser() -> CommandParser:
         type=ClosedUnitInterval,
         default=0.0,
         help="with --aligner ctc: how much of the labels' own frequency is divided out, 0 to 1",
+    )
+    parser.add_argument(
+        "--doubt-price",
+        type=NonNegativeFloat,
+        default=6.0,
+        metavar="NATS",
+        help="how much likelier the audio must be with a word changed for the word to be flagged; "
+        "higher for a weak recogniser ('check-flags --prices' shows what it does)",
     )
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
     parser.add_argument(

@@ -209,7 +209,10 @@ def test_align_names_what_it_doubts(two: list[str], capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and lines[1] == "1 of 2 inputs flagged"
     named = f"flagged: {Path(ODD_NAME).stem}: low_confidence; wrong_transcript: "
-    assert lines[0].startswith(named)
+    assert lines[0].startswith(named) and "wrong_word: hg" in lines[0]
+    patient = ["align", "sounds", *MODEL, "--doubt-price", 1e9, "--out", "b"]
+    assert call(*patient) == 3
+    assert "wrong_word" not in capsys.readouterr().err
     assert len(Path("a.jsonl").read_text("utf-8").splitlines()) == 2
 
 
