@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.audio.resample import perturb_speed
 from speechmm.errors import ConfigError
 
@@ -85,7 +86,7 @@ def random_gain(
 
 def random_voice(
     features: Float[Tensor, "batch frames n_mels"],
-    band_hz: Float[Tensor, " n_mels"],
+    log_mel: LogMelConfig,
     config: SpecAugmentConfig,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch frames n_mels"]:
@@ -93,14 +94,14 @@ def random_voice(
 
     Args:
         features: Natural log of mel power.
-        band_hz: Centre of each mel band, rising; beyond the last one its value is repeated.
+        log_mel: Says where the bands are; beyond the last one its value is repeated.
         config: How far.
         generator: Of the random factor of each utterance; torch's own when not given.
     """
     if not config.voice or features.shape[2] < 2:
         return features
     draw = torch.rand(features.shape[0], 1, generator=generator, device=features.device)
-    band_hz = band_hz.to(features.device)
+    band_hz = log_mel.band_hz.to(features.device)
     wanted = (band_hz * (1 + (2 * draw - 1) * config.voice)).clamp(band_hz[0], band_hz[-1])
     upper = torch.searchsorted(band_hz, wanted).clamp(min=1)
     below, above = band_hz[upper - 1], band_hz[upper]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 import torchaudio
@@ -59,7 +59,7 @@ class LogMelConfig:
         """Frames of an utterance of so many samples."""
         return 1 + num_samples // self.hop_length
 
-    @property
+    @cached_property
     def band_hz(self) -> Float[Tensor, " n_mels"]:
         """Centre frequencies of the mel bands, Hz."""
         import librosa  # slow to import

@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
         units=None if arguments.unit is None else arguments.unit.split(","),
         kind=arguments.aligner,
         label_prior=arguments.label_prior,
-        limits=DoubtLimits(drop=arguments.doubt_price, extra=arguments.doubt_price),
+        limits=DoubtLimits.at_price(arguments.doubt_price),
         batch_seconds=arguments.batch_seconds,
         device=arguments.device,
         observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
@@ -63,7 +63,7 @@ def run(argv: list[str]) -> int:
     else:
         from speechmm.alignments import write_alignments
 
-        shift = bundle.features.hop_length / bundle.features.sample_rate
+        shift = bundle.features.frame_shift
         write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
     skipped.print(total)
     for alignment in flagged:
@@ -112,10 +112,9 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--doubt-price",
         type=NonNegativeFloat,
-        default=6.0,
         metavar="NATS",
         help="how much likelier the audio must be with a word changed for the word to be flagged; "
-        "higher for a weak recogniser ('check-flags --prices' shows what it does)",
+        "6 when not given, higher for a weak recogniser ('check-flags --prices' shows what it does)",
     )
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
     parser.add_argument(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +41,7 @@ def run(argv: list[str]) -> int:
     )
     found = []
     for price in arguments.prices or (None,):
-        limits = DoubtLimits() if price is None else DoubtLimits(drop=price, extra=price)
+        limits = DoubtLimits.at_price(price)
         aligner = Aligner(
             bundle,
             units=["word"],
@@ -68,8 +70,6 @@ def run(argv: list[str]) -> int:
 
 def _sources(arguments: Any, normalizer: str, skipped: SkipReport) -> dict[str, Source]:
     """The utterances with normalised texts; those without a word are left out."""
-    from dataclasses import replace
-
     from speechmm.inference.sources import find_sources
     from speechmm.text.normalize import normalize
 
@@ -84,8 +84,6 @@ def _sources(arguments: Any, normalizer: str, skipped: SkipReport) -> dict[str, 
             "Give a manifest with transcripts."
         )
     if len(sources) > arguments.most:
-        import random
-
         chosen = random.Random(arguments.seed).sample(sorted(sources), arguments.most)
         sources = {id: sources[id] for id in sorted(chosen)}
     return sources
@@ -95,8 +93,6 @@ def _detect(
     aligner: Aligner, sources: dict[str, Source], damages: Sequence[DamagedText]
 ) -> list[Detection]:
     """What the aligner says of every text; one that it refuses counts as flagged."""
-    from dataclasses import replace
-
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.damage import Detection
 

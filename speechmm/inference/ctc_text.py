@@ -59,12 +59,16 @@ def _append(text: CtcText, token: int, place: int, count: int, word: int) -> Non
 
 
 def align_ctc_text(log_probs: Floats, text: CtcText, tokens: int, *, name: str) -> TokenPath:
-    """The best path of CTC through a text, as encoder frames of its aligned tokens.
+    """:func:`ctc_path` as encoder frames of the aligned tokens, ``tokens`` with their silences."""
+    return tokens_of_path(ctc_path(log_probs, text, name=name), log_probs, text, tokens)
+
+
+def ctc_path(log_probs: Floats, text: CtcText, *, name: str) -> Ints:
+    """The state (see ``ctc_states``) of each encoder frame on the best path of CTC through a text.
 
     Args:
         log_probs: Scores (encoder frames, vocab); need not be normalised.
         text: What is said.
-        tokens: Aligned tokens, silences included.
         name: Of the audio, for messages.
 
     Raises:
@@ -80,22 +84,25 @@ def align_ctc_text(log_probs: Floats, text: CtcText, tokens: int, *, name: str) 
             "Check that the text belongs to the audio."
         )
     try:
-        states = monotonic_path(log_probs, skippable=skippable, columns=columns)
+        return monotonic_path(log_probs, skippable=skippable, columns=columns)
     except AlignmentError as error:
         raise AlignmentError(f"{name}: {error}") from error
-    return _path_of_tokens(states, log_probs, columns, text, tokens)
 
 
-def _path_of_tokens(
-    states: Ints, log_probs: Floats, columns: Ints, text: CtcText, tokens: int
-) -> TokenPath:
+def score_path(states: Ints, log_probs: Floats, text: CtcText) -> Floats:
+    """The score of each encoder frame along a path."""
+    columns, _ = ctc_states(text.ids)
+    along: Floats = log_probs[np.arange(len(states)), columns[states]]
+    return along
+
+
+def tokens_of_path(states: Ints, log_probs: Floats, text: CtcText, tokens: int) -> TokenPath:
     """The CTC path as encoder frames of the aligned tokens; silences have none.
 
     Tokens that CTC writes as one share its frames equally.
     """
     visited, first, counts = np.unique(states, return_index=True, return_counts=True)
-    along = log_probs[np.arange(len(states)), columns[states]]
-    sums = np.add.reduceat(along, first)
+    sums = np.add.reduceat(score_path(states, log_probs, text), first)
     spoken = visited % 2 == 1
     written = visited[spoken] // 2
     covered = np.asarray(text.count, np.int64)[written]

@@ -32,6 +32,11 @@ class DoubtLimits:
     """By how much the audio must score better without a word, per token, in half the words, for the
     whole transcript to be called wrong."""
 
+    @classmethod
+    def at_price(cls, price: float | None) -> DoubtLimits:
+        """Both prices the same, in nats; None for the defaults."""
+        return cls() if price is None else cls(drop=price, extra=price)
+
 
 @dataclass(frozen=True)
 class Doubts:

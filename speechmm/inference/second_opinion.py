@@ -11,14 +11,19 @@ import torch
 from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import AlignmentError
-from speechmm.inference.ctc_text import CtcText, align_ctc_text, ctc_text
+from speechmm.inference.ctc_text import (
+    CtcText,
+    ctc_path,
+    ctc_text,
+    score_path,
+    tokens_of_path,
+)
 from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
 from speechmm.inference.token_path import Anchor, FrameClock, TokenPath
 from speechmm.inference.viterbi import (
     Floats,
     Ints,
     ctc_states,
-    monotonic_path,
     required_frames,
 )
 from speechmm.models.bundle import Bundle
@@ -199,8 +204,11 @@ class SecondOpinion:
             scores = log_probs - self.label_prior * np.log(prior)
         heard = np.zeros(len(aligned.ids), np.float32)
         try:
-            path = align_ctc_text(scores, text, len(aligned.ids), name="the utterance")
-            excess = _excess(log_probs, text)
+            states = ctc_path(log_probs, text, name="the utterance")
+            excess = _excess(states, log_probs, text)
+            if self.label_prior:
+                states = ctc_path(scores, text, name="the utterance")
+            path = tokens_of_path(states, scores, text, len(aligned.ids))
         except AlignmentError:  # fewer encoder frames than tokens
             return Opinion(None, clock, None, True, heard, None)
         best = np.concatenate([[0.0], np.cumsum(scores.max(axis=1), dtype=np.float64)])
@@ -238,14 +246,12 @@ class SecondOpinion:
         return out
 
 
-def _excess(log_probs: Floats, text: CtcText) -> float:
+def _excess(states: Ints, log_probs: Floats, text: CtcText) -> float:
     """How much better the audio scores without the text, nats per token: that of the middle word.
 
     Half the words must be wrong before this is large, however wrong they are.
     """
-    columns, skippable = ctc_states(text.ids)
-    states = monotonic_path(log_probs, skippable=skippable, columns=columns)
-    along = log_probs[np.arange(len(states)), columns[states]]
+    along = score_path(states, log_probs, text)
     words, first, end = text.word_edges()
     word = np.searchsorted(end, np.maximum(states - 1, 0) // 2, side="right").clip(
         max=len(words) - 1

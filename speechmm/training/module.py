@@ -154,7 +154,7 @@ class JointModule(TrainingModule):
             batch = batch.joined(groups, silence=SIL, space=tokenizer.separator)
         if self.objectives.consistency_weight:
             batch = batch.twice()
-        features = random_voice(batch.features, self.data.features.band_hz, self.augment)
+        features = random_voice(batch.features, self.data.features, self.augment)
         features = random_room(features, batch.feature_lengths, self.room)
         features = random_gain(features, self.augment)
         clean = self.model.normalise(features, batch.feature_lengths)
