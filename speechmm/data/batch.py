@@ -40,6 +40,8 @@ class Batch:
     """Seconds of audio in the batch, padding not counted."""
     references: list[Alignment | None]
     """What the corpus knows about when things were said; never used in training."""
+    voices: list[str]
+    """Who speaks and how fast the recording is played; "" where the corpus does not say."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,6 +68,7 @@ class Batch:
             ids=self.ids * 2,
             texts=self.texts * 2,
             references=self.references * 2,
+            voices=self.voices * 2,
             seconds=self.seconds * 2,
         )
 
@@ -103,6 +106,7 @@ class Batch:
             texts=[" ".join(self.texts[r] for r in rows) for rows in groups],
             seconds=self.seconds,
             references=[None] * len(groups),
+            voices=[self.voices[rows[0]] for rows in groups],
         )
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":

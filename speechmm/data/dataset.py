@@ -77,6 +77,7 @@ class SpeechDataset(Dataset[Batch]):
             texts=[normalize(text, self.tokenizer.normalizer) for text in texts],
             seconds=float(sum(cut.duration for cut in cuts)),
             references=[reference_alignment(cut) for cut in cuts],
+            voices=[_voice(cut) for cut in cuts],
         )
 
     def _features(self, cut: MonoCut) -> Float[Tensor, "frames n_mels"]:
@@ -92,6 +93,12 @@ class SpeechDataset(Dataset[Batch]):
             self._cache[cut.id] = rows
             self._cache_left -= size
         return rows
+
+
+def _voice(cut: MonoCut) -> str:
+    """The speaker, and what has been done to the recording."""
+    speaker = (cut.supervisions[0].speaker or "") if cut.supervisions else ""
+    return " ".join([speaker, *map(str, cut.recording.transforms or [])])
 
 
 def expand_speeds(cuts: Iterable[MonoCut], factors: Sequence[float]) -> CutSet:

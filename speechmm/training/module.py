@@ -30,6 +30,7 @@ from speechmm.text.tokenizer import EOS, SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
+from speechmm.training.recombination import RecombinationConfig, WordBank
 from speechmm.training.trainable import SELECTION, TrainingModule
 
 
@@ -86,6 +87,7 @@ class JointModule(TrainingModule):
         objectives: ObjectivesConfig = ObjectivesConfig(),
         augment: SpecAugmentConfig = SpecAugmentConfig(),  # noqa: B008 (frozen)
         room: RoomConfig = RoomConfig(),  # noqa: B008 (frozen)
+        recombination: RecombinationConfig = RecombinationConfig(),  # noqa: B008 (frozen)
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
         seed: int = 0,
     ):
@@ -96,6 +98,7 @@ class JointModule(TrainingModule):
             objectives: Tasks and weights.
             augment: Masks, level and voice changes of training features.
             room: Noise and reverberation of training features.
+            recombination: Training utterances made of words of others.
             optimization: Learning rate, decay, averaging.
             seed: Start of every random choice of training; the same seed repeats a run.
         """
@@ -104,6 +107,8 @@ class JointModule(TrainingModule):
         self.objectives = objectives
         self.augment = augment
         self.room = room
+        self.recombination = recombination
+        self._bank: WordBank | None = None
         self.network: SpeechTextModel | None = None
         self._errors = 0
         self._words = 0
@@ -145,9 +150,14 @@ class JointModule(TrainingModule):
         if stats is not None:
             network.set_cmvn(stats.mean, stats.std)
         self.network = network
+        if self.recombination.share:
+            self._bank = WordBank(self.data.text_tokenizer, self.recombination)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
+        if self._bank is not None and self.current_epoch >= self.recombination.after_epochs:
+            batch = self._bank.recombine(batch)
+        recorded = batch
         groups = random_groups(batch.feature_lengths, self.augment)
         if groups is not None:
             tokenizer = self.data.text_tokenizer
@@ -160,15 +170,23 @@ class JointModule(TrainingModule):
         clean = self.model.normalise(features, batch.feature_lengths)
         masked = spec_augment(clean, batch.feature_lengths, self.augment)
         encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
-        losses = self.losses(batch, encoding)
+        losses, occupancy = self.losses_and_occupancy(batch, encoding)
+        if self._bank is not None and occupancy is not None and groups is None:
+            self._bank.learn(recorded, occupancy[: len(recorded)])
         self._log_losses("train", losses, batch)
         return losses["loss"]
 
     def losses(self, batch: Batch, encoding: SpeechEncoding) -> dict[str, Float[Tensor, ""]]:
         """Every loss by name; ``loss`` is their weighted sum."""
+        return self.losses_and_occupancy(batch, encoding)[0]
+
+    def losses_and_occupancy(
+        self, batch: Batch, encoding: SpeechEncoding
+    ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, "batch frames tokens"] | None]:
+        """Every loss by name, and the soft alignment where the task ``align`` is trained."""
         settings, model = self.objectives, self.model
         losses: dict[str, Tensor] = {}
-        total = encoding.encoded.new_zeros(())
+        total, occupancy = encoding.encoded.new_zeros(()), None
         if settings.asr_weight:
             log_probs = model.ctc_log_probs(encoding)
             losses["loss_ctc"] = objectives.ctc_loss(
@@ -199,13 +217,15 @@ class JointModule(TrainingModule):
                 asr = asr + share * settings.consistency_weight * losses["loss_consistency"]
             total = total + settings.asr_weight * asr
         if settings.align_weight:
-            align = self._align_losses(batch, encoding)
+            align, occupancy = self._align_losses(batch, encoding)
             losses.update(align)
             total = total + settings.align_weight * sum(align.values())
         losses["loss"] = total
-        return losses
+        return losses, occupancy
 
-    def _align_losses(self, batch: Batch, encoding: SpeechEncoding) -> dict[str, Tensor]:
+    def _align_losses(
+        self, batch: Batch, encoding: SpeechEncoding
+    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch frames tokens"]]:
         """The local view learns from the text, the context view from the local one."""
         settings, head = self.objectives, self.model.alignment_head
         tokens, lengths = batch.align_tokens, batch.feature_lengths
@@ -236,10 +256,11 @@ class JointModule(TrainingModule):
         if self.training:
             head.update_prior(marginal)
         context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
-        return {
+        losses = {
             "loss_forward_sum": forward_sum,
             "loss_frames": objectives.frame_loss(context, lengths, tokens, occupancy),
         }
+        return losses, occupancy
 
     def _log_losses(self, stage: str, losses: dict[str, Tensor], batch: Batch) -> None:
         values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}

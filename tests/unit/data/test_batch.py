@@ -19,6 +19,7 @@ def _batch() -> Batch:
         texts=["x y", "z"],
         seconds=0.15,
         references=[None, None],
+        voices=["", ""],
     )
 
 
@@ -59,6 +60,7 @@ def test_joined_rows_are_one_utterance_after_the_other() -> None:
         texts=["x y", "z", "v"],
         seconds=0.22,
         references=[None] * 3,
+        voices=["p", "q", "q"],
     )
     joined = batch.joined([[0, 1], [2]], silence=1, space=4)
     assert (joined.ids, joined.texts) == (["a+b", "c"], ["x y z", "v"])
@@ -67,6 +69,7 @@ def test_joined_rows_are_one_utterance_after_the_other() -> None:
     assert joined.tokens.tolist() == [[5, 6, 4, 7], [8, 9, 0, 0]]
     assert joined.align_tokens.tolist() == [[1, 5, 6, 1, 7, 1], [1, 8, 9, 1, 0, 0]]
     assert joined.align_lengths.tolist() == [6, 4]
+    assert joined.voices == ["p", "q"]
     assert batch.joined([[0, 1]], silence=1, space=None).tokens.tolist() == [[5, 6, 7]]
     alone = batch.joined([[0], [1], [2]], silence=1, space=4)
     assert torch.equal(alone.tokens, batch.tokens)

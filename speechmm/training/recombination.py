@@ -1,0 +1,209 @@
+"""Training utterances made of words of others: the same voice says its words in another order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechmm.data.batch import Batch, pad_tokens
+from speechmm.errors import ConfigError
+from speechmm.text.tokenizer import Tokenizer
+
+MADE_UP = "recombined:"
+"""What ids of such utterances begin with."""
+
+LONGEST_PAUSE = 15
+"""Frames kept of the silence before a first or after a last word that comes to stand inside."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecombinationConfig:
+    """Utterances put together from words of other utterances of the same speaker.
+
+    Where the words were said is what the task ``align`` found when it last saw the utterance. Source
+    of the idea: Lam et al. 2021, "On-the-Fly Aligned Data Augmentation for Sequence-to-Sequence ASR",
+    with the model's own alignments, whole runs of words, and one speaker at a time.
+    """
+
+    share: float = 0.0
+    """Share of training utterances that are replaced by recombined ones about as long."""
+    after_epochs: int = 4
+    """Epochs before the first, until the alignments can be trusted."""
+    run_words: int = 3
+    """Most neighbouring words taken together; as many as are drawn from 1 to this."""
+    keep_gb: float = 0.5
+    """Features kept for this by every process; utterances beyond it give no words."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.share <= 1.0 or min(self.after_epochs, self.run_words - 1) < 0:
+            raise ConfigError(
+                f"recombination: share {self.share}, after_epochs {self.after_epochs}, run_words "
+                f"{self.run_words}; expected 0 to 1, 0 or more, 1 or more. Correct the config."
+            )
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One utterance whose words can be taken."""
+
+    features: Float[Tensor, "frames n_mels"]
+    words: list[str]
+    edges: list[int]
+    """Where to cut, in frames: edge i and i + 1 enclose word i and half of the pauses around it."""
+    first: int
+    """Frame at which the first word begins."""
+    end: int
+    """Frame at which the last word is over."""
+
+
+def word_edges(
+    occupancy: Float[Tensor, "frames tokens"], word_indices: Sequence[int], words: int
+) -> tuple[list[int], list[int]]:
+    """First frame of each word and the frame after its last one, by a soft alignment.
+
+    A token ends where as many frames are over as it and the tokens before it hold in sum.
+
+    Args:
+        occupancy: Share of each frame in each token of ``Tokenizer.encode_aligned``.
+        word_indices: Word of each token, -1 for silence.
+        words: Their number.
+    """
+    ends = occupancy.sum(dim=0).cumsum(0).round().long().tolist()
+    starts = [0, *ends[:-1]]
+    begin, over = [0] * words, [0] * words
+    for position in reversed(range(len(word_indices))):
+        if word_indices[position] >= 0:
+            begin[word_indices[position]] = starts[position]
+    for position, word in enumerate(word_indices):
+        if word >= 0:
+            over[word] = ends[position]
+    return begin, over
+
+
+class WordBank:
+    """The training utterances this process has seen, cut into words, by voice."""
+
+    def __init__(self, tokenizer: Tokenizer, config: RecombinationConfig):
+        self.tokenizer = tokenizer
+        self.config = config
+        self._heard: dict[str, dict[str, Heard]] = defaultdict(dict)
+        self._left = round(config.keep_gb * 1e9)
+
+    def learn(self, batch: Batch, occupancy: Float[Tensor, "batch frames tokens"]) -> None:
+        """Remembers where the words of these utterances are, in place of what it knew.
+
+        Args:
+            batch: Utterances with features as they were recorded; made-up ones are passed over.
+            occupancy: Soft alignment of each to its ``align_tokens``.
+        """
+        for row, name in enumerate(batch.ids):
+            if name.startswith(MADE_UP):
+                continue
+            known = self._heard[batch.voices[row]]
+            frames = int(batch.feature_lengths[row])
+            size = 4 * frames * batch.features.shape[2]
+            aligned = self.tokenizer.encode_aligned(batch.texts[row])
+            words = aligned.words
+            if not words or set(range(len(words))) - set(aligned.word_indices):
+                continue  # a word without a sound
+            if name in known:
+                features = known[name].features
+            elif size <= self._left:
+                features = batch.features[row, :frames].detach().cpu().clone()
+                self._left -= size
+            else:
+                continue
+            begin, over = word_edges(
+                occupancy[row, :frames, : len(aligned.ids)], aligned.word_indices, len(words)
+            )
+            middles = [(a + b) // 2 for a, b in zip(over[:-1], begin[1:], strict=True)]
+            known[name] = Heard(features, words, [0, *middles, frames], begin[0], over[-1])
+
+    def recombine(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
+        """The batch with a share of its utterances replaced.
+
+        Args:
+            batch: Utterances as they were recorded.
+            generator: Of all random choices; torch's own when not given.
+        """
+        chosen = torch.rand(len(batch), generator=generator) < self.config.share
+        made: dict[int, tuple[Tensor, list[str]]] = {}
+        for row in chosen.nonzero().flatten().tolist():
+            pool = list(self._heard[batch.voices[row]].values())
+            if len(pool) > 1:
+                made[row] = self._draw(pool, int(batch.feature_lengths[row]), generator)
+        return replace_rows(batch, made, self.tokenizer) if made else batch
+
+    def _draw(
+        self, pool: list[Heard], frames: int, generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "frames n_mels"], list[str]]:
+        """Runs of words, as many as come nearest to the wanted length."""
+        places = torch.tensor([len(one.words) for one in pool]).cumsum(0)
+        runs: list[tuple[Heard, int, int]] = []
+        wanted = frames
+        while not runs or wanted > 0:
+            place = int(torch.randint(int(places[-1]), (), generator=generator))
+            number = int(torch.searchsorted(places, place, right=True))
+            one = pool[number]
+            start = place - int(places[number]) + len(one.words)
+            length = int(torch.randint(1, self.config.run_words + 1, (), generator=generator))
+            end = min(start + length, len(one.words))
+            size = one.edges[end] - one.edges[start]
+            if runs and size > 2 * wanted:  # nearer without it
+                break
+            runs.append((one, start, end))
+            wanted -= size
+        parts, words = [], []
+        for index, (one, start, end) in enumerate(runs):
+            a, b = one.edges[start], one.edges[end]
+            if start == 0 and index:
+                a = max(a, one.first - LONGEST_PAUSE)
+            if end == len(one.words) and index < len(runs) - 1:
+                b = min(b, one.end + LONGEST_PAUSE)
+            parts.append(one.features[a:b])
+            words += one.words[start:end]
+        return torch.cat(parts), words
+
+
+def replace_rows(
+    batch: Batch,
+    made: dict[int, tuple[Float[Tensor, "frames n_mels"], list[str]]],
+    tokenizer: Tokenizer,
+) -> Batch:
+    """The batch with other features and words in some rows; everything else follows from them."""
+    texts = [" ".join(made[row][1]) if row in made else t for row, t in enumerate(batch.texts)]
+    device = batch.features.device
+    rows = [
+        made[row][0].to(device) if row in made else batch.features[row, :length]
+        for row, length in enumerate(batch.feature_lengths.tolist())
+    ]
+    tokens = rows_of(batch.tokens, batch.token_lengths)
+    align_tokens = rows_of(batch.align_tokens, batch.align_lengths)
+    for row in made:
+        tokens[row] = tokenizer.encode(texts[row])
+        align_tokens[row] = tokenizer.encode_aligned(texts[row]).ids
+    padded, lengths = pad_tokens(tokens)
+    align_padded, align_lengths = pad_tokens(align_tokens)
+    return replace(
+        batch,
+        ids=[MADE_UP + name if row in made else name for row, name in enumerate(batch.ids)],
+        features=pad_sequence(rows, batch_first=True),
+        feature_lengths=torch.tensor([len(row) for row in rows], device=device),
+        tokens=padded.to(device),
+        token_lengths=lengths.to(device),
+        align_tokens=align_padded.to(device),
+        align_lengths=align_lengths.to(device),
+        texts=texts,
+        references=[None if row in made else one for row, one in enumerate(batch.references)],
+    )
+
+
+def rows_of(ids: Int[Tensor, "batch tokens"], lengths: Int[Tensor, " batch"]) -> list[list[int]]:
+    """The valid ids of every row."""
+    return [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
