@@ -1,4 +1,4 @@
-"""Changes to training features that keep their text: level, voice, masks, speed."""
+"""Changes to training features that keep their text: level, voice, tempo, masks, speed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = [
     "perturb_speed",
     "random_gain",
     "random_groups",
+    "random_tempo",
     "random_voice",
     "spec_augment",
 ]
@@ -25,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class SpecAugmentConfig:
-    """Changes to training features: masks, level, voice, and utterances joined."""
+    """Changes to training features: masks, level, voice, tempo, and utterances joined."""
 
     time_masks: int = 2
     """Masks along time per utterance."""
@@ -43,6 +44,8 @@ class SpecAugmentConfig:
     """Stretch of the frequency axis per utterance, drawn from 1 - voice to 1 + voice: the same words
     from a longer or shorter vocal tract. Source: Jaitly and Hinton 2013, "Vocal Tract Length
     Perturbation (VTLP) improves speech recognition"."""
+    tempo: float = 0.0
+    """Speaking rate per utterance, drawn from 1 - tempo to 1 + tempo times its own, the voice unchanged."""
     join_share: float = 0.0
     """Share of batches whose utterances are joined, two to ``join_most`` at a time, so that a corpus of
     short utterances teaches what long ones are like."""
@@ -62,9 +65,10 @@ class SpecAugmentConfig:
                 f"augment: time_mask_share {self.time_mask_share}, gain_db {self.gain_db}; "
                 "expected 0 to 1 and no negative level. Correct the config."
             )
-        if not 0.0 <= self.voice < 1.0:
+        if not 0.0 <= self.voice < 1.0 or not 0.0 <= self.tempo < 1.0:
             raise ConfigError(
-                f"augment: voice is {self.voice}; expected 0 to below 1. Correct the config."
+                f"augment: voice is {self.voice}, tempo {self.tempo}; expected 0 to below 1. "
+                "Correct the config."
             )
         if not 0.0 <= self.join_share <= 1.0 or self.join_most < 2:
             raise ConfigError(
@@ -108,6 +112,44 @@ def random_voice(
     share = ((wanted - below) / (above - below)).to(features.dtype)[:, None, :]
     upper = upper[:, None, :].expand_as(features)
     return torch.lerp(features.gather(2, upper - 1), features.gather(2, upper), share)
+
+
+def random_tempo(
+    features: Float[Tensor, "batch frames n_mels"],
+    lengths: Int[Tensor, " batch"],
+    config: SpecAugmentConfig,
+    generator: torch.Generator | None = None,
+) -> tuple[Float[Tensor, "batch new_frames n_mels"], Int[Tensor, " batch"]]:
+    """Log power as if spoken faster or slower by the same voice: frames between frames.
+
+    Args:
+        features: Natural log of mel power.
+        lengths: Frames of each utterance.
+        config: How far.
+        generator: Of the random factor of each utterance; torch's own when not given.
+
+    Returns:
+        The features, zeros after the end of each utterance, and the new lengths.
+    """
+    if not config.tempo:
+        return features, lengths
+    draw = torch.rand(features.shape[0], generator=generator, device=features.device)
+    factor = 1 + (2 * draw - 1) * config.tempo
+    new_lengths = (lengths / factor).round().clamp(min=1).to(lengths.dtype)
+    new_lengths = new_lengths * (lengths > 0)
+    last = (lengths - 1).clamp(min=0)[:, None]
+    frame = torch.arange(int(new_lengths.max()), device=features.device)[None, :]
+    place = torch.minimum(frame * factor[:, None], last.to(factor.dtype))
+    before = place.floor().long()
+    after = torch.minimum(before + 1, last)
+    share = (place - before).to(features.dtype)[:, :, None]
+    wide = (-1, -1, features.shape[2])
+    mixed = torch.lerp(
+        features.gather(1, before[:, :, None].expand(wide)),
+        features.gather(1, after[:, :, None].expand(wide)),
+        share,
+    )
+    return mixed * (frame < new_lengths[:, None])[:, :, None], new_lengths
 
 
 def random_groups(

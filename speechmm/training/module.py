@@ -15,6 +15,7 @@ from speechmm.audio.augment import (
     SpecAugmentConfig,
     random_gain,
     random_groups,
+    random_tempo,
     random_voice,
     spec_augment,
 )
@@ -164,7 +165,9 @@ class JointModule(TrainingModule):
             batch = batch.joined(groups, silence=SIL, space=tokenizer.separator)
         if self.objectives.consistency_weight:
             batch = batch.twice()
-        features = random_voice(batch.features, self.data.features, self.augment)
+        features, lengths = random_tempo(batch.features, batch.feature_lengths, self.augment)
+        batch = dataclasses.replace(batch, feature_lengths=lengths)
+        features = random_voice(features, self.data.features, self.augment)
         features = random_room(features, batch.feature_lengths, self.room)
         features = random_gain(features, self.augment)
         clean = self.model.normalise(features, batch.feature_lengths)
@@ -172,7 +175,8 @@ class JointModule(TrainingModule):
         encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
         losses, occupancy = self.losses_and_occupancy(batch, encoding)
         if self._bank is not None and occupancy is not None and groups is None:
-            self._bank.learn(recorded, occupancy[: len(recorded)])
+            number = len(recorded)
+            self._bank.learn(recorded, occupancy[:number], batch.feature_lengths[:number])
         self._log_losses("train", losses, batch)
         return losses["loss"]
 

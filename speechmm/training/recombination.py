@@ -70,7 +70,8 @@ def word_edges(
     A token ends where as many frames are over as it and the tokens before it hold in sum.
 
     Args:
-        occupancy: Share of each frame in each token of ``Tokenizer.encode_aligned``.
+        occupancy: Share of each frame in each token of ``Tokenizer.encode_aligned``, times the
+            frames of the recording to one of the alignment.
         word_indices: Word of each token, -1 for silence.
         words: Their number.
     """
@@ -95,12 +96,18 @@ class WordBank:
         self._heard: dict[str, dict[str, Heard]] = defaultdict(dict)
         self._left = round(config.keep_gb * 1e9)
 
-    def learn(self, batch: Batch, occupancy: Float[Tensor, "batch frames tokens"]) -> None:
+    def learn(
+        self,
+        batch: Batch,
+        occupancy: Float[Tensor, "batch aligned_frames tokens"],
+        lengths: Int[Tensor, " batch"],
+    ) -> None:
         """Remembers where the words of these utterances are, in place of what it knew.
 
         Args:
             batch: Utterances with features as they were recorded; made-up ones are passed over.
             occupancy: Soft alignment of each to its ``align_tokens``.
+            lengths: Frames of each in that alignment, more or fewer where the tempo was changed.
         """
         for row, name in enumerate(batch.ids):
             if name.startswith(MADE_UP):
@@ -119,8 +126,11 @@ class WordBank:
                 self._left -= size
             else:
                 continue
+            length = int(lengths[row])
             begin, over = word_edges(
-                occupancy[row, :frames, : len(aligned.ids)], aligned.word_indices, len(words)
+                occupancy[row, :length, : len(aligned.ids)] * (frames / max(1, length)),
+                aligned.word_indices,
+                len(words),
             )
             middles = [(a + b) // 2 for a, b in zip(over[:-1], begin[1:], strict=True)]
             known[name] = Heard(features, words, [0, *middles, frames], begin[0], over[-1])

@@ -11,6 +11,7 @@ from speechmm.audio.augment import (
     SpecAugmentConfig,
     random_gain,
     random_groups,
+    random_tempo,
     random_voice,
     spec_augment,
 )
@@ -152,3 +153,29 @@ def test_groups_hold_every_utterance_once_and_are_not_too_long() -> None:
     joined = sum(random_groups(lengths, half, seeded(seed)) is not None for seed in range(200))
     assert 70 < joined < 130
     assert random_groups(lengths, SpecAugmentConfig()) is None
+
+
+def test_another_tempo_reads_the_same_frames_at_another_pace() -> None:
+    lengths = torch.tensor([200, 120, 0])
+    features = torch.arange(200.0)[None, :, None].repeat(3, 1, 2)
+    config = SpecAugmentConfig(tempo=0.2)
+    for seed in range(20):
+        out, new = random_tempo(features, lengths, config, torch.Generator().manual_seed(seed))
+        assert out.shape[1] == new.max()
+        for row in range(2):
+            pace = torch.diff(out[row, : new[row], 0])[:-1]
+            assert torch.allclose(pace, pace[0].expand_as(pace), atol=1e-3)
+            assert 0.8 <= pace[0] <= 1.2
+            assert abs(int(new[row]) * float(pace[0]) - int(lengths[row])) <= 1
+            assert out[row, 0, 0] == 0
+            assert out[row, new[row] - 1, 0] >= lengths[row] - 1 - 2.4
+            assert not out[row, new[row] :].any()
+        assert new[2] == 0
+    same, kept = random_tempo(features, lengths, SpecAugmentConfig())
+    assert torch.equal(same, features)
+    assert torch.equal(kept, lengths)
+
+
+def test_an_impossible_tempo_is_refused() -> None:
+    with pytest.raises(ConfigError, match="tempo"):
+        SpecAugmentConfig(tempo=1.0)

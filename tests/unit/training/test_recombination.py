@@ -87,7 +87,7 @@ def heard(values: torch.Tensor) -> tuple[list[float], list[int]]:
 def full_bank(tokenizer: Tokenizer, **settings: object) -> tuple[WordBank, Batch]:
     batch, occupancy = spoken(tokenizer)
     bank = WordBank(tokenizer, RecombinationConfig(share=1.0, **settings))
-    bank.learn(batch, occupancy)
+    bank.learn(batch, occupancy, batch.feature_lengths)
     return bank, batch
 
 
@@ -160,7 +160,7 @@ def test_edges_of_utterances_become_short_pauses_inside(tokenizer: Tokenizer) ->
 def test_nothing_happens_without_a_share_or_before_anything_was_heard(tokenizer: Tokenizer) -> None:
     batch, occupancy = spoken(tokenizer)
     silent = WordBank(tokenizer, RecombinationConfig())
-    silent.learn(batch, occupancy)
+    silent.learn(batch, occupancy, batch.feature_lengths)
     assert silent.recombine(batch) is batch
     assert WordBank(tokenizer, RecombinationConfig(share=1.0)).recombine(batch) is batch
 
@@ -171,7 +171,7 @@ def test_made_up_utterances_teach_nothing_new(tokenizer: Tokenizer) -> None:
     wrong = torch.zeros(len(made), made.features.shape[1], made.align_tokens.shape[1])
     wrong[:, :, 0] = 1.0
     before = bank.recombine(batch, torch.Generator().manual_seed(2))
-    bank.learn(made, wrong)  # of the four only "six", which nobody can use
+    bank.learn(made, wrong, made.feature_lengths)  # of the four only "six", which nobody can use
     after = bank.recombine(batch, torch.Generator().manual_seed(2))
     assert before.texts == after.texts
     assert torch.equal(before.features, after.features)
@@ -181,8 +181,20 @@ def test_memory_is_bounded(tokenizer: Tokenizer) -> None:
     batch, occupancy = spoken(tokenizer)
     first = 4 * 2 * int(batch.feature_lengths[0])
     bank = WordBank(tokenizer, RecombinationConfig(share=1.0, keep_gb=(first + 1) / 1e9))
-    bank.learn(batch, occupancy)
+    bank.learn(batch, occupancy, batch.feature_lengths)
     assert bank.recombine(batch) is batch  # one utterance of each voice fits, or none
+
+
+def test_an_alignment_at_another_tempo_is_brought_back(tokenizer: Tokenizer) -> None:
+    batch, occupancy = spoken(tokenizer)
+    slow = WordBank(tokenizer, RecombinationConfig(share=1.0))
+    slow.learn(batch, occupancy.repeat_interleave(2, dim=1), 2 * batch.feature_lengths)
+    usual, _ = full_bank(tokenizer)
+    for seed in range(10):
+        one = slow.recombine(batch, torch.Generator().manual_seed(seed))
+        other = usual.recombine(batch, torch.Generator().manual_seed(seed))
+        assert one.texts == other.texts
+        assert torch.equal(one.features, other.features)
 
 
 def test_runs_have_as_many_words_as_they_may(tokenizer: Tokenizer) -> None:
