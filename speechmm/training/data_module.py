@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from lhotse import CutSet
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
@@ -192,6 +194,12 @@ class SpeechDataModule(TrainingData):
             if index % step == 0:
                 accumulator.add(dataset[CutSet.from_cuts([cut])].features[0])
         return accumulator.stats()
+
+    def training_features(self, ids: Set[str]) -> dict[str, Float[Tensor, "frames n_mels"]]:
+        """Features of these training utterances, by id; those that are not in the set are left out."""
+        dataset = SpeechDataset(self.text_tokenizer, self.features)
+        wanted = (cut for cut in self._splits["train"] if cut.id in ids)
+        return {cut.id: dataset[CutSet.from_cuts([cut])].features[0] for cut in wanted}
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of one process in the first epoch; later ones differ by a few."""

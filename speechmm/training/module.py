@@ -349,3 +349,19 @@ class JointModule(TrainingModule):
             "objectives": dataclasses.asdict(self.objectives),
             "seed": self.seed,
         }
+        if self._bank is not None:
+            checkpoint["recombination"] = self._of_every_process(self._bank.state())
+
+    def _of_every_process(self, state: Any) -> list[Any]:
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return [state]
+        states: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, state)
+        return states
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fills the bank of words as it was, so that an interrupted training goes on exactly."""
+        states = checkpoint.get("recombination")
+        if self._bank is not None and states and self.global_rank < len(states):
+            state = states[self.global_rank]
+            self._bank.load_state(state, self.data.training_features({one["id"] for one in state}))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -60,6 +61,9 @@ class Heard:
     """Frame at which the first word begins."""
     end: int
     """Frame at which the last word is over."""
+
+
+PLAIN = [one.name for one in fields(Heard) if one.name != "features"]
 
 
 def word_edges(
@@ -134,6 +138,32 @@ class WordBank:
             )
             middles = [(a + b) // 2 for a, b in zip(over[:-1], begin[1:], strict=True)]
             known[name] = Heard(features, words, [0, *middles, frames], begin[0], over[-1])
+
+    def state(self) -> list[dict[str, Any]]:
+        """What a checkpoint needs: everything but the features, in the order it was learned."""
+        return [
+            {"voice": voice, "id": name, **{field: getattr(one, field) for field in PLAIN}}
+            for voice, known in self._heard.items()
+            for name, one in known.items()
+        ]
+
+    def load_state(
+        self, state: list[dict[str, Any]], features: Mapping[str, Float[Tensor, "frames n_mels"]]
+    ) -> None:
+        """Knows again what it knew; utterances without features are forgotten.
+
+        Args:
+            state: Of :meth:`state`.
+            features: Of the utterances, by id.
+        """
+        self._heard.clear()
+        self._left = round(self.config.keep_gb * 1e9)
+        for one in state:
+            if one["id"] in features:
+                rows = features[one["id"]]
+                plain = {field: one[field] for field in PLAIN}
+                self._heard[one["voice"]][one["id"]] = Heard(features=rows, **plain)
+                self._left -= 4 * rows.numel()
 
     def recombine(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
         """The batch with a share of its utterances replaced.

@@ -207,3 +207,22 @@ def test_a_finished_run_is_left_alone_until_a_setting_changes(
     assert set(epochs) == {0}
     rows = (folder / "metrics.csv").read_text().splitlines()
     assert len(rows) == 3  # a new training begins a new table: names, validation, training
+
+
+def test_words_of_other_utterances_are_drawn_again_as_they_would_have_been(
+    study: Study, each_batch: EachBatch
+) -> None:
+    words = {"recombination": {"share": 0.7, "after_epochs": 1}, "augment": {"tempo": 0.1}}
+    config = {
+        name: study.shop.config(
+            name, study.train, study.dev, trainer={"max_epochs": EPOCHS}, model=words
+        )
+        for name in ("words", "words-resumed")
+    }
+    assert study.shop.fit(config["words"]).code == 0
+    each_batch(stop_at(2, 1))
+    assert study.shop.fit(config["words-resumed"]).code == 130
+    each_batch(lambda *_: None)
+    assert study.shop.fit(config["words-resumed"], *CKPT).code == 0
+    assert study.state("words")["recombination"][0]
+    check_same(study, "words", "words-resumed")
