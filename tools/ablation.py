@@ -103,8 +103,8 @@ def train_and_score(  # noqa: PLR0917
     arguments = [f"--{k}={json.dumps(v)}" for k, v in settings.items()]
     begin = time.monotonic()
     call(
-        ["fit", "--config", plan.config, "--ckpt_path", "last", f"--model.seed={seed}",
-         f"--data.seed={seed}", f"--trainer.default_root_dir={folder}", *arguments],
+        ["fit", "--config", plan.config, "--ckpt_path", "last", f"--seed_everything={seed}",
+         f"--trainer.default_root_dir={folder}", *arguments],
         folder / "fit.log",
         environment,
     )  # fmt: skip

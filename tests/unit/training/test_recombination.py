@@ -1,5 +1,6 @@
 """Utterances made of the words of others: text and sound stay together, voices stay apart."""
 
+import dataclasses
 from collections import Counter
 from itertools import pairwise
 
@@ -21,7 +22,7 @@ from speechmm.training.recombination import (
 
 TEXTS = ["one two three", "four five", "six", "seven eight nine ten"]
 VOICES = ["p", "p", "q", "p"]
-WORD_FRAMES, PAUSE_FRAMES = 40, 30
+WORD_FRAMES, PAUSE_FRAMES = 40, 24
 SILENT = 0.0
 
 
@@ -94,11 +95,15 @@ def full_bank(tokenizer: Tokenizer, **settings: object) -> tuple[WordBank, Batch
 def test_edges_are_those_of_the_alignment(tokenizer: Tokenizer) -> None:
     _, occupancy = spoken(tokenizer)
     aligned = tokenizer.encode_aligned(TEXTS[1])
-    begin, over = word_edges(occupancy[1, :, : len(aligned.ids)], aligned.word_indices, 2)
+    frames = int(spoken(tokenizer)[0].feature_lengths[1])
+    begin, over, doubt = word_edges(
+        occupancy[1, :frames, : len(aligned.ids)], aligned.word_indices, 2
+    )
     first = heard_length(aligned.word_indices, 0)
     second = heard_length(aligned.word_indices, 1)
     assert begin == [PAUSE_FRAMES, 2 * PAUSE_FRAMES + first]
     assert over == [PAUSE_FRAMES + first, 2 * PAUSE_FRAMES + first + second]
+    assert doubt == [0]
 
 
 def spoken_by_p() -> set[str]:
@@ -195,6 +200,36 @@ def test_an_alignment_at_another_tempo_is_brought_back(tokenizer: Tokenizer) -> 
         other = usual.recombine(batch, torch.Generator().manual_seed(seed))
         assert one.texts == other.texts
         assert torch.equal(one.features, other.features)
+
+
+def test_nothing_is_cut_where_the_alignment_is_unsure(tokenizer: Tokenizer) -> None:
+    batch, occupancy = spoken(tokenizer)
+    aligned = tokenizer.encode_aligned(TEXTS[0])
+    pause = aligned.word_indices.index(1) - 1  # between "one" and "two"
+    unsure = occupancy.clone()
+    where = occupancy[0, :, pause].nonzero().flatten()
+    unsure[0, where, pause] = 0.5
+    unsure[0, where, pause + 1] = 0.5
+    bank = WordBank(tokenizer, RecombinationConfig(share=1.0, run_words=1))
+    bank.learn(batch, unsure, batch.feature_lengths)
+    texts = " ".join(
+        f"| {text} |"
+        for seed in range(60)
+        for text in bank.recombine(batch, torch.Generator().manual_seed(seed)).texts
+    ).split()
+    assert "one" in texts
+    assert all(after == "two" for word, after in pairwise(texts) if word == "one")
+    assert any(after != "three" for word, after in pairwise(texts) if word == "two")
+
+
+def test_nothing_is_cut_where_the_sound_is_loud(tokenizer: Tokenizer) -> None:
+    batch, occupancy = spoken(tokenizer)
+    loud = dataclasses.replace(batch, features=-batch.features)  # now pauses are the loudest
+    bank = WordBank(tokenizer, RecombinationConfig(share=1.0, run_words=1))
+    bank.learn(loud, occupancy, batch.feature_lengths)
+    made = bank.recombine(loud, torch.Generator().manual_seed(0))
+    for text in made.texts:
+        assert {piece for piece in TEXTS if piece in text}
 
 
 def test_runs_have_as_many_words_as_they_may(tokenizer: Tokenizer) -> None:
