@@ -104,6 +104,11 @@ class JointModule(TrainingModule):
             seed: Start of every random choice of training; the same seed repeats a run.
         """
         super().__init__(optimization, seed)
+        if recombination.share and not objectives.align_weight:
+            raise ConfigError(
+                f"recombination.share is {recombination.share} and objectives.align_weight 0; "
+                "expected the task align to be trained, which finds the words. Set one of them."
+            )
         self.network_config = network
         self.objectives = objectives
         self.augment = augment

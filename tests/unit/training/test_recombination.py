@@ -12,6 +12,7 @@ from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.module import JointModule, ObjectivesConfig
 from speechmm.training.recombination import (
     LONGEST_PAUSE,
     MADE_UP,
@@ -250,6 +251,14 @@ def test_runs_have_as_many_words_as_they_may(tokenizer: Tokenizer) -> None:
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="recombination"):
         RecombinationConfig(**settings)
+
+
+def test_words_cannot_be_found_without_the_task_align() -> None:
+    with pytest.raises(ConfigError, match="align_weight"):
+        JointModule(
+            objectives=ObjectivesConfig(align_weight=0.0),
+            recombination=RecombinationConfig(share=0.5),
+        )
 
 
 def test_silence_is_what_the_tests_think_it_is(tokenizer: Tokenizer) -> None:
