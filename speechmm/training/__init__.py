@@ -1,7 +1,8 @@
 """Lightning lives here: module, data module, optimisation, callbacks."""
 
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.module import JointModule, ObjectivesConfig
+from speechmm.training.module import JointModule
 from speechmm.training.optimization import OptimizationConfig
+from speechmm.training.tasks import ObjectivesConfig
 
 __all__ = ["JointModule", "ObjectivesConfig", "OptimizationConfig", "SpeechDataModule"]

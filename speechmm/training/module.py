@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,55 +23,15 @@ from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
 from speechmm.inference.search import greedy_ctc
-from speechmm.models import objectives
 from speechmm.models.bundle import save_bundle
-from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
-from speechmm.text.tokenizer import EOS, SIL
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer import SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.recombination import RecombinationConfig, WordBank
+from speechmm.training.tasks import ObjectivesConfig, task_losses
 from speechmm.training.trainable import SELECTION, TrainingModule
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectivesConfig:
-    """Tasks and their weights; a weight of 0 switches a task off."""
-
-    asr_weight: float = 1.0
-    """Weight of the task speech -> text."""
-    ctc_weight: float = 0.3
-    """Share of CTC in the asr task; the rest is the decoder's cross-entropy."""
-    intermediate_weight: float = 0.0
-    """Share of CTC that is computed half-way up the encoder. Source: Lee and Watanabe 2021,
-    "Intermediate Loss Regularization for CTC-based Speech Recognition", equation 13."""
-    consistency_weight: float = 0.0
-    """Weight of the consistency of CTC between two differently masked views of every utterance,
-    relative to CTC; above 0 each step holds every utterance twice. Source: Yao et al. 2025,
-    "CR-CTC", equation 5."""
-    label_smoothing: float = 0.1
-    """Share of probability the decoder's targets spread over the whole vocabulary."""
-    align_weight: float = 1.0
-    """Weight of the task (speech, text) -> monotonic alignment (nats per frame)."""
-    align_warmup_steps: int = 100
-    """Optimiser steps in which priors lead the alignments (near the diagonal, silence is soft),
-    fading to nothing."""
-
-    def __post_init__(self) -> None:
-        shares = (self.ctc_weight, self.label_smoothing, self.intermediate_weight)
-        if any(not 0.0 <= share <= 1.0 for share in shares) or self.align_warmup_steps < 0:
-            raise ConfigError(
-                f"objectives: ctc_weight, label_smoothing, intermediate_weight are {shares}, "
-                f"align_warmup_steps {self.align_warmup_steps}; expected 0 to 1 each, and no "
-                "negative steps. Correct the config."
-            )
-        weights = (self.asr_weight, self.align_weight)
-        if min(*weights, self.consistency_weight) < 0 or max(weights) == 0:
-            raise ConfigError(
-                f"objectives: asr_weight, align_weight are {weights}, consistency_weight "
-                f"{self.consistency_weight}; expected no negative weight, and asr or align "
-                "positive. Correct the config."
-            )
 
 
 class JointModule(TrainingModule):
@@ -85,7 +44,7 @@ class JointModule(TrainingModule):
     def __init__(  # noqa: PLR0917 (jsonargparse wants plain arguments)
         self,
         network: SpeechTextConfig = SpeechTextConfig(),  # noqa: B008 (frozen)
-        objectives: ObjectivesConfig = ObjectivesConfig(),
+        objectives: ObjectivesConfig = ObjectivesConfig(),  # noqa: B008 (frozen)
         augment: SpecAugmentConfig = SpecAugmentConfig(),  # noqa: B008 (frozen)
         room: RoomConfig = RoomConfig(),  # noqa: B008 (frozen)
         recombination: RecombinationConfig = RecombinationConfig(),  # noqa: B008 (frozen)
@@ -178,98 +137,15 @@ class JointModule(TrainingModule):
         clean = self.model.normalise(features, batch.feature_lengths)
         masked = spec_augment(clean, batch.feature_lengths, self.augment)
         encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
-        losses, occupancy = self.losses_and_occupancy(batch, encoding)
+        early = 1.0 - self.global_step / max(1, self.objectives.align_warmup_steps)
+        losses, occupancy = task_losses(
+            self.model, self.objectives, batch, encoding, early=max(0.0, early)
+        )
         if self._bank is not None and occupancy is not None and groups is None:
             number = len(recorded)
             self._bank.learn(recorded, occupancy[:number], batch.feature_lengths[:number])
         self._log_losses("train", losses, batch)
         return losses["loss"]
-
-    def losses(self, batch: Batch, encoding: SpeechEncoding) -> dict[str, Float[Tensor, ""]]:
-        """Every loss by name; ``loss`` is their weighted sum."""
-        return self.losses_and_occupancy(batch, encoding)[0]
-
-    def losses_and_occupancy(
-        self, batch: Batch, encoding: SpeechEncoding
-    ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, "batch frames tokens"] | None]:
-        """Every loss by name, and the soft alignment where the task ``align`` is trained."""
-        settings, model = self.objectives, self.model
-        losses: dict[str, Tensor] = {}
-        total, occupancy = encoding.encoded.new_zeros(()), None
-        if settings.asr_weight:
-            log_probs = model.ctc_log_probs(encoding)
-            losses["loss_ctc"] = objectives.ctc_loss(
-                log_probs, encoding.enc_lengths, batch.tokens, batch.token_lengths
-            )
-            losses["loss_attention"] = objectives.attention_loss(
-                model.decode(batch.tokens, encoding),
-                batch.tokens,
-                batch.token_lengths,
-                eos=EOS,
-                label_smoothing=settings.label_smoothing,
-            )
-            share = settings.ctc_weight
-            ctc = losses["loss_ctc"]
-            if settings.intermediate_weight:
-                losses["loss_ctc_middle"] = objectives.ctc_loss(
-                    model.ctc_log_probs(encoding, middle=True),
-                    encoding.enc_lengths,
-                    batch.tokens,
-                    batch.token_lengths,
-                )
-                ctc = torch.lerp(ctc, losses["loss_ctc_middle"], settings.intermediate_weight)
-            asr = share * ctc + (1 - share) * losses["loss_attention"]
-            if settings.consistency_weight and self.training:
-                losses["loss_consistency"] = objectives.consistency_loss(
-                    log_probs, encoding.enc_lengths, batch.token_lengths
-                )
-                asr = asr + share * settings.consistency_weight * losses["loss_consistency"]
-            total = total + settings.asr_weight * asr
-        if settings.align_weight:
-            align, occupancy = self._align_losses(batch, encoding)
-            losses.update(align)
-            total = total + settings.align_weight * sum(align.values())
-        losses["loss"] = total
-        return losses, occupancy
-
-    def _align_losses(
-        self, batch: Batch, encoding: SpeechEncoding
-    ) -> tuple[dict[str, Tensor], Float[Tensor, "batch frames tokens"]]:
-        """The local view learns from the text, the context view from the local one."""
-        settings, head = self.objectives, self.model.alignment_head
-        tokens, lengths = batch.align_tokens, batch.feature_lengths
-        silent = tokens == SIL
-        early = 0.0
-        if self.training:
-            early = max(0.0, 1.0 - self.global_step / max(1, settings.align_warmup_steps))
-        local = head.local_vectors(encoding.features, lengths)
-        weight = self.model.config.align_prior
-        scores, marginal = objectives.label_scores(
-            head.local_log_probs(local), lengths, weight + early * (1.0 - weight)
-        )
-        log_prior = None
-        if early > 0:
-            log_prior = early * (
-                objectives.silence_log_prior(encoding.features, lengths, silent)
-                + objectives.beta_binomial_log_prior(
-                    lengths, batch.align_lengths, local.shape[1], tokens.shape[1]
-                )
-            )
-        forward_sum, occupancy = objectives.forward_sum_loss(
-            objectives.gather_tokens(scores, tokens),
-            lengths,
-            batch.align_lengths,
-            silent,
-            log_prior=log_prior,
-        )
-        if self.training:
-            head.update_prior(marginal)
-        context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
-        losses = {
-            "loss_forward_sum": forward_sum,
-            "loss_frames": objectives.frame_loss(context, lengths, tokens, occupancy),
-        }
-        return losses, occupancy
 
     def _log_losses(self, stage: str, losses: dict[str, Tensor], batch: Batch) -> None:
         values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
@@ -285,7 +161,8 @@ class JointModule(TrainingModule):
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
         encoding = self.model.encode_speech(batch.features, batch.feature_lengths)
-        self._log_losses(stage, self.losses(batch, encoding), batch)
+        losses, _ = task_losses(self.model, self.objectives, batch, encoding)
+        self._log_losses(stage, losses, batch)
         if self.objectives.asr_weight:
             found = greedy_ctc(self.model.ctc_log_probs(encoding), encoding.enc_lengths)
             texts = [self.data.text_tokenizer.decode(one.tokens) for one in found]

@@ -12,7 +12,7 @@ from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
-from speechmm.training.module import JointModule, ObjectivesConfig
+from speechmm.training.module import JointModule
 from speechmm.training.recombination import (
     LONGEST_PAUSE,
     MADE_UP,
@@ -20,6 +20,7 @@ from speechmm.training.recombination import (
     WordBank,
     word_edges,
 )
+from speechmm.training.tasks import ObjectivesConfig
 
 TEXTS = ["one two three", "four five", "six", "seven eight nine ten"]
 VOICES = ["p", "p", "q", "p"]
