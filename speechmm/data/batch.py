@@ -83,30 +83,52 @@ class Batch:
             space: Id to put between ``tokens`` of two texts; None where tokens bring their own.
         """
         between = [] if space is None else [space]
+        tokens = valid_rows(self.tokens, self.token_lengths)
+        aligned = valid_rows(self.align_tokens, self.align_lengths)
         frames, spoken, placed = [], [], []
         for rows in groups:
             frames.append(torch.cat([self.features[r, : self.feature_lengths[r]] for r in rows]))
-            spoken.append(
-                _chain([_valid(self.tokens, self.token_lengths, r) for r in rows], between)
-            )
-            aligned = [_valid(self.align_tokens, self.align_lengths, r) for r in rows]
-            following = [ids[1:] if ids[:1] == [silence] else ids for ids in aligned[1:]]
-            placed.append(_chain([aligned[0], *following], []))
-        device = self.features.device
-        tokens, token_lengths = pad_tokens(spoken)
-        align_tokens, align_lengths = pad_tokens(placed)
-        return Batch(
+            spoken.append(_chain([tokens[r] for r in rows], between))
+            following = [aligned[r] for r in rows[1:]]
+            following = [ids[1:] if ids[:1] == [silence] else ids for ids in following]
+            placed.append(_chain([aligned[rows[0]], *following], []))
+        return self.with_rows(
+            frames,
+            spoken,
+            placed,
             ids=["+".join(self.ids[r] for r in rows) for rows in groups],
-            features=pad_sequence(frames, batch_first=True),
-            feature_lengths=torch.tensor([len(row) for row in frames], device=device),
-            tokens=tokens.to(device),
-            token_lengths=token_lengths.to(device),
-            align_tokens=align_tokens.to(device),
-            align_lengths=align_lengths.to(device),
             texts=[" ".join(self.texts[r] for r in rows) for rows in groups],
-            seconds=self.seconds,
             references=[None] * len(groups),
             voices=[self.voices[rows[0]] for rows in groups],
+        )
+
+    def with_rows(
+        self,
+        features: Sequence[Float[Tensor, "_ n_mels"]],
+        tokens: Sequence[Sequence[int]],
+        align_tokens: Sequence[Sequence[int]],
+        **others: Any,
+    ) -> "Batch":
+        """Other utterances in place of these, padded, on the same device.
+
+        Args:
+            features: Of each.
+            tokens: Of each, as in ``tokens``.
+            align_tokens: Of each, as in ``align_tokens``.
+            others: Fields that are no tensors, where they change.
+        """
+        device = self.features.device
+        padded, lengths = pad_tokens(tokens)
+        align_padded, align_lengths = pad_tokens(align_tokens)
+        return replace(
+            self,
+            features=pad_sequence([rows.to(device) for rows in features], batch_first=True),
+            feature_lengths=torch.tensor([len(rows) for rows in features], device=device),
+            tokens=padded.to(device),
+            token_lengths=lengths.to(device),
+            align_tokens=align_padded.to(device),
+            align_lengths=align_lengths.to(device),
+            **others,
         )
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -117,9 +139,9 @@ class Batch:
         return replace(self, **changed)
 
 
-def _valid(ids: Tensor, lengths: Tensor, row: int) -> list[int]:
-    out: list[int] = ids[row, : lengths[row]].tolist()
-    return out
+def valid_rows(ids: Int[Tensor, "batch tokens"], lengths: Int[Tensor, "batch"]) -> list[list[int]]:
+    """The valid ids of every row: what `pad_tokens` was given."""
+    return [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
 
 
 def _chain(rows: Sequence[Sequence[int]], between: Sequence[int]) -> list[int]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from speechmm.data.batch import Batch, pad_tokens
+from speechmm.data.batch import Batch, valid_rows
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import Tokenizer
 
@@ -118,6 +117,7 @@ class WordBank:
             occupancy: Soft alignment of each to its ``align_tokens``.
             lengths: Frames of each in that alignment, more or fewer where the tempo was changed.
         """
+        occupancy = occupancy.cpu()  # all at once: a GPU is waited for once a step
         for row, name in enumerate(batch.ids):
             if name.startswith(MADE_UP):
                 continue
@@ -140,7 +140,7 @@ class WordBank:
                 features,
                 words,
                 *word_edges(
-                    occupancy[row, :length, : len(aligned.ids)].cpu(),
+                    occupancy[row, :length, : len(aligned.ids)],
                     aligned.word_indices,
                     len(words),
                 ),
@@ -250,32 +250,20 @@ def replace_rows(
 ) -> Batch:
     """The batch with other features and words in some rows; everything else follows from them."""
     texts = [" ".join(made[row][1]) if row in made else t for row, t in enumerate(batch.texts)]
-    device = batch.features.device
-    rows = [
-        made[row][0].to(device) if row in made else batch.features[row, :length]
+    features = [
+        made[row][0] if row in made else batch.features[row, :length]
         for row, length in enumerate(batch.feature_lengths.tolist())
     ]
-    tokens = rows_of(batch.tokens, batch.token_lengths)
-    align_tokens = rows_of(batch.align_tokens, batch.align_lengths)
+    tokens = valid_rows(batch.tokens, batch.token_lengths)
+    align_tokens = valid_rows(batch.align_tokens, batch.align_lengths)
     for row in made:
         tokens[row] = tokenizer.encode(texts[row])
         align_tokens[row] = tokenizer.encode_aligned(texts[row]).ids
-    padded, lengths = pad_tokens(tokens)
-    align_padded, align_lengths = pad_tokens(align_tokens)
-    return replace(
-        batch,
+    return batch.with_rows(
+        features,
+        tokens,
+        align_tokens,
         ids=[MADE_UP + name if row in made else name for row, name in enumerate(batch.ids)],
-        features=pad_sequence(rows, batch_first=True),
-        feature_lengths=torch.tensor([len(row) for row in rows], device=device),
-        tokens=padded.to(device),
-        token_lengths=lengths.to(device),
-        align_tokens=align_padded.to(device),
-        align_lengths=align_lengths.to(device),
         texts=texts,
         references=[None if row in made else one for row, one in enumerate(batch.references)],
     )
-
-
-def rows_of(ids: Int[Tensor, "batch tokens"], lengths: Int[Tensor, " batch"]) -> list[list[int]]:
-    """The valid ids of every row."""
-    return [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]

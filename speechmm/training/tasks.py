@@ -78,21 +78,20 @@ def task_losses(
     losses: dict[str, Tensor] = {}
     total, occupancy = encoding.encoded.new_zeros(()), None
     if settings.asr_weight:
-        losses |= recognition_losses(model, settings, batch, encoding)
-        total = total + settings.asr_weight * losses["loss_asr"]
+        losses, asr = recognition_losses(model, settings, batch, encoding)
+        total = total + settings.asr_weight * asr
     if settings.align_weight:
         align, occupancy = alignment_losses(model, batch, encoding, early=early)
         losses |= align
         total = total + settings.align_weight * sum(align.values())
-    losses.pop("loss_asr", None)
     losses["loss"] = total
     return losses, occupancy
 
 
 def recognition_losses(
     model: SpeechTextModel, settings: ObjectivesConfig, batch: Batch, encoding: SpeechEncoding
-) -> dict[str, Float[Tensor, ""]]:
-    """Speech to text: CTC at one or two heights, the decoder, consistency; ``loss_asr`` is their sum."""
+) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
+    """Speech to text: CTC at one or two heights, the decoder, consistency; and their weighted sum."""
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc_log_probs(encoding)
     losses["loss_ctc"] = objectives.ctc_loss(
@@ -121,7 +120,7 @@ def recognition_losses(
             log_probs, encoding.enc_lengths, batch.token_lengths
         )
         asr = asr + share * settings.consistency_weight * losses["loss_consistency"]
-    return {**losses, "loss_asr": asr}
+    return losses, asr
 
 
 def alignment_losses(
