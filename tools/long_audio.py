@@ -3,11 +3,11 @@
     python tools/long_audio.py data/test.jsonl.gz BUNDLE [--hours 1] [--out DIR] [--threads 2]
 
 Utterances of a manifest are joined, in random order and again and again, with pauses of 0.3 to 1.2 s,
-to one recording with one text; the pauses
-have the noise of the utterance before. ``speechmm transcribe`` and ``speechmm align`` run on it, each in a
-process of its own. Printed and written as JSON: seconds, peak memory, word errors beside those of
-the same utterances one by one, and where the manifest knows when words are said, the errors of word
-edges in each tenth of the recording, beside those of the utterances one by one.
+to one recording with one text; the pauses have the noise of the utterance before. ``speechmm
+transcribe`` and ``speechmm align`` run on it, each in a process of its own. Printed and written as
+JSON: seconds, peak memory, word errors beside those of the same utterances one by one, and where the
+manifest knows when words are said, the errors of word edges in each tenth of the recording, beside
+those of the utterances one by one.
 """
 
 from __future__ import annotations

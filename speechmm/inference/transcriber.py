@@ -305,28 +305,19 @@ def cut_blocks(
     from speechmm.audio.vad import split_at_silence
 
     longest = round(longest_seconds * sample_rate)
+    limits = {"max_seconds": longest_seconds, "min_seconds": shortest_seconds}
     held = torch.empty(0)
     position = 0
     for block in blocks:
         held = torch.cat([held, block])
         if len(held) < 2 * longest:
             continue
-        *pieces, (rest, _) = split_at_silence(
-            held,
-            sample_rate,
-            max_seconds=longest_seconds,
-            min_seconds=shortest_seconds,
-        )
+        *pieces, (rest, _) = split_at_silence(held, sample_rate, **limits)
         for first, last in pieces:
             yield position + first, held[first:last].clone()
         held, position = held[rest:].clone(), position + rest
     if len(held):
-        for first, last in split_at_silence(
-            held,
-            sample_rate,
-            max_seconds=longest_seconds,
-            min_seconds=shortest_seconds,
-        ):
+        for first, last in split_at_silence(held, sample_rate, **limits):
             yield position + first, held[first:last].clone()
 
 
