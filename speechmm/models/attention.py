@@ -37,7 +37,7 @@ class Rotary:
     ) -> Float[Tensor, "*lead positions d_head"]:
         """Rotates queries or keys by their positions."""
         swapped = x.roll(x.shape[-1] // 2, dims=-1)
-        return x * self.cos + swapped * self.sin
+        return (x * self.cos).addcmul_(swapped, self.sin)
 
     def but_values(
         self, x: Float[Tensor, "three batch heads positions d_head"]

@@ -42,7 +42,7 @@ class ConvFrontEnd(nn.Module):
         """Encoder input and its lengths."""
         x = features.transpose(1, 2)
         for layer in self.layers:
-            x = nn.functional.silu(layer(x))
+            x = nn.functional.silu(layer(x), inplace=not torch.is_grad_enabled())
             lengths = (lengths + 1) // 2
-            x = x * length_mask(lengths, x.shape[2])[:, None, :].to(x.dtype)
+            x = x.mul_(length_mask(lengths, x.shape[2])[:, None, :].to(x.dtype))
         return self.norm(x.transpose(1, 2)), lengths

@@ -30,7 +30,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
         """Acts on every position alone."""
-        out: Tensor = self.down(F.silu(self.up(x)))
+        out: Tensor = self.down(F.silu(self.up(x), inplace=not torch.is_grad_enabled()))
         return out
 
 
@@ -58,7 +58,7 @@ class ConvModule(nn.Module):
         """Mixes neighbours; ``keep`` is 0 at padding so that padding stays silent."""
         x = F.glu(self.gate(x), dim=-1)
         if keep is not None:
-            x = x * keep
+            x = x.mul_(keep)
         x = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
         out: Tensor = self.output(F.silu(self.norm(x)))
         return out
@@ -85,11 +85,11 @@ class EncoderLayer(nn.Module):
         keep: Tensor | None,
     ) -> Float[Tensor, "batch positions d_model"]:
         """One layer."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, bias))
+        x = self.dropout(self.attention(self.attention_norm(x), rotary, bias)).add_(x)
         if self.conv is not None and self.conv_norm is not None:
-            x = x + self.dropout(self.conv(self.conv_norm(x), keep))
-        update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        return x + update
+            x = self.dropout(self.conv(self.conv_norm(x), keep)).add_(x)
+        out: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x))).add_(x)
+        return out
 
 
 def merge_frames(
@@ -195,12 +195,14 @@ class DecoderLayer(nn.Module):
         bias: Tensor | None,
     ) -> Float[Tensor, "batch tokens d_model"]:
         """All positions at once (training)."""
-        x = x + self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
+        mixed = self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
+        x = mixed.add_(x)
         if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
             keys, values = self.cross_attention.project_memory(memory)
-            x = x + self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
-        update: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        return x + update
+            mixed = self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
+            x = mixed.add_(x)
+        out: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x))).add_(x)
+        return out
 
     def start(self, memory: Float[Tensor, "batch enc_frames d_model"] | None) -> LayerCache:
         """An empty past, with the memory projected once."""
@@ -220,14 +222,14 @@ class DecoderLayer(nn.Module):
         """One new position for every row; the past grows by it."""
         rows, _, width = x.shape
         mixed, past.own = self.self_attention.step(self.self_norm(x), rotary, past.own)
-        x = x + mixed
+        x = mixed.add_(x)
         if self.cross_attention is not None and self.cross_norm is not None:
             assert past.cross_keys is not None and past.cross_values is not None
             queries = self.cross_norm(x).view(batch, rows // batch, width)
             mixed = self.cross_attention(queries, past.cross_keys, past.cross_values, bias)
-            x = x + mixed.view(rows, 1, width)
-        update: Tensor = self.feed_forward(self.feed_forward_norm(x))
-        return x + update
+            x = mixed.view(rows, 1, width).add_(x)
+        out: Tensor = self.feed_forward(self.feed_forward_norm(x)).add_(x)
+        return out
 
 
 @dataclass

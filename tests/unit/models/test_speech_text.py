@@ -86,6 +86,24 @@ def test_attention_reaches_so_far_and_no_further():
     assert moved.nonzero().flatten().tolist() == list(range(4, 17))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_without_gradients_the_values_are_the_same_and_the_input_stays(stride):
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, encoder_layers=4, middle_stride=stride)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
+    features, lengths = speech(57, 90)
+    tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    before = features.clone()
+    expected = model.encode_speech(features, lengths)
+    logits = model.decode(tokens, expected)
+    with torch.no_grad():  # where results take the place of what they were made of
+        found = model.encode_speech(features, lengths)
+        torch.testing.assert_close(model.decode(tokens, found), logits)
+    torch.testing.assert_close(found.encoded, expected.encoded)
+    torch.testing.assert_close(found.middle, expected.middle)
+    assert torch.equal(features, before)
+
+
 def test_half_way_ctc_reaches_the_lower_layers_only():
     torch.manual_seed(0)
     config = dataclasses.replace(TINY, encoder_layers=4, middle_stride=2)
