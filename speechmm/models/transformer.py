@@ -20,6 +20,14 @@ from speechmm.models.attention import (
 from speechmm.models.dropout import Dropout
 
 
+def add_update(x: Tensor, update: Tensor) -> Tensor:
+    """The sum, in the place of ``update``: fresh memory is dear on a CPU.
+
+    Under autocast the sum stays in the precision of ``x``, which is the higher one.
+    """
+    return update.add_(x) if update.dtype == x.dtype else x + update
+
+
 class FeedForward(nn.Module):
     """Two linear layers with SiLU between."""
 
@@ -85,11 +93,10 @@ class EncoderLayer(nn.Module):
         keep: Tensor | None,
     ) -> Float[Tensor, "batch positions d_model"]:
         """One layer."""
-        x = self.dropout(self.attention(self.attention_norm(x), rotary, bias)).add_(x)
+        x = add_update(x, self.dropout(self.attention(self.attention_norm(x), rotary, bias)))
         if self.conv is not None and self.conv_norm is not None:
-            x = self.dropout(self.conv(self.conv_norm(x), keep)).add_(x)
-        out: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x))).add_(x)
-        return out
+            x = add_update(x, self.dropout(self.conv(self.conv_norm(x), keep)))
+        return add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
 
 def merge_frames(
@@ -196,13 +203,12 @@ class DecoderLayer(nn.Module):
     ) -> Float[Tensor, "batch tokens d_model"]:
         """All positions at once (training)."""
         mixed = self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
-        x = mixed.add_(x)
+        x = add_update(x, mixed)
         if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
             keys, values = self.cross_attention.project_memory(memory)
             mixed = self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
-            x = mixed.add_(x)
-        out: Tensor = self.dropout(self.feed_forward(self.feed_forward_norm(x))).add_(x)
-        return out
+            x = add_update(x, mixed)
+        return add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
     def start(self, memory: Float[Tensor, "batch enc_frames d_model"] | None) -> LayerCache:
         """An empty past, with the memory projected once."""
@@ -222,14 +228,13 @@ class DecoderLayer(nn.Module):
         """One new position for every row; the past grows by it."""
         rows, _, width = x.shape
         mixed, past.own = self.self_attention.step(self.self_norm(x), rotary, past.own)
-        x = mixed.add_(x)
+        x = add_update(x, mixed)
         if self.cross_attention is not None and self.cross_norm is not None:
             assert past.cross_keys is not None and past.cross_values is not None
             queries = self.cross_norm(x).view(batch, rows // batch, width)
             mixed = self.cross_attention(queries, past.cross_keys, past.cross_values, bias)
-            x = mixed.view(rows, 1, width).add_(x)
-        out: Tensor = self.feed_forward(self.feed_forward_norm(x)).add_(x)
-        return out
+            x = add_update(x, mixed.view(rows, 1, width))
+        return add_update(x, self.feed_forward(self.feed_forward_norm(x)))
 
 
 @dataclass

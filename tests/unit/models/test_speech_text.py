@@ -104,6 +104,16 @@ def test_without_gradients_the_values_are_the_same_and_the_input_stays(stride):
     assert torch.equal(features, before)
 
 
+@torch.no_grad()
+def test_in_half_precision_sums_over_the_layers_stay_in_full(model):
+    features, lengths = speech(57, 90)
+    expected = model.encode_speech(features, lengths)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.encode_speech(features, lengths)
+    assert found.middle.dtype == torch.float32
+    torch.testing.assert_close(found.encoded, expected.encoded, rtol=0.1, atol=0.1)
+
+
 def test_half_way_ctc_reaches_the_lower_layers_only():
     torch.manual_seed(0)
     config = dataclasses.replace(TINY, encoder_layers=4, middle_stride=2)
