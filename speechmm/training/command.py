@@ -21,6 +21,7 @@ from speechmm.training.callbacks import (
     BUNDLE,
     BundleWriter,
     EarlierMetrics,
+    EndTogether,
     TrainingCurves,
     TrainingProgress,
 )
@@ -216,7 +217,7 @@ class TrainingCLI(LightningCLI):
         if self.name == "fit":
             self._write_config(folder)
             self.earlier_metrics = EarlierMetrics(folder)
-            own += [TrainingProgress(), self.earlier_metrics, TrainingCurves(folder)]
+            own += [TrainingProgress(), EndTogether(), self.earlier_metrics, TrainingCurves(folder)]
             own.append(BundleWriter(folder / BUNDLE, self.command))
             if self.config.patience:
                 own.append(EarlyStopping(SELECTION, patience=self.config.patience, mode="min"))

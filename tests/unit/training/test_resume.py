@@ -3,6 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,3 +229,41 @@ def test_words_of_other_utterances_are_drawn_again_as_they_would_have_been(
     assert study.shop.fit(config["words-resumed"], *CKPT).code == 0
     assert study.state("words")["recombination"][0]
     check_same(study, "words", "words-resumed")
+
+
+@pytest.mark.parametrize("told", ["all", "first"])
+def test_sigterm_ends_all_processes(told: str, study: Study) -> None:
+    name = f"sigterm-{told}"
+    trainer = {"max_epochs": 100_000, "devices": 2, "strategy": "ddp"}
+    config = study.shop.config(name, study.train, study.dev, trainer=trainer)
+    command = [sys.executable, "-m", "speechmm", "fit", "--config", config]
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as running:
+        try:
+            assert running.stderr is not None
+            assert any(line.startswith("epoch 2/") for line in running.stderr)
+            if told == "all":
+                os.killpg(running.pid, signal.SIGTERM)
+            else:
+                running.terminate()
+            assert running.wait(60) == -signal.SIGTERM
+            deadline = time.monotonic() + 60
+            while _group_lives(running.pid):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        finally:
+            if _group_lives(running.pid):
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
