@@ -14,7 +14,7 @@ speechmm fit --config "$config" --ckpt_path last --trainer.default_root_dir "$ru
   [[ $? == 3 ]]
 for split in dev test; do
   for search in joint ctc; do
-    flags=(--beam 10 --ctc-weight 0.5 --length-bonus 0.5)
+    flags=(--beam 10 --ctc-weight 0.3 --length-bonus 0.5)
     [[ $search == joint ]] || flags=(--decoder ctc)
     speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${flags[@]}" \
       --format jsonl --out "$run/$split-$search.jsonl"
