@@ -36,8 +36,7 @@ class Rotary:
         self, x: Float[Tensor, "*lead positions d_head"]
     ) -> Float[Tensor, "*lead positions d_head"]:
         """Rotates queries or keys by their positions."""
-        swapped = x.roll(x.shape[-1] // 2, dims=-1)
-        return (x * self.cos).addcmul_(swapped, self.sin)
+        return self._turn(x, self.cos, self.sin)
 
     def but_values(
         self, x: Float[Tensor, "three batch heads positions d_head"]
@@ -49,8 +48,11 @@ class Rotary:
                 torch.stack([self.cos, self.cos, ones])[:, None, None],
                 torch.stack([self.sin, self.sin, zeros])[:, None, None],
             )
-        cos, sin = self._still
-        return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+        return self._turn(x, *self._still)
+
+    @staticmethod
+    def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
 def attention_bias(
