@@ -35,7 +35,7 @@ class Batch:
     align_lengths: Int[Tensor, "batch"]
     """Valid alignment tokens per row."""
     texts: list[str]
-    """The normalised reference texts."""
+    """The reference texts as written."""
     seconds: float
     """Seconds of audio in the batch, padding not counted."""
     references: list[Alignment | None]

@@ -74,7 +74,7 @@ class SpeechDataset(Dataset[Batch]):
             token_lengths=token_lengths,
             align_tokens=align_tokens,
             align_lengths=align_lengths,
-            texts=[normalize(text, self.tokenizer.normalizer) for text in texts],
+            texts=texts,
             seconds=float(sum(cut.duration for cut in cuts)),
             references=[reference_alignment(cut) for cut in cuts],
             voices=[_voice(cut) for cut in cuts],

@@ -25,6 +25,7 @@ from speechmm.evaluation.error_rate import count_errors
 from speechmm.inference.search import greedy_ctc
 from speechmm.models.bundle import save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
@@ -166,7 +167,8 @@ class JointModule(TrainingModule):
         if self.objectives.asr_weight:
             found = greedy_ctc(self.model.ctc_log_probs(encoding), encoding.enc_lengths)
             texts = [self.data.text_tokenizer.decode(one.tokens) for one in found]
-            counts = count_errors(batch.texts, texts)
+            normalizer = self.data.text_tokenizer.normalizer
+            counts = count_errors([normalize(text, normalizer) for text in batch.texts], texts)
             self._errors += counts.substitutions + counts.deletions + counts.insertions
             self._words += counts.hits + counts.substitutions + counts.deletions
         if self.objectives.align_weight and any(batch.references):

@@ -72,7 +72,7 @@ PLAIN = [one.name for one in fields(Heard) if one.name != "features"]
 
 
 def word_edges(
-    occupancy: Float[Tensor, "frames tokens"], word_indices: Sequence[int], words: int
+    occupancy: Float[Tensor, "frames tokens"], word_indices: Sequence[int]
 ) -> tuple[list[float], list[float], list[float]]:
     """Where each word begins and is over, in frames, and the doubt about each edge between two.
 
@@ -82,17 +82,22 @@ def word_edges(
 
     Args:
         occupancy: Share of each frame in each token of ``Tokenizer.encode_aligned``.
-        word_indices: Word of each token, -1 for silence.
-        words: Their number.
+        word_indices: Word of each token, -1 for silence; words without a token have no edges.
     """
     over_by = occupancy.cumsum(dim=1)  # how surely each frame belongs to a token or one before it
     ends = over_by.sum(dim=0).tolist()
     doubt = (over_by * (1 - over_by)).sum(dim=0).tolist()
-    first = [word_indices.index(word) for word in range(words)]
-    last = [len(word_indices) - 1 - word_indices[::-1].index(word) for word in range(words)]
+    words = words_with_tokens(word_indices)
+    first = [word_indices.index(word) for word in words]
+    last = [len(word_indices) - 1 - word_indices[::-1].index(word) for word in words]
     begin = [ends[token - 1] if token else 0.0 for token in first]
-    between = [doubt[last[i]] + doubt[first[i + 1] - 1] for i in range(words - 1)]
+    between = [doubt[last[i]] + doubt[first[i + 1] - 1] for i in range(len(words) - 1)]
     return begin, [ends[token] for token in last], between
+
+
+def words_with_tokens(word_indices: Sequence[int]) -> list[int]:
+    """The words that have tokens, in order: "-" alone has none."""
+    return [word for word in dict.fromkeys(word_indices) if word >= 0]
 
 
 class WordBank:
@@ -125,9 +130,9 @@ class WordBank:
             frames = int(batch.feature_lengths[row])
             size = 4 * frames * batch.features.shape[2]
             aligned = self.tokenizer.encode_aligned(batch.texts[row])
-            words = aligned.words
-            if not words or set(range(len(words))) - set(aligned.word_indices):
-                continue  # a word without a sound
+            words = [aligned.words[i] for i in words_with_tokens(aligned.word_indices)]
+            if not words:
+                continue
             if name in known:
                 features = known[name].features
             elif size <= self._left:
@@ -139,11 +144,7 @@ class WordBank:
             known[name] = self._cut(
                 features,
                 words,
-                *word_edges(
-                    occupancy[row, :length, : len(aligned.ids)],
-                    aligned.word_indices,
-                    len(words),
-                ),
+                *word_edges(occupancy[row, :length, : len(aligned.ids)], aligned.word_indices),
                 frames / max(1, length),
             )
 

@@ -27,6 +27,16 @@ def dataset(tokenizer: Tokenizer, features: LogMelConfig) -> SpeechDataset:
     return SpeechDataset(tokenizer, features)
 
 
+def test_words_to_align_are_those_of_the_text_as_written(
+    dataset: SpeechDataset, make_cuts: MakeCuts, tokenizer: Tokenizer
+) -> None:
+    batch = dataset[CutSet.from_cuts(make_cuts(1.0, text="Go-home - go"))]
+    aligned = tokenizer.encode_aligned(batch.texts[0])
+    assert aligned.words == ["Go-home", "-", "go"]
+    assert batch.align_tokens[0].tolist() == aligned.ids
+    assert batch.tokens[0].tolist() == tokenizer.encode("go home go")
+
+
 def test_a_batch_of_two(
     dataset: SpeechDataset, make_cuts: MakeCuts, tokenizer: Tokenizer, features: LogMelConfig
 ) -> None:
@@ -35,7 +45,7 @@ def test_a_batch_of_two(
     assert batch.ids == ["utt-0", "utt-1"]
     assert batch.features.shape == (2, 101, 20)
     assert batch.feature_lengths.tolist() == [101, 51]
-    assert batch.texts == ["go home", "go home"]
+    assert batch.texts == ["Go, HOME!", "Go, HOME!"]
     assert batch.seconds == 1.5
     assert batch.tokens[0].tolist() == tokenizer.encode("go home")
     assert batch.align_tokens[1].tolist() == tokenizer.encode_aligned("go home").ids

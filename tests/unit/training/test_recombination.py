@@ -22,7 +22,7 @@ from speechmm.training.recombination import (
 )
 from speechmm.training.tasks import ObjectivesConfig
 
-TEXTS = ["one two three", "four five", "six", "seven eight nine ten"]
+TEXTS = ["one two, three", "four-teen - five!", "six", "seven eight nine ten"]
 VOICES = ["p", "p", "q", "p"]
 WORD_FRAMES, PAUSE_FRAMES = 40, 24
 SILENT = 0.0
@@ -98,11 +98,9 @@ def test_edges_are_those_of_the_alignment(tokenizer: Tokenizer) -> None:
     _, occupancy = spoken(tokenizer)
     aligned = tokenizer.encode_aligned(TEXTS[1])
     frames = int(spoken(tokenizer)[0].feature_lengths[1])
-    begin, over, doubt = word_edges(
-        occupancy[1, :frames, : len(aligned.ids)], aligned.word_indices, 2
-    )
+    begin, over, doubt = word_edges(occupancy[1, :frames, : len(aligned.ids)], aligned.word_indices)
     first = heard_length(aligned.word_indices, 0)
-    second = heard_length(aligned.word_indices, 1)
+    second = heard_length(aligned.word_indices, 2)
     assert begin == [PAUSE_FRAMES, 2 * PAUSE_FRAMES + first]
     assert over == [PAUSE_FRAMES + first, 2 * PAUSE_FRAMES + first + second]
     assert doubt == [0]
@@ -111,7 +109,7 @@ def test_edges_are_those_of_the_alignment(tokenizer: Tokenizer) -> None:
 def spoken_by_p() -> set[str]:
     """The words of the voice with several utterances."""
     texts = [text for text, voice in zip(TEXTS, VOICES, strict=True) if voice == "p"]
-    return {word for text in texts for word in text.split()}
+    return {word for text in texts for word in text.split()} - {"-"}  # which has no sound
 
 
 def heard_length(word_indices: list[int], word: int) -> int:
@@ -220,8 +218,8 @@ def test_nothing_is_cut_where_the_alignment_is_unsure(tokenizer: Tokenizer) -> N
         for text in bank.recombine(batch, torch.Generator().manual_seed(seed)).texts
     ).split()
     assert "one" in texts
-    assert all(after == "two" for word, after in pairwise(texts) if word == "one")
-    assert any(after != "three" for word, after in pairwise(texts) if word == "two")
+    assert all(after == "two," for word, after in pairwise(texts) if word == "one")
+    assert any(after != "three" for word, after in pairwise(texts) if word == "two,")
 
 
 def test_nothing_is_cut_where_the_sound_is_loud(tokenizer: Tokenizer) -> None:
@@ -231,7 +229,7 @@ def test_nothing_is_cut_where_the_sound_is_loud(tokenizer: Tokenizer) -> None:
     bank.learn(loud, occupancy, batch.feature_lengths)
     made = bank.recombine(loud, torch.Generator().manual_seed(0))
     for text in made.texts:
-        assert {piece for piece in TEXTS if piece in text}
+        assert {piece for piece in TEXTS if piece.replace("- ", "") in text}
 
 
 def test_runs_have_as_many_words_as_they_may(tokenizer: Tokenizer) -> None:
