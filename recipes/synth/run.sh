@@ -12,7 +12,7 @@ speechmm prepare synth "$data"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:2}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 \
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --length-bonus 0.5 \
   --format jsonl --out "$run/test.jsonl"
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]
