@@ -252,12 +252,21 @@ class SpeechTextModel(nn.Module):
         return gather_tokens(self.align_log_probs(encoding), tokens)
 
     def decode(
-        self, tokens: Int[Tensor, "batch tokens"], encoding: SpeechEncoding, tag: str = "asr"
+        self,
+        tokens: Int[Tensor, "batch tokens"],
+        encoding: SpeechEncoding,
+        tag: str = "asr",
+        watched: list[Float[Tensor, "batch positions enc_frames"]] | None = None,
     ) -> Float[Tensor, "batch positions vocab_size"]:
-        """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows)."""
+        """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows).
+
+        Where the last layer listens at each of them (its first head, as logarithms) is appended
+        to ``watched``.
+        """
         embedded = self.embed_tokens(tokens)
         first = self.tag_embedding.weight[TAGS.index(tag)].expand(tokens.shape[0], 1, -1)
-        x = self.decoder(torch.cat([first, embedded], dim=1), encoding.encoded, encoding.mask)
+        prefixes = torch.cat([first, embedded], dim=1)
+        x = self.decoder(prefixes, encoding.encoded, encoding.mask, watched)
         out: Tensor = self.token_head(x)
         return out
 

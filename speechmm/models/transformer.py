@@ -200,14 +200,15 @@ class DecoderLayer(nn.Module):
         rotary: Rotary,
         memory: Float[Tensor, "batch enc_frames d_model"] | None,
         bias: Tensor | None,
+        watched: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
-        """All positions at once (training)."""
+        """All positions at once (training); ``watched`` is for the cross-attention."""
         mixed = self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
         x = add_update(x, mixed)
         if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
             keys, values = self.cross_attention.project_memory(memory)
-            mixed = self.dropout(self.cross_attention(self.cross_norm(x), keys, values, bias))
-            x = add_update(x, mixed)
+            mixed = self.cross_attention(self.cross_norm(x), keys, values, bias, watched)
+            x = add_update(x, self.dropout(mixed))
         return add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
     def start(self, memory: Float[Tensor, "batch enc_frames d_model"] | None) -> LayerCache:
@@ -304,13 +305,17 @@ class SharedDecoder(nn.Module):
         x: Float[Tensor, "batch tokens d_model"],
         memory: Float[Tensor, "batch enc_frames d_model"] | None = None,
         memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
+        watched: list[Float[Tensor, "batch tokens enc_frames"]] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
-        """All positions at once, each seeing its past and the whole memory."""
+        """All positions at once, each seeing its past and the whole memory.
+
+        What the first head of the last layer attends to is appended to ``watched``, as logarithms.
+        """
         bias = attention_bias(memory_mask, like=x)
         rotary = Rotary(0, x.shape[1], self.d_head, like=x)
         x = self.dropout(x)
-        for layer in self.layers:
-            x = layer(x, rotary, memory, bias)
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, rotary, memory, bias, watched if number == len(self.layers) else None)
         out: Tensor = self.norm(x)
         return out
 

@@ -29,6 +29,7 @@ from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.guidance import aligned_counts
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.recombination import RecombinationConfig, WordBank
 from speechmm.training.tasks import ObjectivesConfig, task_losses
@@ -75,6 +76,7 @@ class JointModule(TrainingModule):
         self.room = room
         self.recombination = recombination
         self._bank: WordBank | None = None
+        self._counts: Tensor | None = None
         self.network: SpeechTextModel | None = None
         self._errors = 0
         self._words = 0
@@ -116,6 +118,8 @@ class JointModule(TrainingModule):
         if stats is not None:
             network.set_cmvn(stats.mean, stats.std)
         self.network = network
+        if self.objectives.guidance_weight:
+            self._counts = aligned_counts(self.data.text_tokenizer)
         if self.recombination.share:
             self._bank = WordBank(self.data.text_tokenizer, self.recombination)
 
@@ -140,7 +144,12 @@ class JointModule(TrainingModule):
         encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
         early = 1.0 - self.global_step / max(1, self.objectives.align_warmup_steps)
         losses, occupancy = task_losses(
-            self.model, self.objectives, batch, encoding, early=max(0.0, early)
+            self.model,
+            self.objectives,
+            batch,
+            encoding,
+            early=max(0.0, early),
+            counts=self._counts,
         )
         if self._bank is not None and occupancy is not None and groups is None:
             number = len(recorded)

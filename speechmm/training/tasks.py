@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.data.batch import Batch
@@ -13,6 +13,7 @@ from speechmm.errors import ConfigError
 from speechmm.models import objectives
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import EOS, SIL
+from speechmm.training.guidance import guidance_loss, token_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class ObjectivesConfig:
     "CR-CTC", equation 5."""
     label_smoothing: float = 0.1
     """Share of probability the decoder's targets spread over the whole vocabulary."""
+    guidance_weight: float = 0.0
+    """Weight of the decoder listening where the task align has the token it writes."""
     align_weight: float = 1.0
     """Weight of the task (speech, text) -> monotonic alignment (nats per frame)."""
     align_warmup_steps: int = 100
@@ -47,11 +50,18 @@ class ObjectivesConfig:
                 "negative steps. Correct the config."
             )
         weights = (self.asr_weight, self.align_weight)
-        if min(*weights, self.consistency_weight) < 0 or max(weights) == 0:
+        others = (self.consistency_weight, self.guidance_weight)
+        if min(*weights, *others) < 0 or max(weights) == 0:
             raise ConfigError(
-                f"objectives: asr_weight, align_weight are {weights}, consistency_weight "
-                f"{self.consistency_weight}; expected no negative weight, and asr or align "
+                f"objectives: asr_weight, align_weight are {weights}, consistency_weight, "
+                f"guidance_weight {others}; expected no negative weight, and asr or align "
                 "positive. Correct the config."
+            )
+        if self.guidance_weight and not min(weights):
+            raise ConfigError(
+                f"objectives: guidance_weight is {self.guidance_weight} and asr_weight, "
+                f"align_weight {weights}; expected both tasks to be trained, as one guides the "
+                "other. Correct the config."
             )
 
 
@@ -62,6 +72,7 @@ def task_losses(
     encoding: SpeechEncoding,
     *,
     early: float = 0.0,
+    counts: Int[Tensor, " vocab_size"] | None = None,
 ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, "batch frames tokens"] | None]:
     """Every loss by name, and the soft alignment where the task ``align`` is trained.
 
@@ -71,34 +82,49 @@ def task_losses(
         batch: Utterances of which ``encoding`` is.
         encoding: Of the speech.
         early: How much the priors lead the alignments: 1 at the start, 0 after the warm-up.
+        counts: Aligned tokens of every token (:func:`aligned_counts`), for guidance.
 
     Returns:
         The losses, ``loss`` being their weighted sum, and the occupancy of ``align_tokens``.
     """
     losses: dict[str, Tensor] = {}
     total, occupancy = encoding.encoded.new_zeros(()), None
+    watched: list[Tensor] = []
     if settings.asr_weight:
-        losses, asr = recognition_losses(model, settings, batch, encoding)
+        losses, asr = recognition_losses(model, settings, batch, encoding, watched)
         total = total + settings.asr_weight * asr
     if settings.align_weight:
         align, occupancy = alignment_losses(model, batch, encoding, early=early)
         losses |= align
         total = total + settings.align_weight * sum(align.values())
+    if settings.guidance_weight and occupancy is not None and counts is not None:
+        windows, guided = token_windows(
+            batch, occupancy, counts, model.subsampling, encoding.encoded.shape[1]
+        )
+        losses["loss_guidance"] = guidance_loss(watched[0], windows, guided)
+        total = total + settings.guidance_weight * losses["loss_guidance"]
     losses["loss"] = total
     return losses, occupancy
 
 
 def recognition_losses(
-    model: SpeechTextModel, settings: ObjectivesConfig, batch: Batch, encoding: SpeechEncoding
+    model: SpeechTextModel,
+    settings: ObjectivesConfig,
+    batch: Batch,
+    encoding: SpeechEncoding,
+    watched: list[Tensor],
 ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
-    """Speech to text: CTC at one or two heights, the decoder, consistency; and their weighted sum."""
+    """Speech to text: CTC at one or two heights, the decoder, consistency; and their weighted sum.
+
+    Where the decoder listens is appended to ``watched`` if it is to be guided.
+    """
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc_log_probs(encoding)
     losses["loss_ctc"] = objectives.ctc_loss(
         log_probs, encoding.enc_lengths, batch.tokens, batch.token_lengths
     )
     losses["loss_attention"] = objectives.attention_loss(
-        model.decode(batch.tokens, encoding),
+        model.decode(batch.tokens, encoding, watched=watched if settings.guidance_weight else None),
         batch.tokens,
         batch.token_lengths,
         eos=EOS,

@@ -135,6 +135,32 @@ def test_cached_decoding_equals_full_recomputation(model):
     torch.testing.assert_close(torch.stack(steps, dim=1), full, rtol=1e-4, atol=1e-4)
 
 
+@torch.no_grad()
+def test_watched_attention_is_what_mixes_the_first_head(model):
+    attention = model.decoder.layers[0].cross_attention
+    attention.output = torch.nn.Identity()
+    torch.manual_seed(2)
+    memory, queries = torch.randn(2, 9, 16), torch.randn(2, 4, 16)
+    keys, values = attention.project_memory(memory)
+    bias = torch.zeros(2, 1, 1, 9)
+    bias[1, :, :, 5:] = -math.inf
+    watched = []
+    mixed = attention(queries, keys, values, bias, watched)
+    torch.testing.assert_close(watched[0].exp() @ values[:, 0], mixed[:, :, :8])
+    assert not watched[0][1, :, 5:].exp().any()
+
+
+@torch.no_grad()
+def test_watching_changes_nothing(model):
+    encoding = model.encode_speech(*speech(57, 90))
+    tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    watched = []
+    assert torch.equal(
+        model.decode(tokens, encoding, watched=watched), model.decode(tokens, encoding)
+    )
+    assert [one.shape for one in watched] == [(2, 4, encoding.encoded.shape[1])]
+
+
 def all_paths(frames: int, skippable: list[bool]) -> list[tuple[int, ...]]:
     """Every monotonic path, by trying them all."""
     tokens = len(skippable)
