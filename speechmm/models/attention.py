@@ -160,17 +160,25 @@ class CrossAttention(nn.Module):
         keys: Float[Tensor, "batch heads enc_frames d_head"],
         values: Float[Tensor, "batch heads enc_frames d_head"],
         bias: Float[Tensor, "batch 1 1 enc_frames"] | None = None,
-        watched: list[Float[Tensor, "batch positions enc_frames"]] | None = None,
     ) -> Float[Tensor, "batch positions d_model"]:
-        """Attends to the memory; ``positions`` may be time steps or the beams of one utterance.
-
-        The log-attention of the first head is appended to ``watched``, where that is given.
-        """
+        """Attends to the memory; ``positions`` may be time steps or the beams of one utterance."""
         query = split_heads(self.query(x), self.heads)
-        if watched is not None:
-            scores = query[:, 0] @ keys[:, 0].transpose(1, 2) * query.shape[-1] ** -0.5
-            scores = scores if bias is None else scores + bias[:, 0]
-            watched.append(scores.float().log_softmax(dim=-1))
         mixed = F.scaled_dot_product_attention(query, keys, values, bias)
         out: Tensor = self.output(merge_heads(mixed))
+        return out
+
+    def first_head(
+        self,
+        x: Float[Tensor, "batch positions d_model"],
+        memory: Float[Tensor, "batch enc_frames d_model"],
+        bias: Float[Tensor, "batch 1 1 enc_frames"] | None = None,
+    ) -> Float[Tensor, "batch positions enc_frames"]:
+        """Logarithms of the first head's attention; its keys do not teach what made the memory."""
+        width = x.shape[-1] // self.heads
+        query = F.linear(x, self.query.weight[:width], self.query.bias[:width])
+        projection = self.key_value
+        key = F.linear(memory.detach(), projection.weight[:width], projection.bias[:width])
+        scores = query @ key.transpose(1, 2) * width**-0.5
+        scores = scores if bias is None else scores + bias[:, 0]
+        out: Tensor = scores.float().log_softmax(dim=-1)
         return out

@@ -202,13 +202,16 @@ class DecoderLayer(nn.Module):
         bias: Tensor | None,
         watched: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch tokens d_model"]:
-        """All positions at once (training); ``watched`` is for the cross-attention."""
+        """All positions at once (training); ``watched`` is given where the first head listens."""
         mixed = self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
         x = add_update(x, mixed)
         if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
             keys, values = self.cross_attention.project_memory(memory)
-            mixed = self.cross_attention(self.cross_norm(x), keys, values, bias, watched)
-            x = add_update(x, self.dropout(mixed))
+            normed = self.cross_norm(x)
+            if watched is not None:
+                watched.append(self.cross_attention.first_head(normed, memory, bias))
+            mixed = self.dropout(self.cross_attention(normed, keys, values, bias))
+            x = add_update(x, mixed)
         return add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
     def start(self, memory: Float[Tensor, "batch enc_frames d_model"] | None) -> LayerCache:

@@ -136,7 +136,7 @@ def test_cached_decoding_equals_full_recomputation(model):
 
 
 @torch.no_grad()
-def test_watched_attention_is_what_mixes_the_first_head(model):
+def test_watched_attention_is_what_the_first_head_mixes_by(model):
     attention = model.decoder.layers[0].cross_attention
     attention.output = torch.nn.Identity()
     torch.manual_seed(2)
@@ -144,10 +144,10 @@ def test_watched_attention_is_what_mixes_the_first_head(model):
     keys, values = attention.project_memory(memory)
     bias = torch.zeros(2, 1, 1, 9)
     bias[1, :, :, 5:] = -math.inf
-    watched = []
-    mixed = attention(queries, keys, values, bias, watched)
-    torch.testing.assert_close(watched[0].exp() @ values[:, 0], mixed[:, :, :8])
-    assert not watched[0][1, :, 5:].exp().any()
+    mixed = attention(queries, keys, values, bias)
+    first = attention.first_head(queries, memory, bias).exp()
+    torch.testing.assert_close(first @ values[:, 0], mixed[:, :, :8])
+    assert not first[1, :, 5:].any()
 
 
 @torch.no_grad()

@@ -129,10 +129,12 @@ def test_padding_changes_no_window(tokenizer: Tokenizer) -> None:
     assert torch.equal(F.pad(guided[0], (0, valid.shape[1] - number)), valid[2])
 
 
-def test_guidance_teaches_the_decoder_and_not_the_aligner(tokenizer: Tokenizer) -> None:
+def test_the_keys_of_guidance_do_not_teach_the_encoder(tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     model = SpeechTextModel(
-        SpeechTextConfig(d_model=16, heads=2, ff_dim=32, encoder_layers=2, front_channels=4),
+        SpeechTextConfig(
+            d_model=16, heads=2, ff_dim=32, encoder_layers=2, decoder_layers=1, front_channels=4
+        ),
         vocab_size=tokenizer.vocab_size,
         n_mels=2,
         align_vocab_size=tokenizer.align_vocab_size,
@@ -147,7 +149,9 @@ def test_guidance_teaches_the_decoder_and_not_the_aligner(tokenizer: Tokenizer) 
     losses["loss_guidance"].backward()
     attention = model.decoder.layers[-1].cross_attention
     assert attention.query.weight.grad.any()
-    assert all(one.grad is None for one in model.alignment_head.parameters())
+    assert attention.key_value.weight.grad.any()
+    others = (model.alignment_head, model.encoder, model.front_end, model.ctc_head)
+    assert all(one.grad is None for other in others for one in other.parameters())
 
 
 def test_guidance_without_the_task_that_guides_is_refused() -> None:
