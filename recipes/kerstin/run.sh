@@ -17,7 +17,7 @@ speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.5 \
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.3 --length-bonus 0.5 \
   --format jsonl --out "$run/test.jsonl"
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
