@@ -126,11 +126,24 @@ class Tokenizer:
         """
         normal = normalize(word, self.normalizer)
         if self.kind not in SENTENCEPIECE_KINDS:
-            space = self._id_of[SPACE]
-            return [(i, int(i != space)) for i in self._encode_normal(normal)]
+            return [(i, self.aligned_counts[i]) for i in self._encode_normal(normal)]
         surfaces = self._processor.encode(normal, out_type=str)  # unknown signs as they are
         lengths = [len(surface.replace(SPACE, "")) for surface in surfaces]
         return list(zip(self._encode_normal(normal), lengths, strict=True))
+
+    @cached_property
+    def aligned_counts(self) -> list[int]:
+        """How many aligned tokens each id of recognition stands for; a space piece for none.
+
+        UNK counts as one; of SentencePiece it may be several unknown signs, and only
+        :meth:`encode_spans` knows how many.
+        """
+        whole = self.kind not in SENTENCEPIECE_KINDS
+        counts = [int(i == UNK) for i in range(len(SPECIALS))]
+        for piece in self.pieces[len(SPECIALS) :]:
+            signs = len(piece.replace(SPACE, ""))
+            counts.append(min(signs, 1) if whole else signs)
+        return counts
 
     @property
     def separator(self) -> int | None:

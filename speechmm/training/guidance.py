@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechmm.data.batch import Batch
 from speechmm.models.front_end import length_mask
-from speechmm.text.tokenizer import SIL, SPACE, SPECIALS, UNK, Tokenizer
+from speechmm.text.tokenizer import SIL
 
 MARGIN = 2
 """Encoder frames to each side of a token that are as good as its own: neighbours tell of it too."""
 
 FLOOR = 1e-3
 """What a frame elsewhere counts, so that a wrong alignment costs 7 nats at most."""
-
-
-def aligned_counts(tokenizer: Tokenizer) -> Int[Tensor, " vocab_size"]:
-    """How many aligned tokens each token of recognition stands for; none for a space.
-
-    An unknown piece counts as one: it is one character, except where SentencePiece makes
-    one of several, which :func:`token_windows` notices.
-    """
-    counts = [len(piece.replace(SPACE, "")) for piece in tokenizer.pieces]
-    if tokenizer.kind == "phone":
-        counts = [min(count, 1) for count in counts]
-    counts[: len(SPECIALS)] = [int(i == UNK) for i in range(len(SPECIALS))]
-    return torch.tensor(counts)
 
 
 def token_windows(
@@ -43,7 +29,7 @@ def token_windows(
     Args:
         batch: With tokens and aligned tokens of the same texts.
         occupancy: Share of each feature frame in each aligned token.
-        counts: Of :func:`aligned_counts`.
+        counts: Of ``Tokenizer.aligned_counts``.
         subsampling: Feature frames per encoder frame.
         enc_frames: Encoder frames, with padding.
 
@@ -58,17 +44,11 @@ def token_windows(
     covered = counts.to(batch.tokens.device)[batch.tokens] * spoken
     ends = covered.cumsum(dim=1)
     agree = covered.sum(dim=1) == units.sum(dim=1)
-    columns = torch.argsort(~units, dim=1, stable=True)  # those of units first, in their order
-    frames = occupancy.shape[1]
-    shares = occupancy.gather(2, columns[:, None, :].expand(-1, frames, -1))
-    over_by = F.pad(shares.cumsum(dim=2), (1, 0))
-    last = over_by.shape[2] - 1
-
-    def until(edge: Int[Tensor, "batch tokens"]) -> Tensor:
-        return over_by.gather(2, edge.clamp(max=last)[:, None, :].expand(-1, frames, -1))
-
-    said = (until(ends) - until(ends - covered)).transpose(1, 2).clamp(0.0, 1.0)
-    said = F.pad(said, (0, enc_frames * subsampling - frames))
+    number = units.cumsum(dim=1)[:, None, :]  # of each unit in its text, from 1 on
+    owned = units[:, None, :] & (number <= ends[:, :, None])
+    owned &= number > (ends - covered)[:, :, None]
+    said = owned.to(occupancy.dtype) @ occupancy.transpose(1, 2)
+    said = F.pad(said, (0, enc_frames * subsampling - occupancy.shape[1]))
     windows = F.max_pool1d(
         said, (2 * MARGIN + 1) * subsampling, stride=subsampling, padding=MARGIN * subsampling
     )

@@ -29,7 +29,6 @@ from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import SIL
 from speechmm.training.boundaries import boundary_errors_ms
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.guidance import aligned_counts
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.recombination import RecombinationConfig, WordBank
 from speechmm.training.tasks import ObjectivesConfig, task_losses
@@ -119,7 +118,7 @@ class JointModule(TrainingModule):
             network.set_cmvn(stats.mean, stats.std)
         self.network = network
         if self.objectives.guidance_weight:
-            self._counts = aligned_counts(self.data.text_tokenizer)
+            self._counts = torch.tensor(self.data.text_tokenizer.aligned_counts)
         if self.recombination.share:
             self._bank = WordBank(self.data.text_tokenizer, self.recombination)
 

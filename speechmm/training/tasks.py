@@ -82,14 +82,17 @@ def task_losses(
         batch: Utterances of which ``encoding`` is.
         encoding: Of the speech.
         early: How much the priors lead the alignments: 1 at the start, 0 after the warm-up.
-        counts: Aligned tokens of every token (:func:`aligned_counts`), for guidance.
+        counts: Aligned tokens of every token (``Tokenizer.aligned_counts``); without them
+            nothing is guided.
 
     Returns:
         The losses, ``loss`` being their weighted sum, and the occupancy of ``align_tokens``.
     """
     losses: dict[str, Tensor] = {}
     total, occupancy = encoding.encoded.new_zeros(()), None
-    watched: list[Tensor] = []
+    watched: list[Tensor] | None = None
+    if settings.guidance_weight and counts is not None:
+        watched = []
     if settings.asr_weight:
         losses, asr = recognition_losses(model, settings, batch, encoding, watched)
         total = total + settings.asr_weight * asr
@@ -97,7 +100,7 @@ def task_losses(
         align, occupancy = alignment_losses(model, batch, encoding, early=early)
         losses |= align
         total = total + settings.align_weight * sum(align.values())
-    if settings.guidance_weight and occupancy is not None and counts is not None:
+    if watched and occupancy is not None and counts is not None:
         windows, guided = token_windows(
             batch, occupancy, counts, model.subsampling, encoding.encoded.shape[1]
         )
@@ -112,11 +115,11 @@ def recognition_losses(
     settings: ObjectivesConfig,
     batch: Batch,
     encoding: SpeechEncoding,
-    watched: list[Tensor],
+    watched: list[Tensor] | None,
 ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
     """Speech to text: CTC at one or two heights, the decoder, consistency; and their weighted sum.
 
-    Where the decoder listens is appended to ``watched`` if it is to be guided.
+    Where the decoder listens is appended to ``watched``, if that is given.
     """
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc_log_probs(encoding)
@@ -124,7 +127,7 @@ def recognition_losses(
         log_probs, encoding.enc_lengths, batch.tokens, batch.token_lengths
     )
     losses["loss_attention"] = objectives.attention_loss(
-        model.decode(batch.tokens, encoding, watched=watched if settings.guidance_weight else None),
+        model.decode(batch.tokens, encoding, watched=watched),
         batch.tokens,
         batch.token_lengths,
         eos=EOS,

@@ -12,7 +12,6 @@ from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.guidance import (
     FLOOR,
     MARGIN,
-    aligned_counts,
     guidance_loss,
     token_windows,
 )
@@ -84,7 +83,9 @@ def windows_word_by_word(
 def test_windows_are_where_the_words_are(tokenizer: Tokenizer) -> None:
     batch = make_batch(tokenizer, TEXTS, [203, 120, 60])
     occupancy = evenly(batch)
-    windows, guided = token_windows(batch, occupancy, aligned_counts(tokenizer), SUBSAMPLING, 51)
+    windows, guided = token_windows(
+        batch, occupancy, torch.tensor(tokenizer.aligned_counts), SUBSAMPLING, 51
+    )
     for row, text in enumerate(TEXTS):
         expected = windows_word_by_word(tokenizer, text, occupancy[row], 51)
         assert len(expected) == int(batch.token_lengths[row])
@@ -98,7 +99,9 @@ def test_windows_are_where_the_words_are(tokenizer: Tokenizer) -> None:
 def test_a_text_that_does_not_add_up_is_not_guided(tokenizer: Tokenizer) -> None:
     batch = make_batch(tokenizer, TEXTS, [203, 120, 60])
     batch.align_tokens[0, 1] = SIL  # one token fewer than recognition writes
-    _, guided = token_windows(batch, evenly(batch), aligned_counts(tokenizer), SUBSAMPLING, 51)
+    _, guided = token_windows(
+        batch, evenly(batch), torch.tensor(tokenizer.aligned_counts), SUBSAMPLING, 51
+    )
     assert not guided[0].any()
     assert guided[1:].any(dim=1).all()
 
@@ -119,7 +122,7 @@ def test_attention_in_the_window_costs_nothing_elsewhere_the_most() -> None:
 
 def test_padding_changes_no_window(tokenizer: Tokenizer) -> None:
     alone = make_batch(tokenizer, TEXTS[2:], [60])
-    counts = aligned_counts(tokenizer)
+    counts = torch.tensor(tokenizer.aligned_counts)
     windows, guided = token_windows(alone, evenly(alone), counts, SUBSAMPLING, 15)
     batch = make_batch(tokenizer, TEXTS, [203, 120, 60])
     padded, valid = token_windows(batch, evenly(batch), counts, SUBSAMPLING, 51)
@@ -142,7 +145,7 @@ def test_the_keys_of_guidance_do_not_teach_the_encoder(tokenizer: Tokenizer) -> 
     batch = make_batch(tokenizer, TEXTS, [203, 120, 60])
     encoding = model.encode_speech(torch.randn_like(batch.features), batch.feature_lengths)
     settings = ObjectivesConfig(guidance_weight=0.3)
-    counts = aligned_counts(tokenizer)
+    counts = torch.tensor(tokenizer.aligned_counts)
     losses, _ = task_losses(model, settings, batch, encoding, counts=counts)
     without, _ = task_losses(model, ObjectivesConfig(), batch, encoding)
     torch.testing.assert_close(losses["loss"] - without["loss"], 0.3 * losses["loss_guidance"])
