@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.alignments import Alignment, Segment
-from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference import token_path
@@ -208,7 +207,8 @@ class Aligner:
         seconds = [piece.seconds for piece in pieces]
         opinions: list[Opinion | None] = [None] * len(pieces)
         if self.second is not None:
-            opinions = list(self.second.ask(encoding, texts, seconds))
+            anchored = self.kind != "ctc"
+            opinions = list(self.second.ask(encoding, texts, seconds, anchored=anchored))
         if self.kind == "ctc":
             for piece, opinion in zip(pieces, opinions, strict=True):
                 piece.found = self._by_ctc(piece, opinion)
@@ -322,30 +322,6 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
             f"{', '.join(choices)} (this bundle's tokenizer is {kind}). Choose from these."
         )
     return tuple(dict.fromkeys(units))
-
-
-def word_segments(
-    scores: Float[Tensor, "frames tokens"],
-    aligned: AlignedTokens,
-    features: LogMelConfig,
-    *,
-    duration: float,
-) -> list[Segment]:
-    """The words of one utterance, read from its scores.
-
-    Args:
-        scores: Log-probabilities over the tokens of ``aligned`` for each frame.
-        aligned: The text.
-        features: Says how long a frame is.
-        duration: Of the audio, in seconds.
-
-    Raises:
-        AlignmentError: There are fewer frames than the text needs.
-    """
-    frames = torch.tensor([len(scores)])
-    (path,) = token_path.find_paths(scores[None], frames, [aligned])
-    clock = FrameClock.of(features, len(scores), duration)
-    return token_path.word_segments(path, aligned, clock)
 
 
 def _shifted(segment: Segment, seconds: float) -> Segment:

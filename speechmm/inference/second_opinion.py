@@ -75,7 +75,8 @@ class Opinion:
     """For each aligned token: the geometric mean, over its frames, of its probability relative to
     the likeliest token; 0 where it has no frame."""
     anchor: Anchor | None
-    """Where the tokens are heard, for another aligner; None where the text does not fit at all."""
+    """Where the tokens are heard, for another aligner; None where the text does not fit at all
+    or nobody asked."""
 
     def judge(
         self, words: Sequence[Segment], aligned: AlignedTokens
@@ -161,7 +162,12 @@ class SecondOpinion:
         self.space = tokenizer.separator
 
     def ask(
-        self, encoding: SpeechEncoding, texts: Sequence[AlignedTokens], seconds: Sequence[float]
+        self,
+        encoding: SpeechEncoding,
+        texts: Sequence[AlignedTokens],
+        seconds: Sequence[float],
+        *,
+        anchored: bool = True,
     ) -> list[Opinion]:
         """An opinion on the text of each utterance.
 
@@ -169,9 +175,10 @@ class SecondOpinion:
             encoding: The encoded speech.
             texts: What is said in each.
             seconds: Of audio of each.
+            anchored: Whether another aligner needs the anchors.
         """
         return [
-            self._opinion(scores, text, length)
+            self._opinion(scores, text, length, anchored)
             for scores, text, length in zip(self._scores(encoding), texts, seconds, strict=True)
         ]
 
@@ -194,7 +201,9 @@ class SecondOpinion:
         for row, length in enumerate(encoding.enc_lengths.tolist()):
             yield self._quiet(log_probs[row, :length])
 
-    def _opinion(self, log_probs: Floats, aligned: AlignedTokens, seconds: float) -> Opinion:
+    def _opinion(
+        self, log_probs: Floats, aligned: AlignedTokens, seconds: float, anchored: bool
+    ) -> Opinion:
         text = ctc_text(self.tokenizer, aligned)
         hop = self.model.subsampling * self.features.frame_shift
         clock = FrameClock(hop=hop, frames=len(log_probs), duration=seconds)
@@ -218,7 +227,7 @@ class SecondOpinion:
         heard[has] = np.exp(np.minimum(loss[has], 0.0) / frames[has])
         misfit = excess >= self.limits.whole
         doubts = find_doubts(log_probs, text, self.limits)
-        anchor = self._anchor(log_probs, text, len(aligned.ids))
+        anchor = self._anchor(log_probs, text, len(aligned.ids)) if anchored else None
         return Opinion(path, clock, doubts, misfit, heard, anchor)
 
     def _anchor(self, log_probs: Floats, text: CtcText, tokens: int) -> Anchor:

@@ -14,7 +14,7 @@ from speechmm.inference.doubts import DoubtLimits
 from speechmm.inference.second_opinion import SecondOpinion
 from speechmm.inference.token_path import FrameClock
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
-from speechmm.text.tokenizer import Tokenizer
+from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 
 def time_words(
@@ -41,32 +41,60 @@ def time_words(
         than there are frames, the words share the time equally.
     """
     texts = [tokenizer.encode_aligned(" ".join(w.label for w in utterance)) for utterance in words]
+    opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits())
+    placed = place_words(model, features, opinion, encoding=encoding, texts=texts, seconds=seconds)
+    timed: list[list[Segment]] = []
+    for utterance, found, length in zip(words, placed, seconds, strict=True):
+        if found is None:
+            timed.append(_shared_equally(utterance, length))
+            continue
+        pairs = zip(utterance, found, strict=True)
+        timed.append([replace(word, start=at.start, end=at.end) for word, at in pairs])
+    return timed
+
+
+def place_words(
+    model: SpeechTextModel,
+    features: LogMelConfig,
+    opinion: SecondOpinion | None,
+    *,
+    encoding: SpeechEncoding,
+    texts: Sequence[AlignedTokens],
+    seconds: Sequence[float],
+) -> list[list[Segment] | None]:
+    """The words of each text where the alignment head has them.
+
+    Args:
+        model: Has the alignment head.
+        features: Say how long a frame is.
+        opinion: CTC's, which anchors the head; None where CTC was not trained.
+        encoding: The encoded speech.
+        texts: What is said in each utterance.
+        seconds: Of audio of each utterance.
+
+    Returns:
+        Words in seconds from the start of the utterance; None where it has no word, or more
+        tokens than frames.
+    """
     frames = encoding.lengths.tolist()
     fitting = [
         row
         for row, text in enumerate(texts)
         if len(text.ids) > 1 and token_path.frames_needed(text) <= frames[row]
     ]
-    timed = [_shared_equally(words[row], seconds[row]) for row in range(len(words))]
-    if fitting:
-        chosen = encoding.select(torch.tensor(fitting, device=encoding.encoded.device))
-        some = [texts[row] for row in fitting]
-        opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits())
-        _, paths = token_path.align_encoded(
-            model,
-            chosen,
-            some,
-            anchors=opinion.anchors(chosen, some),
-            hop=features.frame_shift,
-        )
-        for row, path in zip(fitting, paths, strict=True):
-            clock = FrameClock.of(features, frames[row], seconds[row])
-            found = token_path.word_segments(path, texts[row], clock)
-            timed[row] = [
-                replace(word, start=segment.start, end=segment.end)
-                for word, segment in zip(words[row], found, strict=True)
-            ]
-    return timed
+    placed: list[list[Segment] | None] = [None] * len(texts)
+    if not fitting:
+        return placed
+    chosen = encoding.select(torch.tensor(fitting, device=encoding.encoded.device))
+    some = [texts[row] for row in fitting]
+    anchors = [] if opinion is None else opinion.anchors(chosen, some)
+    _, paths = token_path.align_encoded(
+        model, chosen, some, anchors=anchors, hop=features.frame_shift
+    )
+    for row, path in zip(fitting, paths, strict=True):
+        clock = FrameClock.of(features, frames[row], seconds[row])
+        placed[row] = token_path.word_segments(path, texts[row], clock)
+    return placed
 
 
 def _shared_equally(words: list[Segment], seconds: float) -> list[Segment]:

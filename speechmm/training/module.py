@@ -181,7 +181,10 @@ class JointModule(TrainingModule):
             self._words += counts.hits + counts.substitutions + counts.deletions
         if self.objectives.align_weight and any(batch.references):
             tokenizer, frame = self.data.text_tokenizer, self.data.features
-            self._boundary_ms += boundary_errors_ms(self.model, encoding, batch, tokenizer, frame)
+            anchored = bool(self.objectives.asr_weight)
+            self._boundary_ms += boundary_errors_ms(
+                self.model, encoding, batch, tokenizer, frame, anchored=anchored
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Logs the totals; ``val/selection`` is what the best checkpoint is chosen by."""

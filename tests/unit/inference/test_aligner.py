@@ -15,10 +15,10 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError, ManifestError
 from speechmm.inference import anchors
-from speechmm.inference.aligner import Aligner, SoftAlignment, check_units, word_segments
+from speechmm.inference.aligner import Aligner, SoftAlignment, check_units
 from speechmm.inference.ctc_text import align_ctc_text, ctc_text
 from speechmm.inference.sources import Source, find_sources
-from speechmm.inference.token_path import FrameClock
+from speechmm.inference.token_path import FrameClock, find_paths, word_segments
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -263,7 +263,9 @@ def test_word_segments_of_given_scores(tone_bundle: Bundle) -> None:
     scores = torch.full((10, 5), -9.0)
     for frame, token in enumerate([0, 0, 1, 1, 1, 3, 3, 4, 4, 4]):
         scores[frame, token] = -0.1
-    first, second = word_segments(scores, aligned, tone_bundle.features, duration=0.09)
+    (path,) = find_paths(scores[None], torch.tensor([10]), [aligned])
+    clock = FrameClock.of(tone_bundle.features, 10, 0.09)
+    first, second = word_segments(path, aligned, clock)
     assert (first.label, second.label) == ("a", "b")
     assert (first.start, first.end) == pytest.approx((0.015, 0.045))
     assert (second.start, second.end) == pytest.approx((0.045, 0.065))
