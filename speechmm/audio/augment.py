@@ -32,6 +32,10 @@ class SpecAugmentConfig:
     """Masks along time per utterance."""
     time_mask_frames: int = 20
     """Widest time mask in feature frames (10 ms)."""
+    time_mask_multiplicity: float = 0.0
+    """Masks along time for each feature frame, where that is more than ``time_masks``: long
+    utterances get more. Source: Park et al. 2020, "SpecAugment on Large Scale Datasets",
+    adaptive multiplicity."""
     time_mask_share: float = 0.15
     """Widest time mask as a share of the utterance."""
     freq_masks: int = 2
@@ -60,10 +64,11 @@ class SpecAugmentConfig:
                 "augment: a number or width of masks is negative; expected 0 or more. "
                 "Correct the config."
             )
-        if not 0.0 <= self.time_mask_share <= 1.0 or self.gain_db < 0:
+        shares = (self.time_mask_share, self.time_mask_multiplicity)
+        if any(not 0.0 <= share <= 1.0 for share in shares) or self.gain_db < 0:
             raise ConfigError(
-                f"augment: time_mask_share {self.time_mask_share}, gain_db {self.gain_db}; "
-                "expected 0 to 1 and no negative level. Correct the config."
+                f"augment: time_mask_share, time_mask_multiplicity are {shares}, gain_db "
+                f"{self.gain_db}; expected 0 to 1 and no negative level. Correct the config."
             )
         if not 0.0 <= self.voice < 1.0 or not 0.0 <= self.tempo < 1.0:
             raise ConfigError(
@@ -187,16 +192,19 @@ def spec_augment(
 ) -> Float[Tensor, "batch frames n_mels"]:
     """Masks random stretches of time and bands of frequency with the utterance's mean.
 
-    Source: Park et al. 2019, "SpecAugment", with the adaptive width of Park et al. 2020.
+    Source: Park et al. 2019, "SpecAugment", with the adaptive width and number of Park et al. 2020.
     """
     batch, frames, n_mels = features.shape
     device = features.device
     valid = torch.arange(frames, device=device)[None, :] < lengths[:, None]
     widest = (lengths * config.time_mask_share).floor().clamp(max=config.time_mask_frames)
-    in_time = _stretches(config.time_masks, widest, lengths.to(widest.dtype), frames, generator)
+    most = max(config.time_masks, math.floor(config.time_mask_multiplicity * frames))
+    wanted = (lengths * config.time_mask_multiplicity).floor().clamp(min=config.time_masks)
+    widths = widest[:, None] * (torch.arange(most, device=device) < wanted[:, None])
+    in_time = _stretches(widths, lengths.to(widths.dtype), frames, generator)
     bands = torch.full((batch,), float(n_mels), device=device)
-    limit = torch.full_like(bands, float(min(config.freq_mask_bins, n_mels)))
-    in_freq = _stretches(config.freq_masks, limit, bands, n_mels, generator)
+    limit = bands.new_full((batch, config.freq_masks), float(min(config.freq_mask_bins, n_mels)))
+    in_freq = _stretches(limit, bands, n_mels, generator)
     masked = (in_time[:, :, None] | in_freq[:, None, :]) & valid[:, :, None]
     count = (lengths * n_mels).clamp(min=1).to(features.dtype)
     mean = (features * valid[:, :, None]).sum(dim=(1, 2)) / count
@@ -204,16 +212,15 @@ def spec_augment(
 
 
 def _stretches(
-    count: int,
-    widest: Float[Tensor, " batch"],
+    widest: Float[Tensor, "batch count"],
     extent: Float[Tensor, " batch"],
     size: int,
     generator: torch.Generator | None,
 ) -> Bool[Tensor, "batch size"]:
-    """True inside ``count`` random stretches per row, each up to ``widest`` within ``extent``."""
-    shape = (widest.shape[0], count, 1)
+    """True inside random stretches of each row, each up to its ``widest`` within ``extent``."""
+    shape = (*widest.shape, 1)
     width = torch.rand(shape, generator=generator, device=widest.device)
-    width = (width * (widest[:, None, None] + 1)).floor()
+    width = (width * (widest[:, :, None] + 1)).floor()
     place = torch.rand(shape, generator=generator, device=widest.device)
     start = (place * (extent[:, None, None] - width + 1).clamp(min=0)).floor()
     position = torch.arange(size, device=widest.device)[None, None, :]

@@ -1,5 +1,6 @@
 """Whatever the audio: padding and blocks change nothing, and cuts cover everything."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,16 +77,19 @@ def test_pieces_cover_everything_and_are_not_too_long(
     st.lists(st.integers(1, 120), min_size=1, max_size=4),
     st.integers(0, 40),
     st.integers(0, 60),
+    st.sampled_from([0.0, 0.01, 0.1]),
     st.integers(0, 2**31),
 )
-@settings(max_examples=40)
+@settings(max_examples=60)
 def test_masks_leave_the_rest_alone(
-    lengths: list[int], time_frames: int, bins: int, seed: int
+    lengths: list[int], time_frames: int, bins: int, multiplicity: float, seed: int
 ) -> None:
     features = torch.randn(
         len(lengths), max(lengths), 20, generator=torch.Generator().manual_seed(seed)
     )
-    config = SpecAugmentConfig(time_mask_frames=time_frames, freq_mask_bins=bins)
+    config = SpecAugmentConfig(
+        time_mask_frames=time_frames, freq_mask_bins=bins, time_mask_multiplicity=multiplicity
+    )
     generator = torch.Generator().manual_seed(seed)
     changed = spec_augment(features, torch.tensor(lengths), config, generator) != features
     for row, length in enumerate(lengths):
@@ -96,4 +100,16 @@ def test_masks_leave_the_rest_alone(
         assert not rest.any()  # whole frames and whole bands only
         if not bands.all():
             widest = min(time_frames, int(config.time_mask_share * length))
-            assert int(frames.sum()) <= config.time_masks * widest
+            most = max(config.time_masks, int(multiplicity * length))
+            assert int(frames.sum()) <= most * widest
+
+
+def test_masks_in_time_grow_with_the_utterance() -> None:
+    config = SpecAugmentConfig(time_mask_multiplicity=0.015, time_mask_frames=20, freq_masks=0)
+    lengths = torch.tensor([100] * 200 + [400] * 200 + [1600] * 200)
+    features = torch.randn(600, 1600, 2, generator=torch.Generator().manual_seed(0))
+    masked = spec_augment(features, lengths, config, torch.Generator().manual_seed(1)) != features
+    short, middle, long = (masked.any(dim=2).sum(dim=1) / lengths).view(3, 200).mean(dim=1).tolist()
+    assert short == pytest.approx(0.14, abs=0.03)  # two masks of 7.5 frames, the fewest there are
+    assert middle == pytest.approx(0.14, abs=0.02)  # six of 10 in 400, some over others
+    assert long == pytest.approx(0.14, abs=0.02)
