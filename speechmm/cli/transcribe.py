@@ -22,12 +22,14 @@ from speechmm.cli.decoding import (
 from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from speechmm.data.skips import SkipReport
     from speechmm.inference.scorers import Scorer
     from speechmm.inference.search import SearchOptions
     from speechmm.models.bundle import Bundle
 
 LM_WEIGHT = 0.3
 HOTWORD_BONUS = 1.0
+WORD_PRICE = 3.0
 FORMATS = ("text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid")
 
 
@@ -54,7 +56,7 @@ def run(argv: list[str]) -> int:
     transcriber = Transcriber(
         bundle,
         options=options,
-        scorers=_scorers(arguments, bundle),
+        scorers=_scorers(arguments, bundle, skipped),
         batch_seconds=arguments.batch_seconds,
         word_times=arguments.format not in FORMATS_WITHOUT_TIMES,
         device=arguments.device,
@@ -150,32 +152,60 @@ def _add_scorers(parser: CommandParser) -> None:
         type=NonNegativeFloat,
         help=f"added to the score per token of a phrase, natural log (default: {HOTWORD_BONUS})",
     )
+    parser.add_argument(
+        "--words",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="words of the language, one a line, or texts or cuts manifests whose words are meant: "
+        "other words become dearer",
+    )
+    parser.add_argument(
+        "--word-price",
+        type=NonNegativeFloat,
+        help=f"taken off the score per word that is not listed, natural log (default: {WORD_PRICE})",
+    )
 
 
-def _scorers(arguments: Namespace, bundle: Bundle) -> list[Scorer]:
+def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[Scorer]:
     """What the search listens to besides the model."""
     from speechmm.inference.scorers import HotwordScorer, load_language_scorer
 
     found: list[Scorer] = []
     if arguments.lm is not None:
-        weight = LM_WEIGHT if arguments.lm_weight is None else arguments.lm_weight
+        weight = _given(arguments.lm_weight, LM_WEIGHT)
         found.append(load_language_scorer(arguments.lm, bundle.tokenizer, weight))
     if arguments.hotwords is not None:
-        bonus = HOTWORD_BONUS if arguments.hotword_bonus is None else arguments.hotword_bonus
+        bonus = _given(arguments.hotword_bonus, HOTWORD_BONUS)
         found.append(HotwordScorer(_phrases(arguments.hotwords), bundle.tokenizer, bonus))
+    if arguments.words:
+        from speechmm.data.texts import read_texts
+        from speechmm.inference.word_list import WordListScorer
+
+        price = _given(arguments.word_price, WORD_PRICE)
+        texts = (text for path in arguments.words for text in read_texts(path, skipped))
+        found.append(WordListScorer(texts, bundle.tokenizer, price))
     return found
 
 
+def _given(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
 def _listening(arguments: Namespace) -> dict[str, Any]:
-    """Precision, language model and phrases, for the description of the results."""
+    """Precision, language model, phrases and words, for the description of the results."""
     found: dict[str, Any] = {}
     if arguments.quantize is not None:
         found["quantize"] = arguments.quantize
     if arguments.lm is not None:
-        found |= {"lm": str(arguments.lm), "lm_weight": arguments.lm_weight or LM_WEIGHT}
+        weight = _given(arguments.lm_weight, LM_WEIGHT)
+        found |= {"lm": str(arguments.lm), "lm_weight": weight}
     if arguments.hotwords is not None:
-        bonus = arguments.hotword_bonus or HOTWORD_BONUS
+        bonus = _given(arguments.hotword_bonus, HOTWORD_BONUS)
         found |= {"hotwords": arguments.hotwords, "hotword_bonus": bonus}
+    if arguments.words:
+        price = _given(arguments.word_price, WORD_PRICE)
+        found |= {"words": [str(path) for path in arguments.words], "word_price": price}
     return found
 
 
@@ -204,16 +234,17 @@ def _options(arguments: Namespace) -> SearchOptions:
             f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
             "joint. Leave one of the two out."
         )
-    for flag, needed in (("lm_weight", "lm"), ("hotword_bonus", "hotwords")):
+    pairs = (("lm_weight", "lm"), ("hotword_bonus", "hotwords"), ("word_price", "words"))
+    for flag, needed in pairs:
         if getattr(arguments, flag) is not None and getattr(arguments, needed) is None:
             raise ConfigError(
                 f"--{flag.replace('_', '-')}: has no effect without --{needed}; expected both. "
                 "Add the other, or leave it out."
             )
-    listening = arguments.lm is not None or arguments.hotwords is not None
+    listening = arguments.lm is not None or arguments.hotwords is not None or arguments.words
     if arguments.decoder == "ctc" and listening:
         raise ConfigError(
-            "--lm, --hotwords: greedy CTC does not search; expected --decoder joint or attention. "
+            "--lm, --hotwords, --words: greedy CTC does not search; expected --decoder joint or attention. "
             "Change --decoder."
         )
     from speechmm.inference.search import SearchOptions

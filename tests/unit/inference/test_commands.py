@@ -320,13 +320,16 @@ def test_listens_to_ngrams_and_phrases(
     assert call("ngram", "texts.txt", "--order", 2, "--out", "lm.arpa.gz") == 0
     assert capsys.readouterr().out == "lm.arpa.gz: 11 n-grams of 6 words, 2 texts\n"
     flags = ["--lm", "lm.arpa.gz", "--lm-weight", 0.5, "--hotwords", "ab cd, ef", "--beam", 4]
+    flags += ["--words", "texts.txt", "--word-price", 2]
     assert call("transcribe", *two, *MODEL, *flags, "--format", "jsonl", "--out", "h.jsonl") == 0
-    ngrams, phrases = heard["scorers"]
+    ngrams, phrases, words = heard["scorers"]
+    assert (words.words, words.price) == (["ab", "cd", "ef"], 2.0)
     assert (ngrams.weight, ngrams.model.order) == (0.5, 2)
     assert float(phrases.gain.max()) == 1.0
     decoding = json.loads(Path("h.jsonl.meta.json").read_text("utf-8"))["decoding"]
     assert decoding["lm"] == "lm.arpa.gz"
     assert decoding["hotwords"] == "ab cd, ef"
+    assert (decoding["words"], decoding["word_price"]) == (["texts.txt"], 2.0)
 
 
 @pytest.mark.usefixtures("hear_words")
@@ -347,6 +350,8 @@ def test_several_readings(two: list[str], capsys: pytest.CaptureFixture) -> None
         (["--lm-weight", "0.5"], "--lm-weight: has no effect without --lm"),
         (["--hotword-bonus", "2"], "--hotword-bonus: has no effect without --hotwords"),
         (["--hotwords", "ab", *CTC], "greedy CTC does not search"),
+        (["--word-price", "2"], "--word-price: has no effect without --words"),
+        (["--words", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["--n-best", "3"], "expected 1 <= n_best <= beam"),
         (["--lm", "."], "config.json is missing"),
     ],

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from speechmm.errors import ConfigError
 from speechmm.inference.scorers import (
     HotwordScorer,
     LanguageModelScorer,
@@ -13,6 +14,7 @@ from speechmm.inference.scorers import (
     word_starts,
 )
 from speechmm.inference.search import SearchOptions, search
+from speechmm.inference.word_list import WordListScorer
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.ngram import learn_ngrams
@@ -43,6 +45,7 @@ def scorers(tokenizer: Tokenizer) -> list[Scorer]:
         NgramScorer(learn_ngrams(TEXTS, order=3), tokenizer, 0.4),
         HotwordScorer(["ab ba", "ba"], tokenizer, 1.5),
         LanguageModelScorer(language_model(tokenizer), 0.3),
+        WordListScorer(["ab", "ba"], tokenizer, 0.7),
     ]
 
 
@@ -101,6 +104,38 @@ def test_phrases_get_their_bonus_and_nothing_else_does(tokenizer: Tokenizer) -> 
             ids = tokenizer.encode(" ".join(words))
             expected = 2.0 * said(spelled, ids, starts, tokenizer.kind == "char")
             assert walked(scorer, ids) == pytest.approx(expected), words
+
+
+def test_words_that_are_not_listed_have_their_price(tokenizer: Tokenizer) -> None:
+    listed = ["ab", "ba", "bab"]
+    scorer = WordListScorer(["AB ba", "bab"], tokenizer, 3.0)
+    for size in range(4):
+        for words in itertools.product(["a", "b", "ab", "ba", "bab", "bb", "abab"], repeat=size):
+            unlisted = sum(word not in listed for word in words)
+            found = walked(scorer, tokenizer.encode(" ".join(words)))
+            assert found == pytest.approx(-3.0 * unlisted), words
+
+
+def test_the_price_is_paid_where_no_listed_word_goes_on() -> None:
+    tokenizer = train_tokenizer(TEXTS, kind="char")
+    state = WordListScorer(["ab", "bab"], tokenizer, 3.0).start(1, CPU)
+    paid = []
+    for token in [*tokenizer.encode("ba bbab a"), EOS]:
+        paid.append(float(state.scores()[0, token]))
+        state.advance(torch.tensor([0]), torch.tensor([token]))
+    # b a _ b b a b _ a end: "ba" ends too soon, "bb" begins no word, "a" ends too soon
+    assert paid == [0, 0, -3, 0, -3, 0, 0, 0, 0, -3]
+
+
+def test_a_letter_unknown_to_the_tokenizer_makes_no_listed_word() -> None:
+    tokenizer = train_tokenizer(TEXTS, kind="char")
+    scorer = WordListScorer(["ab", "axb"], tokenizer, 3.0)
+    assert walked(scorer, tokenizer.encode("axb ab")) == -3.0
+
+
+def test_a_list_without_words_is_a_mistake(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ConfigError, match="expected at least one"):
+        WordListScorer(["...", " "], tokenizer, 3.0)
 
 
 @pytest.fixture
