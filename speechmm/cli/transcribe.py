@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from speechmm.inference.search import SearchOptions
     from speechmm.models.bundle import Bundle
 
-LM_WEIGHT = 0.3
-HOTWORD_BONUS = 1.0
-WORD_PRICE = 3.0
+LISTENING = {
+    "lm": ("lm_weight", 0.3),
+    "hotwords": ("hotword_bonus", 1.0),
+    "words": ("word_price", 3.0),
+}
+"""What a search may listen to, each with the flag of how much, and its default."""
 FORMATS = ("text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid")
 
 
@@ -140,7 +143,7 @@ def _add_scorers(parser: CommandParser) -> None:
     parser.add_argument(
         "--lm-weight",
         type=NonNegativeFloat,
-        help=f"weight of its log-probabilities (default: {LM_WEIGHT})",
+        help=f"weight of its log-probabilities (default: {LISTENING['lm'][1]})",
     )
     parser.add_argument(
         "--hotwords",
@@ -150,7 +153,7 @@ def _add_scorers(parser: CommandParser) -> None:
     parser.add_argument(
         "--hotword-bonus",
         type=NonNegativeFloat,
-        help=f"added to the score per token of a phrase, natural log (default: {HOTWORD_BONUS})",
+        help=f"added to the score per token of a phrase, natural log (default: {LISTENING['hotwords'][1]})",
     )
     parser.add_argument(
         "--words",
@@ -163,7 +166,8 @@ def _add_scorers(parser: CommandParser) -> None:
     parser.add_argument(
         "--word-price",
         type=NonNegativeFloat,
-        help=f"taken off the score per word that is not listed, natural log (default: {WORD_PRICE})",
+        help="taken off the score per word that is not listed, natural log "
+        f"(default: {LISTENING['words'][1]})",
     )
 
 
@@ -173,23 +177,17 @@ def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[
 
     found: list[Scorer] = []
     if arguments.lm is not None:
-        weight = _given(arguments.lm_weight, LM_WEIGHT)
-        found.append(load_language_scorer(arguments.lm, bundle.tokenizer, weight))
+        found.append(load_language_scorer(arguments.lm, bundle.tokenizer, arguments.lm_weight))
     if arguments.hotwords is not None:
-        bonus = _given(arguments.hotword_bonus, HOTWORD_BONUS)
-        found.append(HotwordScorer(_phrases(arguments.hotwords), bundle.tokenizer, bonus))
-    if arguments.words:
+        phrases = _phrases(arguments.hotwords)
+        found.append(HotwordScorer(phrases, bundle.tokenizer, arguments.hotword_bonus))
+    if arguments.words is not None:
         from speechmm.data.texts import read_texts
         from speechmm.inference.word_list import WordListScorer
 
-        price = _given(arguments.word_price, WORD_PRICE)
         texts = (text for path in arguments.words for text in read_texts(path, skipped))
-        found.append(WordListScorer(texts, bundle.tokenizer, price))
+        found.append(WordListScorer(texts, bundle.tokenizer, arguments.word_price))
     return found
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _listening(arguments: Namespace) -> dict[str, Any]:
@@ -198,14 +196,12 @@ def _listening(arguments: Namespace) -> dict[str, Any]:
     if arguments.quantize is not None:
         found["quantize"] = arguments.quantize
     if arguments.lm is not None:
-        weight = _given(arguments.lm_weight, LM_WEIGHT)
-        found |= {"lm": str(arguments.lm), "lm_weight": weight}
+        found |= {"lm": str(arguments.lm), "lm_weight": arguments.lm_weight}
     if arguments.hotwords is not None:
-        bonus = _given(arguments.hotword_bonus, HOTWORD_BONUS)
-        found |= {"hotwords": arguments.hotwords, "hotword_bonus": bonus}
-    if arguments.words:
-        price = _given(arguments.word_price, WORD_PRICE)
-        found |= {"words": [str(path) for path in arguments.words], "word_price": price}
+        found |= {"hotwords": arguments.hotwords, "hotword_bonus": arguments.hotword_bonus}
+    if arguments.words is not None:
+        words = [str(path) for path in arguments.words]
+        found |= {"words": words, "word_price": arguments.word_price}
     return found
 
 
@@ -223,7 +219,7 @@ def _phrases(file_or_list: str) -> list[str]:
 
 
 def _options(arguments: Namespace) -> SearchOptions:
-    """The search options, checked with all other flags before anything slow happens."""
+    """The search options; all flags are checked, and defaults set, before anything slow happens."""
     if arguments.format == "textgrid" and arguments.out is None:
         raise ConfigError(
             "--format textgrid: no --out; expected a folder for the TextGrid files. "
@@ -234,19 +230,20 @@ def _options(arguments: Namespace) -> SearchOptions:
             f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
             "joint. Leave one of the two out."
         )
-    pairs = (("lm_weight", "lm"), ("hotword_bonus", "hotwords"), ("word_price", "words"))
-    for flag, needed in pairs:
-        if getattr(arguments, flag) is not None and getattr(arguments, needed) is None:
+    for source, (flag, default) in LISTENING.items():
+        given = getattr(arguments, source) is not None
+        if getattr(arguments, flag) is None:
+            setattr(arguments, flag, default)
+        elif not given:
             raise ConfigError(
-                f"--{flag.replace('_', '-')}: has no effect without --{needed}; expected both. "
+                f"--{flag.replace('_', '-')}: has no effect without --{source}; expected both. "
                 "Add the other, or leave it out."
             )
-    listening = arguments.lm is not None or arguments.hotwords is not None or arguments.words
-    if arguments.decoder == "ctc" and listening:
-        raise ConfigError(
-            "--lm, --hotwords, --words: greedy CTC does not search; expected --decoder joint or attention. "
-            "Change --decoder."
-        )
+        if given and arguments.decoder == "ctc":
+            raise ConfigError(
+                f"--{source}: greedy CTC does not search; expected --decoder joint or attention. "
+                "Change --decoder."
+            )
     from speechmm.inference.search import SearchOptions
 
     weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}

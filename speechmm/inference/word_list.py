@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.errors import ConfigError
+from speechmm.inference.scorers import word_starts
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, SPECIALS, UNK, Tokenizer
 
@@ -44,17 +45,23 @@ class WordListScorer:
         if not self.words:
             raise ConfigError("words: found none in the lists; expected at least one. Check them.")
         self._rows: dict[str | None, Float[Tensor, " vocab"]] = {}
-        self._begin = torch.tensor([self._begun(piece) for piece in tokenizer.pieces])
+        pieces = [piece.removeprefix(SPACE) for piece in tokenizer.pieces]
+        self._starts = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
+        self._starts[word_starts(tokenizer)] = True
+        self._begun = torch.tensor([0.0 if self.begins(piece) else -price for piece in pieces])
 
     def begins(self, letters: str) -> bool:
-        """Whether a listed word begins with these letters, or is no longer than they are."""
-        place = bisect_left(self.words, letters)
-        return place < len(self.words) and self.words[place].startswith(letters)
+        """Whether these letters are a listed word or the beginning of one."""
+        return self._next(letters).startswith(letters)
 
     def listed(self, word: str) -> bool:
         """Whether the word is in the list."""
-        place = bisect_left(self.words, word)
-        return place < len(self.words) and self.words[place] == word
+        return self._next(word) == word
+
+    def _next(self, letters: str) -> str:
+        """The first word that is not before these letters; none is an empty one."""
+        place = bisect_left(self.words, letters)
+        return self.words[place] if place < len(self.words) else ""
 
     def start(self, batch: int, device: torch.device) -> _WordListState:
         """``batch`` empty hypotheses."""
@@ -76,18 +83,13 @@ class WordListScorer:
         letters += piece.removeprefix(SPACE)
         return letters if self.begins(letters) else None
 
-    def _begun(self, piece: str) -> float:
-        """What the first piece of a word costs."""
-        return 0.0 if self.begins(piece.removeprefix(SPACE)) else -self.price
-
     def _row(self, letters: str | None) -> Float[Tensor, " vocab"]:
-        pieces = self.tokenizer.pieces
-        starts = torch.tensor([piece.startswith(SPACE) for piece in pieces])
         ended = -self.price if letters and not self.listed(letters) else 0.0
-        row = torch.where(starts, self._begin + ended, 0.0)
+        row = torch.where(self._starts, self._begun + ended, 0.0)
         if letters is not None:
+            pieces = self.tokenizer.pieces
             longer = torch.tensor([self.begins(letters + piece) for piece in pieces])
-            row = torch.where(starts | longer, row, -self.price)
+            row[~(self._starts | longer)] = -self.price
         row[: len(SPECIALS)] = 0.0
         row[UNK] = 0.0 if letters is None else -self.price
         row[EOS] = ended

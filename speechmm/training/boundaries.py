@@ -33,8 +33,11 @@ def boundary_errors_ms(
         features: Say how long a frame is.
         anchored: Whether CTC, which must be trained then, anchors the head, as in ``align``.
     """
-    references = [(row, one) for row, one in enumerate(batch.references) if one is not None]
-    known = [(row, one) for row, one in references if "word" in one.units]
+    known = [
+        (row, one)
+        for row, one in enumerate(batch.references)
+        if one is not None and "word" in one.units
+    ]
     if not known:
         return []
     opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits()) if anchored else None
