@@ -5,19 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
+from speechmm.training.soap import Soap
+
+ADAMW_BETAS = (0.9, 0.98)
+SOAP_BETAS = (0.95, 0.95)
+"""As in Vyas et al. 2024."""
+SOAP_SIDES = range(32, 2049)
+"""Smaller sides of the matrices that SOAP turns: narrower ones have little to turn, and the bases
+of wider ones would take longer than the rest of the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationConfig:
     """How weights move."""
 
+    optimizer: Literal["adamw", "soap"] = "adamw"
+    """``soap`` turns matrices into the eigenbasis of their gradients first: fewer steps for the
+    same loss, each of which takes a little longer (``speechmm.training.soap``)."""
     learning_rate: float = 2e-3
     """Peak of the schedule."""
     warmup_steps: int = 200
@@ -42,15 +53,38 @@ class OptimizationConfig:
             )
 
 
-def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.AdamW:
-    """Fused AdamW with weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:
+    """The optimiser of all parameters that learn, with weight decay on matrices only.
+
+    SOAP turns matrices whose smaller side is in ``SOAP_SIDES``. Embeddings, whose gradients are
+    zero but for a few rows, and all others are left to AdamW.
+    """
+    embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    turned, matrices, vectors = [], [], []
+    for weight in model.parameters():
+        if not weight.requires_grad:
+            continue
+        if weight.ndim < 2:
+            vectors.append(weight)
+        elif (
+            config.optimizer == "soap"
+            and min(weight.flatten(1).shape) in SOAP_SIDES
+            and id(weight) not in embeddings
+        ):
+            turned.append(weight)
+        else:
+            matrices.append(weight)
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAMW_BETAS, fused=True)
+    groups = [{**group, "turned": False, "betas": ADAMW_BETAS} for group in groups]
+    groups.append(
+        {"params": turned, "weight_decay": config.weight_decay, "turned": True, "betas": SOAP_BETAS}
+    )
+    return Soap([group for group in groups if group["params"]], lr=config.learning_rate)
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
