@@ -36,7 +36,7 @@ class Soap(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, eps: float = 1e-8):
-        super().__init__(groups, {"lr": lr, "eps": eps, "turned": True})
+        super().__init__(groups, {"lr": lr, "eps": eps, "turned": True, "steps": 0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -74,9 +74,10 @@ class Soap(torch.optim.Optimizer):
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         for weight, update, state in zip(weights, updates, states, strict=True):
             weight.add_(turn_back(update, state["basis"]).view_as(weight))
+        group["steps"] += 1  # each weight's own count is on its device, and asking it would wait
         for gradient, state in zip(gradients, states, strict=True):
             state["covariance"].lerp_(covariance(gradient), 1 - group["betas"][1])
-            if int(state["step"]) % EVERY_STEPS == 0:
+            if group["steps"] % EVERY_STEPS == 0:
                 follow(state)
 
     def _moments(self, weight: Tensor, like: Tensor) -> dict[str, Tensor]:
