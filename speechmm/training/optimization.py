@@ -80,11 +80,10 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAMW_BETAS, fused=True)
-    groups = [{**group, "turned": False, "betas": ADAMW_BETAS} for group in groups]
     groups.append(
         {"params": turned, "weight_decay": config.weight_decay, "turned": True, "betas": SOAP_BETAS}
     )
-    return Soap([group for group in groups if group["params"]], lr=config.learning_rate)
+    return Soap(groups, lr=config.learning_rate, betas=ADAMW_BETAS)
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:

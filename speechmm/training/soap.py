@@ -20,8 +20,8 @@ class Soap(torch.optim.Optimizer):
     holds the eigenvectors of the running mean of G G^T, largest eigenvalue first. Adam's means and
     AdamW's step are those of the turned gradient, and the step is turned back. Q is found exactly
     at the first step and followed afterwards by one power iteration and a QR decomposition every
-    ``EVERY_STEPS`` steps. A matrix with fewer columns than rows is turned from the right; of a
-    kernel with more dimensions all but the first are one. Parameters in groups with ``turned``
+    ``EVERY_STEPS`` steps. A matrix with fewer columns than rows is its transpose here; of a kernel
+    with more dimensions all but the first are one. Parameters in groups with ``turned``
     False get AdamW as it is.
 
     Each turned matrix costs 6 * min(rows, columns) * rows * columns operations a step, however
@@ -29,14 +29,22 @@ class Soap(torch.optim.Optimizer):
     several processes (FSDP) are not matrices any more and need AdamW.
 
     Args:
-        groups: parameter groups, each with ``params``, ``turned`` (bool), ``betas`` and
-            ``weight_decay``. The mean of G G^T forgets as fast as the squares do.
+        groups: parameter groups, each with ``params`` and ``weight_decay``, and ``turned`` True
+            for matrices to turn; the mean of G G^T forgets as fast as the squares do.
         lr: step size, as AdamW's.
+        betas: of groups that do not name their own.
         eps: added to the root of the squares.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, eps: float = 1e-8):
-        super().__init__(groups, {"lr": lr, "eps": eps, "turned": True, "steps": 0})
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-8,
+    ):
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "turned": False, "steps": 0}
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -57,26 +65,23 @@ class Soap(torch.optim.Optimizer):
 
     def _turned_step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         """A step in the bases, which then learn from the gradients."""
-        gradients = [weight.grad.flatten(1) for weight in weights if weight.grad is not None]
+        gradients = [wide(weight.grad) for weight in weights if weight.grad is not None]
         states = []
         for weight, gradient in zip(weights, gradients, strict=True):
             state = self._moments(weight, gradient)
             if "basis" not in state:
-                state["covariance"] = covariance(gradient)
+                state["covariance"] = gradient @ gradient.T
                 state["basis"] = eigenbasis(state["covariance"])
             states.append(state)
-        turned = [
-            turn(gradient, state["basis"])
-            for gradient, state in zip(gradients, states, strict=True)
-        ]
-        updates = [torch.zeros_like(gradient) for gradient in gradients]
+        turned = [state["basis"].T @ one for one, state in zip(gradients, states, strict=True)]
+        updates = [torch.zeros_like(one) for one in turned]
         apply_adamw(updates, turned, states, group, 0.0)
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         for weight, update, state in zip(weights, updates, states, strict=True):
-            weight.add_(turn_back(update, state["basis"]).view_as(weight))
+            wide(weight).add_(state["basis"] @ update)
         group["steps"] += 1  # each weight's own count is on its device, and asking it would wait
         for gradient, state in zip(gradients, states, strict=True):
-            state["covariance"].lerp_(covariance(gradient), 1 - group["betas"][1])
+            state["covariance"].lerp_(gradient @ gradient.T, 1 - group["betas"][1])
             if group["steps"] % EVERY_STEPS == 0:
                 follow(state)
 
@@ -85,8 +90,8 @@ class Soap(torch.optim.Optimizer):
         state: dict[str, Tensor] = self.state[weight]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-            state["exp_avg"] = torch.zeros_like(like)
-            state["exp_avg_sq"] = torch.zeros_like(like)
+            for mean in ("exp_avg", "exp_avg_sq"):
+                state[mean] = torch.zeros_like(like, memory_format=torch.contiguous_format)
         return state
 
 
@@ -116,22 +121,10 @@ def apply_adamw(
     )
 
 
-def covariance(gradient: Tensor) -> Tensor:
-    """G G^T of a gradient (rows, columns), or G^T G if the columns are fewer."""
-    rows, columns = gradient.shape
-    return gradient @ gradient.T if rows <= columns else gradient.T @ gradient
-
-
-def turn(gradient: Tensor, basis: Tensor) -> Tensor:
-    """The gradient (rows, columns) in the basis of its smaller side."""
-    rows, columns = gradient.shape
-    return basis.T @ gradient if rows <= columns else gradient @ basis
-
-
-def turn_back(update: Tensor, basis: Tensor) -> Tensor:
-    """What ``turn`` turned, as it was."""
-    rows, columns = update.shape
-    return basis @ update if rows <= columns else update @ basis.T
+def wide(weight: Tensor) -> Tensor:
+    """A view of the weight as a matrix (rows, columns) with rows <= columns."""
+    matrix = weight.view(len(weight), -1)
+    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
 
 
 def eigenbasis(matrix: Tensor) -> Tensor:
@@ -151,7 +144,6 @@ def follow(state: dict[str, Tensor]) -> None:
     order = (basis.float() * product).sum(0).argsort(descending=True)
     found = torch.linalg.qr(product[:, order])[0].to(basis.dtype)
     mean, squares = state["exp_avg"], state["exp_avg_sq"]
-    rows, columns = mean.shape
-    mean.copy_(turn(turn_back(mean, basis), found))
-    squares.copy_(squares[order] if rows <= columns else squares[:, order])
+    mean.copy_(found.T @ (basis @ mean))
+    squares.copy_(squares[order])
     basis.copy_(found)

@@ -87,7 +87,7 @@ class TrainingModule(L.LightningModule):
         return [AveragedWeights(decay)] if decay else []
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW, stepped learning rate."""
+        """The optimiser of the config, and its learning rate step by step."""
         assert self.network is not None
         optimizer = make_optimizer(self.network, self.optimization)
         total = self.total_steps()

@@ -11,8 +11,8 @@ from speechmm.training.soap import EVERY_STEPS, Soap
 
 
 def soap(weights: list[nn.Parameter], lr: float = 0.01, weight_decay: float = 0.0) -> Soap:
-    group = {"params": weights, "turned": True, "betas": (0.9, 0.95), "weight_decay": weight_decay}
-    return Soap([group], lr=lr)
+    group = {"params": weights, "turned": True, "weight_decay": weight_decay}
+    return Soap([group], lr=lr, betas=(0.9, 0.95))
 
 
 def definition(
