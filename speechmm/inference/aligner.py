@@ -19,7 +19,7 @@ from speechmm.inference.alignment_flags import signs_of_misfit, text_flags
 from speechmm.inference.anchors import Stretch, anchor_text
 from speechmm.inference.batches import Piece, Steps, WaveformEncoder, run
 from speechmm.inference.doubts import DoubtLimits
-from speechmm.inference.second_opinion import Doubt, Opinion, SecondOpinion, writes
+from speechmm.inference.second_opinion import Doubt, Opinion, SecondOpinion
 from speechmm.inference.sources import Source, file_sources
 from speechmm.inference.token_path import FrameClock
 from speechmm.models.bundle import Bundle
@@ -103,17 +103,19 @@ class Aligner:
             observer: Told of every stretch that is aligned; for pictures.
 
         Raises:
-            ConfigError: A unit this bundle does not have, or an unknown kind.
+            ConfigError: A unit this bundle does not have, an unknown kind, or one that it was not
+                trained for.
         """
         if kind not in KINDS:
             raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(KINDS)}.")
+        bundle.expect(["ctc" if kind == "ctc" else "align"], f"--aligner {kind}")
         self.kind = kind
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.units = check_units(units, bundle.tokenizer.kind)
         self.second: SecondOpinion | None = None
-        if kind == "ctc" or writes(bundle):
+        if "ctc" in bundle.outputs:
             self.second = SecondOpinion(
                 bundle.model,
                 bundle.tokenizer,

@@ -33,6 +33,18 @@ class SearchOptions:
     n_best: int = 1
     """Results per utterance, best first."""
 
+    @property
+    def outputs(self) -> frozenset[str]:
+        """What of the model is read (``speechmm.models.speech_text.OUTPUTS``)."""
+        if self.decoder == "ctc":
+            return frozenset(["ctc"])
+        return frozenset(["decoder", "ctc"] if self.listens_to_ctc else ["decoder"])
+
+    @property
+    def listens_to_ctc(self) -> bool:
+        """Whether a beam search scores CTC's prefixes."""
+        return self.decoder == "joint" and self.ctc_weight > 0
+
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             raise ConfigError(
@@ -127,7 +139,7 @@ class BeamSearch:
     ):
         self.model = model
         self.options = options
-        self.joint = options.decoder == "joint" and options.ctc_weight > 0
+        self.joint = options.listens_to_ctc
         self.device = encoding.encoded.device
         self.cache = model.decode_init(encoding)
         self.limits = encoding.enc_lengths.clone() + 1  # tokens plus eos: one a frame at most

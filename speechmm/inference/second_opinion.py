@@ -26,7 +26,6 @@ from speechmm.inference.viterbi import (
     ctc_states,
     required_frames,
 )
-from speechmm.models.bundle import Bundle
 from speechmm.models.objectives import BLANK, full_sum
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
@@ -122,12 +121,6 @@ class Opinion:
     def _seconds(self, doubts: Doubts, gap: int) -> tuple[float, float]:
         first, last = doubts.spans[gap].tolist()
         return self.clock.seconds(first), self.clock.seconds(last)
-
-
-def writes(bundle: Bundle) -> bool:
-    """Whether the bundle's CTC was trained."""
-    tasks = bundle.config.get("training", {}).get("tasks")
-    return tasks is None or "asr" in tasks
 
 
 class SecondOpinion:

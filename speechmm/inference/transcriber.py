@@ -131,11 +131,16 @@ class Transcriber:
             batch_seconds: Audio per batch, padding included.
             word_times: Whether results say when each word was said.
             device: Where the model runs.
+
+        Raises:
+            ConfigError: The search reads what the model was not trained to write.
         """
+        self.options = SearchOptions() if options is None else options
+        bundle.expect(self.options.outputs, f"--decoder {self.options.decoder}")
+        self.bundle = bundle
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
-        self.options = SearchOptions() if options is None else options
         self.scorers = scorers
         self.piece_seconds = piece_seconds(bundle)
         self.calibration = Calibration.of(bundle.config, self.options.decoder)
@@ -219,9 +224,7 @@ class Transcriber:
     def _set_times(self, pieces: list[Piece[None, _Found]], encoding: SpeechEncoding) -> None:
         found = [piece.found for piece in pieces if piece.found is not None]
         timed = time_words(
-            self.encoder.model,
-            self.tokenizer,
-            self.features,
+            self.bundle,
             encoding=encoding,
             words=[item.words for item in found],
             seconds=[piece.seconds for piece in pieces],

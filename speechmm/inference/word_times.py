@@ -13,36 +13,48 @@ from speechmm.inference import token_path
 from speechmm.inference.doubts import DoubtLimits
 from speechmm.inference.second_opinion import SecondOpinion
 from speechmm.inference.token_path import FrameClock
+from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
-from speechmm.text.tokenizer import AlignedTokens, Tokenizer
+from speechmm.text.tokenizer import AlignedTokens
 
 
 def time_words(
-    model: SpeechTextModel,
-    tokenizer: Tokenizer,
-    features: LogMelConfig,
+    bundle: Bundle,
     *,
     encoding: SpeechEncoding,
     words: Sequence[list[Segment]],
     seconds: Sequence[float],
 ) -> list[list[Segment]]:
-    """Sets the times of recognised words with the alignment head.
+    """Sets the times of recognised words with the alignment head; with CTC if only that is trained.
 
     Args:
-        model: Has the alignment head.
-        tokenizer: Turns the words into tokens again.
-        features: Say how long a frame is.
+        bundle: The model, and what belongs to it.
         encoding: The encoded speech the words were recognised from.
         words: Of each utterance.
         seconds: Of audio of each utterance.
 
     Returns:
         The same words, in seconds from the start of the utterance. Where the text has more tokens
-        than there are frames, the words share the time equally.
+        than there are frames, or nothing was trained that could place it, the words share the
+        time equally.
     """
+    model, tokenizer, features = bundle.model, bundle.tokenizer, bundle.features
     texts = [tokenizer.encode_aligned(" ".join(w.label for w in utterance)) for utterance in words]
-    opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits())
-    placed = place_words(model, features, opinion, encoding=encoding, texts=texts, seconds=seconds)
+    opinion = None
+    if "ctc" in bundle.outputs:
+        opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits())
+    placed: Sequence[list[Segment] | None] = [None] * len(texts)
+    if "align" in bundle.outputs:
+        placed = place_words(
+            model, features, opinion, encoding=encoding, texts=texts, seconds=seconds
+        )
+    elif opinion is not None:
+        placed = [
+            None if said.path is None else token_path.word_segments(said.path, text, said.clock)
+            for text, said in zip(
+                texts, opinion.ask(encoding, texts, seconds, anchored=False), strict=True
+            )
+        ]
     timed: list[list[Segment]] = []
     for utterance, found, length in zip(words, placed, seconds, strict=True):
         if found is None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.errors import CheckpointError, SpeechmmError
+from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.quantize import quantize as quantized
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.writing import write_text
 
@@ -47,6 +47,30 @@ class Bundle:
     path: Path
     sha256: str
     """Of model.safetensors."""
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """What its training taught; all of ``OUTPUTS`` where the bundle does not say."""
+        return frozenset(self.config.get("training", {}).get("outputs", OUTPUTS))
+
+    def expect(self, outputs: Collection[str], flag: str) -> None:
+        """Refuses to read what was never taught.
+
+        Args:
+            outputs: What is to be read, of ``OUTPUTS``.
+            flag: What asks for it, for the message.
+
+        Raises:
+            ConfigError: Something of it was not trained.
+        """
+        missing = [output for output in OUTPUTS if output in outputs and output not in self.outputs]
+        if missing:
+            taught = ", ".join(output for output in OUTPUTS if output in self.outputs)
+            raise ConfigError(
+                f"{self.path}: its training taught {taught}; expected {' and '.join(missing)} too, "
+                f"which {flag} reads. Choose another way to read it, or train that too "
+                "(model.objectives)."
+            )
 
 
 def file_sha256(path: Path) -> str:

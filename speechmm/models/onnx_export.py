@@ -121,6 +121,7 @@ def _description(bundle: Bundle, opset: int) -> dict[str, Any]:
         "heads": config.heads,
         "d_head": config.d_model // config.heads,
         "tag": TAG,
+        "trained": sorted(bundle.outputs),
         "encoder": {"inputs": ENCODER_INPUTS, "outputs": ENCODER_OUTPUTS},
         "decoder_step": {"inputs": STEP_INPUTS, "outputs": STEP_OUTPUTS},
         "weights_sha256": bundle.sha256,

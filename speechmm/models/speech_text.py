@@ -19,6 +19,8 @@ from speechmm.models.transformer import DecoderCache, SharedDecoder, SharedEncod
 
 SPEECH, TEXT = 0, 1  # rows of the modality embedding
 TAGS = ("asr",)  # first decoder token: what is asked for
+OUTPUTS = ("ctc", "decoder", "align")
+"""What can be read from a model: texts from the encoder or the decoder, and alignments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +176,15 @@ class SpeechTextModel(nn.Module):
     def subsampling(self) -> int:
         """Feature frames per encoder frame."""
         return self.config.subsampling
+
+    def parts_of(self, output: str) -> list[nn.Module]:
+        """What is there for one of ``OUTPUTS`` alone."""
+        parts: dict[str, list[nn.Module]] = {
+            "ctc": [self.ctc_head],
+            "decoder": [self.decoder, self.token_embedding, self.tag_embedding, self.token_head],
+            "align": [self.alignment_head],
+        }
+        return parts[output]
 
     def set_cmvn(self, mean: Float[Tensor, " n_mels"], std: Float[Tensor, " n_mels"]) -> None:
         """Sets the feature statistics that normalise every input; they travel with the weights."""

@@ -81,14 +81,15 @@ class TrainingProgress(Callback):
         """Writes a line where there is no terminal."""
         if self.progress is None and trainer.is_global_zero:
             loss = trainer.callback_metrics.get("train/loss")
-            shown = "" if loss is None else f"loss {float(loss):.3f}, "
+            shown = [] if loss is None else [f"loss {float(loss):.3f}"]
             assert isinstance(pl_module, TrainingModule)
-            scores = pl_module.scores(trainer.callback_metrics)
+            shown += filter(None, [pl_module.scores(trainer.callback_metrics)])
+            planned = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
             done = trainer.global_step / max(1, self.total)
             spent = time.monotonic() - self.began
             print(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {shown}"
-                f"{scores} ({100 * done:.0f} %, {spent:.0f} s)",
+                f"epoch {trainer.current_epoch + 1}{planned}: {', '.join(shown)} "
+                f"({100 * done:.0f} %, {spent:.0f} s)",
                 file=sys.stderr,
                 flush=True,
             )

@@ -22,9 +22,9 @@ from speechmm.audio.rooms import RoomConfig, random_room
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
-from speechmm.inference.search import greedy_ctc
+from speechmm.inference.search import SearchOptions, search
 from speechmm.models.bundle import save_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import SIL
 from speechmm.training.boundaries import boundary_errors_ms
@@ -116,6 +116,9 @@ class JointModule(TrainingModule):
         stats = self.data.cmvn_stats
         if stats is not None:
             network.set_cmvn(stats.mean, stats.std)
+        for output in set(OUTPUTS) - self.objectives.outputs:
+            for part in network.parts_of(output):
+                part.requires_grad_(False)
         self.network = network
         if self.objectives.guidance_weight:
             self._counts = torch.tensor(self.data.text_tokenizer.aligned_counts)
@@ -172,18 +175,19 @@ class JointModule(TrainingModule):
         encoding = self.model.encode_speech(batch.features, batch.feature_lengths)
         losses, _ = task_losses(self.model, self.objectives, batch, encoding)
         self._log_losses(stage, losses, batch)
-        if self.objectives.asr_weight:
-            found = greedy_ctc(self.model.ctc_log_probs(encoding), encoding.enc_lengths)
-            texts = [self.data.text_tokenizer.decode(one.tokens) for one in found]
+        trained = self.objectives.outputs
+        if trained & {"ctc", "decoder"}:
+            greedy = SearchOptions(decoder="ctc" if "ctc" in trained else "attention")
+            found = search(self.model, encoding, greedy)
+            texts = [self.data.text_tokenizer.decode(best.tokens) for best, *_ in found]
             normalizer = self.data.text_tokenizer.normalizer
             counts = count_errors([normalize(text, normalizer) for text in batch.texts], texts)
             self._errors += counts.substitutions + counts.deletions + counts.insertions
             self._words += counts.hits + counts.substitutions + counts.deletions
-        if self.objectives.align_weight and any(batch.references):
+        if "align" in trained and any(batch.references):
             tokenizer, frame = self.data.text_tokenizer, self.data.features
-            anchored = bool(self.objectives.asr_weight)
             self._boundary_ms += boundary_errors_ms(
-                self.model, encoding, batch, tokenizer, frame, anchored=anchored
+                self.model, encoding, batch, tokenizer, frame, anchored="ctc" in trained
             )
 
     def on_validation_epoch_end(self) -> None:
@@ -230,11 +234,14 @@ class JointModule(TrainingModule):
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Writes the bundle."""
-        weights = {"asr": self.objectives.asr_weight, "align": self.objectives.align_weight}
-        tasks = [task for task, weight in weights.items() if weight]
-        training = {**training, "tasks": tasks, "objectives": str(self.objectives)}
         data = self.data
-        training["utterance_seconds"] = data.utterance_seconds
+        trained = self.objectives.outputs
+        training = {
+            **training,
+            "outputs": [output for output in OUTPUTS if output in trained],
+            "objectives": dataclasses.asdict(self.objectives),
+            "utterance_seconds": data.utterance_seconds,
+        }
         save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -57,12 +57,28 @@ class ObjectivesConfig:
                 f"guidance_weight {others}; expected no negative weight, and asr or align "
                 "positive. Correct the config."
             )
-        if self.guidance_weight and not min(weights):
+        if self.guidance_weight and not {"decoder", "align"} <= self.outputs:
             raise ConfigError(
-                f"objectives: guidance_weight is {self.guidance_weight} and asr_weight, "
-                f"align_weight {weights}; expected both tasks to be trained, as one guides the "
-                "other. Correct the config."
+                f"objectives: guidance_weight is {self.guidance_weight}, asr_weight and "
+                f"align_weight {weights}, ctc_weight {self.ctc_weight}; expected decoder and "
+                "alignment to be trained, as one guides the other. Correct the config."
             )
+        if self.consistency_weight and "ctc" not in self.outputs:
+            raise ConfigError(
+                f"objectives: consistency_weight is {self.consistency_weight}, asr_weight "
+                f"{self.asr_weight} and ctc_weight {self.ctc_weight}; expected CTC to be trained, "
+                "which is made consistent. Correct the config."
+            )
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """What of the model is trained (``speechmm.models.speech_text.OUTPUTS``)."""
+        trained = {
+            "ctc": self.asr_weight * self.ctc_weight,
+            "decoder": self.asr_weight * (1.0 - self.ctc_weight),
+            "align": self.align_weight,
+        }
+        return frozenset(output for output, weight in trained.items() if weight > 0)
 
 
 def task_losses(
@@ -117,23 +133,36 @@ def recognition_losses(
     encoding: SpeechEncoding,
     watched: list[Tensor] | None,
 ) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
-    """Speech to text: CTC at one or two heights, the decoder, consistency; and their weighted sum.
+    """Speech to text by CTC and by the decoder, as far as trained; and their weighted sum.
 
     Where the decoder listens is appended to ``watched``, if that is given.
     """
+    losses: dict[str, Tensor] = {}
+    asr = encoding.encoded.new_zeros(())
+    if "ctc" in settings.outputs:
+        losses, ctc = ctc_losses(model, settings, batch, encoding)
+        asr = asr + settings.ctc_weight * ctc
+    if "decoder" in settings.outputs:
+        losses["loss_attention"] = objectives.attention_loss(
+            model.decode(batch.tokens, encoding, watched=watched),
+            batch.tokens,
+            batch.token_lengths,
+            eos=EOS,
+            label_smoothing=settings.label_smoothing,
+        )
+        asr = asr + (1.0 - settings.ctc_weight) * losses["loss_attention"]
+    return losses, asr
+
+
+def ctc_losses(
+    model: SpeechTextModel, settings: ObjectivesConfig, batch: Batch, encoding: SpeechEncoding
+) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
+    """CTC at one or two heights and its consistency; and their weighted sum."""
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc_log_probs(encoding)
     losses["loss_ctc"] = objectives.ctc_loss(
         log_probs, encoding.enc_lengths, batch.tokens, batch.token_lengths
     )
-    losses["loss_attention"] = objectives.attention_loss(
-        model.decode(batch.tokens, encoding, watched=watched),
-        batch.tokens,
-        batch.token_lengths,
-        eos=EOS,
-        label_smoothing=settings.label_smoothing,
-    )
-    share = settings.ctc_weight
     ctc = losses["loss_ctc"]
     if settings.intermediate_weight:
         losses["loss_ctc_middle"] = objectives.ctc_loss(
@@ -143,13 +172,12 @@ def recognition_losses(
             batch.token_lengths,
         )
         ctc = torch.lerp(ctc, losses["loss_ctc_middle"], settings.intermediate_weight)
-    asr = share * ctc + (1 - share) * losses["loss_attention"]
     if settings.consistency_weight and model.training:
         losses["loss_consistency"] = objectives.consistency_loss(
             log_probs, encoding.enc_lengths, batch.token_lengths
         )
-        asr = asr + share * settings.consistency_weight * losses["loss_consistency"]
-    return losses, asr
+        ctc = ctc + settings.consistency_weight * losses["loss_consistency"]
+    return losses, ctc
 
 
 def alignment_losses(

@@ -11,12 +11,13 @@ import torch
 
 from speechmm.audio.io import read_audio
 from speechmm.data.skips import SkipReport
-from speechmm.errors import AudioError
+from speechmm.errors import AudioError, ConfigError
 from speechmm.inference.confidence import Calibration, mean_probability
 from speechmm.inference.search import Hypothesis, SearchOptions
 from speechmm.inference.sources import Source, find_sources
 from speechmm.inference.transcriber import Transcriber, cut_blocks, words_of
 from speechmm.models.bundle import Bundle
+from speechmm.models.speech_text import OUTPUTS
 from speechmm.text.tokenizer import UNK, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 
@@ -274,3 +275,37 @@ def test_calibrated_confidences(tone_bundle: Bundle, speak: Callable) -> None:
     assert min(w.confidence for w in found.words) <= found.confidence < plain.confidence
     other = Transcriber(bundle, options=SearchOptions(decoder="attention"))
     assert other.calibration == Calibration()
+
+
+def test_word_times_of_a_model_that_was_not_taught_to_align(
+    tone_bundle: Bundle, speak: Callable
+) -> None:
+    speech = speak("ab cd a hf", pauses=[0.3, 0.15, 0.6])
+    bundle = replace(tone_bundle, config={"training": {"outputs": ["ctc"]}})
+    found = Transcriber(bundle, options=CTC).transcribe(speech.waveform)
+    for word, expected in zip(found.words, speech.words, strict=True):
+        assert word.label == expected.label
+        assert word.start == pytest.approx(expected.start, abs=0.04)  # an encoder frame
+        assert word.end == pytest.approx(expected.end, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        (SearchOptions(), {"ctc", "decoder"}),
+        (SearchOptions(ctc_weight=0.0), {"decoder"}),
+        (SearchOptions(decoder="attention"), {"decoder"}),
+        (CTC, {"ctc"}),
+    ],
+)
+def test_what_was_not_taught_is_not_read(
+    tone_bundle: Bundle, options: SearchOptions, missing: set[str]
+) -> None:
+    taught = [output for output in OUTPUTS if output not in missing]
+    good = replace(tone_bundle, config={"training": {"outputs": [*taught, *missing]}})
+    Transcriber(good, options=options)
+    for output in missing:
+        outputs = [one for one in OUTPUTS if one != output]
+        bad = replace(tone_bundle, config={"training": {"outputs": outputs}})
+        with pytest.raises(ConfigError, match=f"expected {output} too, which --decoder"):
+            Transcriber(bad, options=options)

@@ -109,6 +109,7 @@ def test_the_description_fits(exported) -> None:
     found = json.loads((folder / "config.json").read_text("utf-8"))
     assert found["weights_sha256"] == bundle.sha256
     assert found["features"] == dataclasses.asdict(bundle.features)
+    assert found["trained"] == ["align", "ctc", "decoder"]
     for name, file in (("encoder", "encoder.onnx"), ("decoder_step", "decoder_step.onnx")):
         session = onnxruntime.InferenceSession(folder / file)
         assert [one.name for one in session.get_inputs()] == found[name]["inputs"]

@@ -158,5 +158,5 @@ def test_the_keys_of_guidance_do_not_teach_the_encoder(tokenizer: Tokenizer) -> 
 
 
 def test_guidance_without_the_task_that_guides_is_refused() -> None:
-    with pytest.raises(ConfigError, match="both tasks to be trained"):
+    with pytest.raises(ConfigError, match="decoder and alignment to be trained"):
         ObjectivesConfig(guidance_weight=0.3, align_weight=0.0)
