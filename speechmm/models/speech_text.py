@@ -18,10 +18,6 @@ from speechmm.models.objectives import gather_tokens
 from speechmm.models.transformer import DecoderCache, SharedDecoder, SharedEncoder
 
 SPEECH, TEXT = 0, 1  # rows of the modality embedding
-FAINTEST = -4.0
-"""Standard deviations below the loud frames' mean, where ``loudness`` is above 0: what is fainter counts as
-this. The rooms of AN4 have one value in 80,000 there, digital silence nearly all."""
-SILENCE = -100.0  # natural log of power; below any frame's
 SMALLEST_STD = 1.0
 """Nats. The bands of speech vary by 1.2 and more in all corpora measured."""
 TAGS = ("asr",)  # first decoder token: what is asked for
@@ -58,9 +54,6 @@ class SpeechTextConfig:
     """Share of zeroed residual updates while training."""
     utterance_mean: bool = False
     """Subtract each mel band's mean over the utterance: level and channel become one."""
-    loudness: float = 0.0
-    """In that mean a frame softer by a nat (mean of its bands) weighs less by the exponential of
-    this; at 0 all weigh the same. Pauses and digital silence then move it less."""
     align_dim: int = 64
     """Width of the alignment head's vectors."""
     align_prior: float = 0.5
@@ -86,11 +79,6 @@ class SpeechTextConfig:
             raise ConfigError(
                 f"model: middle_stride is {self.middle_stride} with {self.encoder_layers} encoder "
                 "layers; expected 1 to 8, and 3 layers or more above 1. Correct the config."
-            )
-        if self.loudness < 0 or (self.loudness and not self.utterance_mean):
-            raise ConfigError(
-                f"model: loudness is {self.loudness}, utterance_mean {self.utterance_mean}; "
-                "expected 0 or more, and utterance_mean above 0. Correct the config."
             )
         if self.reach < 0:
             raise ConfigError(
@@ -216,16 +204,9 @@ class SpeechTextModel(nn.Module):
         keep = length_mask(lengths, features.shape[1])[:, :, None]
         normalised = normalised.masked_fill(~keep, 0.0)
         if self.config.utterance_mean:
-            weights = keep.to(features.dtype)
-            if self.config.loudness:
-                level = features.mean(dim=2, keepdim=True).masked_fill(~keep, SILENCE)
-                loudest = level.amax(dim=1, keepdim=True)
-                weights = weights * (self.config.loudness * (level - loudest)).exp()
-            total = (normalised * weights).sum(dim=1, keepdim=True)
-            mean = total / weights.sum(dim=1, keepdim=True).clamp(min=1.0)
+            count = lengths.clamp(min=1).to(features.dtype)[:, None, None]
+            mean = normalised.sum(dim=1, keepdim=True) / count
             normalised = (normalised - mean).masked_fill(~keep, 0.0)
-            if self.config.loudness:
-                normalised = normalised.clamp(min=FAINTEST)
         return normalised
 
     def encode_speech(

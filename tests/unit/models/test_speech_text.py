@@ -30,14 +30,8 @@ def speech(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {},
-        {"encoder_layers": 4, "middle_stride": 2},
-        {"utterance_mean": True},
-        {"utterance_mean": True, "loudness": 0.5},
-        {"reach": 3},
-    ],
-    ids=["plain", "u-net", "mean", "loud", "reach"],
+    [{}, {"encoder_layers": 4, "middle_stride": 2}, {"utterance_mean": True}, {"reach": 3}],
+    ids=["plain", "u-net", "mean", "reach"],
 )
 @torch.no_grad()
 def test_padding_changes_no_output(changes):
@@ -65,10 +59,9 @@ def test_merged_frames_are_means_of_what_is_there():
     assert mask.tolist() == [[True, True, False]]
 
 
-@pytest.mark.parametrize("loudness", [0.0, 0.5])
 @torch.no_grad()
-def test_the_level_of_a_channel_leaves_no_trace(loudness):
-    config = dataclasses.replace(TINY, utterance_mean=True, loudness=loudness)
+def test_the_level_of_a_channel_leaves_no_trace():
+    config = dataclasses.replace(TINY, utterance_mean=True)
     model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
     features, lengths = speech(57, 90)
     shifted = features + torch.randn(2, 1, 20)
@@ -81,44 +74,6 @@ def test_the_level_of_a_channel_leaves_no_trace(loudness):
 
 
 @torch.no_grad()
-def test_digital_silence_moves_the_mean_of_loud_frames_little():
-    generator = torch.Generator().manual_seed(0)
-    speech = torch.randn(1, 100, 20, generator=generator) - 8.0
-    longer = torch.cat([torch.full((1, 30, 20), -23.0), speech], dim=1)  # 0.3 s of zeros before it
-    moved = []
-    for loudness in (0.0, 0.5):
-        config = dataclasses.replace(TINY, utterance_mean=True, loudness=loudness)
-        model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
-        plain = model.normalise(speech, torch.tensor([100]))
-        after = model.normalise(longer, torch.tensor([130]))[:, 30:]
-        moved.append(float((after - plain).abs().max()))
-        lowest = model.normalise(longer, torch.tensor([130]))[:, :30].max()
-        assert lowest == -4.0 if loudness else lowest < -8.0
-    assert moved[0] == pytest.approx(15.0 * 30 / 130, rel=0.1)
-    assert moved[1] < 0.01
-
-
-@torch.no_grad()
-def test_the_mean_of_loud_frames_against_its_definition():
-    config = dataclasses.replace(TINY, utterance_mean=True, loudness=0.7)
-    model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
-    model.set_cmvn(torch.randn(20), torch.rand(20) + 1.0)
-    features, lengths = speech(57, 90)
-    found = model.normalise(features, lengths)
-    for row, length in enumerate(lengths.tolist()):
-        one = features[row, :length].double()
-        weights = (0.7 * one.mean(dim=1)).softmax(dim=0)
-        mean = (weights[:, None] * one).sum(dim=0)
-        torch.testing.assert_close(
-            found[row, :length].double(),
-            ((one - mean) / model.cmvn_std).clamp(min=-4.0),
-            rtol=1e-4,
-            atol=1e-4,
-        )
-        assert not found[row, length:].any()
-
-
-@torch.no_grad()
 def test_empty_bands_are_not_made_loud(model):
     std = torch.full((20,), 3.0)
     std[12:] = 0.15  # 8 kHz audio at 16 kHz
@@ -126,14 +81,6 @@ def test_empty_bands_are_not_made_loud(model):
     features = torch.full((1, 50, 20), 0.0)
     features[:, 20, 12:] = 2.0  # a click
     assert model.normalise(features, torch.tensor([50])).max() == 2.0
-
-
-@pytest.mark.parametrize(
-    "changes", [{"loudness": -0.1}, {"loudness": 0.5, "utterance_mean": False}]
-)
-def test_loudness_without_a_mean_is_refused(changes):
-    with pytest.raises(ConfigError, match="loudness is"):
-        dataclasses.replace(TINY, **{"utterance_mean": True, **changes})
 
 
 @torch.no_grad()
