@@ -18,8 +18,6 @@ from speechmm.models.objectives import gather_tokens
 from speechmm.models.transformer import DecoderCache, SharedDecoder, SharedEncoder
 
 SPEECH, TEXT = 0, 1  # rows of the modality embedding
-SMALLEST_STD = 1.0
-"""Nats. The bands of speech vary by 1.2 and more in all corpora measured."""
 TAGS = ("asr",)  # first decoder token: what is asked for
 OUTPUTS = ("ctc", "decoder", "align")
 """What can be read from a model: texts from the encoder or the decoder, and alignments."""
@@ -189,12 +187,9 @@ class SpeechTextModel(nn.Module):
         return parts[output]
 
     def set_cmvn(self, mean: Float[Tensor, " n_mels"], std: Float[Tensor, " n_mels"]) -> None:
-        """Sets the feature statistics that normalise every input; they travel with the weights.
-
-        A band that holds nothing (above half the rate of what was recorded) would make much of little.
-        """
+        """Sets the feature statistics that normalise every input; they travel with the weights."""
         self.cmvn_mean.copy_(mean)
-        self.cmvn_std.copy_(std.clamp(min=SMALLEST_STD))
+        self.cmvn_std.copy_(std.clamp(min=1e-3))
 
     def normalise(
         self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
