@@ -13,13 +13,14 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import AlignmentError
 from speechmm.inference.ctc_text import (
     CtcText,
+    align_ctc_text,
     ctc_path,
     ctc_text,
     score_path,
     tokens_of_path,
 )
 from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
-from speechmm.inference.token_path import Anchor, FrameClock, TokenPath
+from speechmm.inference.token_path import Anchor, FrameClock, TokenPath, word_segments
 from speechmm.inference.viterbi import (
     Floats,
     Ints,
@@ -187,6 +188,29 @@ class SecondOpinion:
             found.append(self._anchor(scores, text, len(aligned.ids)) if fits else None)
         return found
 
+    def words(
+        self, encoding: SpeechEncoding, texts: Sequence[AlignedTokens], seconds: Sequence[float]
+    ) -> list[list[Segment] | None]:
+        """The words of each text where CTC has them, and nothing else.
+
+        None for a text without a word, or with more tokens than there are encoder frames.
+        """
+        found: list[list[Segment] | None] = []
+        for scores, aligned, length in zip(self._scores(encoding), texts, seconds, strict=True):
+            text = ctc_text(self.tokenizer, aligned)
+            try:
+                path = align_ctc_text(scores, text, len(aligned.ids), name="the utterance")
+            except AlignmentError:
+                found.append(None)
+                continue
+            clock = self._clock(len(scores), length)
+            found.append(word_segments(path, aligned, clock) if text.ids else None)
+        return found
+
+    def _clock(self, frames: int, seconds: float) -> FrameClock:
+        hop = self.model.subsampling * self.features.frame_shift
+        return FrameClock(hop=hop, frames=frames, duration=seconds)
+
     def _scores(self, encoding: SpeechEncoding) -> Iterator[Floats]:
         """The log-probabilities of CTC of each utterance."""
         with torch.inference_mode():
@@ -198,8 +222,7 @@ class SecondOpinion:
         self, log_probs: Floats, aligned: AlignedTokens, seconds: float, anchored: bool
     ) -> Opinion:
         text = ctc_text(self.tokenizer, aligned)
-        hop = self.model.subsampling * self.features.frame_shift
-        clock = FrameClock(hop=hop, frames=len(log_probs), duration=seconds)
+        clock = self._clock(len(log_probs), seconds)
         scores = log_probs
         if self.label_prior:
             prior = np.exp(log_probs).mean(axis=0).clip(min=SMALLEST_PRIOR)

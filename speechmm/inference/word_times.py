@@ -49,12 +49,7 @@ def time_words(
             model, features, opinion, encoding=encoding, texts=texts, seconds=seconds
         )
     elif opinion is not None:
-        placed = [
-            None if said.path is None else token_path.word_segments(said.path, text, said.clock)
-            for text, said in zip(
-                texts, opinion.ask(encoding, texts, seconds, anchored=False), strict=True
-            )
-        ]
+        placed = opinion.words(encoding, texts, seconds)
     timed: list[list[Segment]] = []
     for utterance, found, length in zip(words, placed, seconds, strict=True):
         if found is None:

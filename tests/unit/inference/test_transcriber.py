@@ -287,6 +287,7 @@ def test_word_times_of_a_model_that_was_not_taught_to_align(
         assert word.label == expected.label
         assert word.start == pytest.approx(expected.start, abs=0.04)  # an encoder frame
         assert word.end == pytest.approx(expected.end, abs=0.04)
+    assert Transcriber(bundle, options=CTC).transcribe(torch.zeros(RATE)).words == []
 
 
 @pytest.mark.parametrize(
