@@ -2,7 +2,8 @@
 
 Source: Watanabe et al. 2017, "Hybrid CTC/Attention Architecture", algorithm 2. The recursion
 over frames is a linear recurrence; here it is solved in closed form with cumulative sums, so
-that neither hypotheses nor frames are walked in Python.
+that neither hypotheses nor frames are walked in Python. Candidates are scored by one sum over
+frames; the recursion is solved only for those that the search keeps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -20,16 +22,19 @@ LOG_ZERO = -1e30
 class PrefixState:
     """Forward variables of each hypothesis.
 
-    ``non_blank[b, k, t]`` (``blank[b, k, t]``) is the log-probability that the first t + 1
-    frames spell the prefix and end in its last token (in blank); ``score`` that the whole
-    utterance begins with the prefix.
+    ``total[b, k, t]`` is the log-probability that the first ``t`` frames spell the prefix,
+    ``blank[b, k, t]`` that they do so and the last of them is blank. ``t`` goes from 0 to all
+    frames: ``times`` is one more than they are.
     """
 
-    non_blank: Float[Tensor, "batch beams enc_frames"]
-    blank: Float[Tensor, "batch beams enc_frames"]
-    score: Float[Tensor, "batch beams"]
+    total: Float[Tensor, "batch beams times"]
+    blank: Float[Tensor, "batch beams times"]
     last: Int[Tensor, "batch beams"]
     """Last token of the prefix; -1 for the empty prefix."""
+
+    def keep_utterances(self, utterances: Int[Tensor, " kept"]) -> PrefixState:
+        """Without those that are finished."""
+        return PrefixState(self.total[utterances], self.blank[utterances], self.last[utterances])
 
 
 class CtcPrefixScorer:
@@ -47,78 +52,63 @@ class CtcPrefixScorer:
         # A padded frame is a certain blank: it changes no prefix.
         certain = torch.full_like(log_probs[:1, :1], LOG_ZERO)
         certain[..., blank] = 0.0
-        self.log_probs = torch.where(mask[:, :, None], log_probs, certain)
-        self.blank_total = self.log_probs[..., blank].cumsum(dim=1)
+        by_frame = torch.where(mask[:, :, None], log_probs, certain)
+        self.by_token = by_frame.transpose(1, 2).contiguous()
+        self.blank_path = self.by_token[:, blank].cumsum(dim=1)
 
     def start(self, beams: int) -> PrefixState:
         """The empty prefix, ``beams`` times per utterance."""
-        batch, frames, _ = self.log_probs.shape
-        blank = self.blank_total[:, None, :].expand(batch, beams, frames)
-        return PrefixState(
-            non_blank=torch.full_like(blank, LOG_ZERO),
-            blank=blank,
-            score=torch.zeros_like(blank[..., 0]),
-            last=torch.full((batch, beams), -1, dtype=torch.long, device=blank.device),
-        )
+        blank = F.pad(self.blank_path, (1, 0))[:, None].expand(-1, beams, -1)
+        last = torch.full(blank.shape[:2], -1, dtype=torch.long, device=blank.device)
+        return PrefixState(blank, blank, last)
+
+    def score(
+        self, state: PrefixState, tokens: Int[Tensor, "batch beams candidates"]
+    ) -> Float[Tensor, "batch beams candidates"]:
+        """Log-probabilities that an utterance begins with ``prefix + token``.
+
+        For ``eos`` it is that of the complete utterance.
+        """
+        score = (state.total[:, :, None, :-1] + self._emission(tokens)).logsumexp(dim=-1)
+        # The same token again needs a blank between.
+        repeated = (state.blank[..., :-1] + self._emission(state.last)).logsumexp(dim=-1)
+        score = torch.where(tokens == state.last[:, :, None], repeated[:, :, None], score)
+        return torch.where(tokens == self.eos, state.total[:, :, -1:], score)
 
     def extend(
-        self, state: PrefixState, tokens: Int[Tensor, "batch beams candidates"]
-    ) -> tuple[Float[Tensor, "batch beams candidates"], PrefixState]:
-        """Prefix log-probabilities of ``prefix + token``, and the states to continue from.
+        self,
+        state: PrefixState,
+        parents: Int[Tensor, "batch kept"],
+        tokens: Int[Tensor, "batch kept"],
+    ) -> PrefixState:
+        """The states of ``prefix + token`` for those prefixes and tokens."""
+        rows = parents[:, :, None].expand(-1, -1, state.total.shape[-1])
+        total, blank = state.total.gather(1, rows), state.blank.gather(1, rows)
+        repeat = tokens == state.last.gather(1, parents)
+        entered = torch.where(repeat[:, :, None], blank, total)[..., :-1]
 
-        The returned state keeps the candidates in its beam axis, flattened
-        (beams * candidates); for ``eos`` the score is that of the complete utterance.
-        """
-        batch, beams, candidates = tokens.shape
-        frames = self.log_probs.shape[1]
-        chosen = tokens.reshape(batch, 1, -1).expand(batch, frames, -1)
-        emission = self.log_probs.gather(2, chosen).transpose(1, 2)
-        emission = emission.reshape(batch, beams, candidates, frames)
+        # spoken[t] = (spoken[t-1] + entered[t-1]) * p_t(token), solved by cumulative sums.
+        path = self._emission(tokens).clamp(min=-200.0).cumsum(dim=-1)
+        spoken = (entered - F.pad(path[..., :-1], (1, 0))).logcumsumexp(dim=-1) + path
+        # blank[t] = (blank[t-1] + spoken[t-1]) * p_t(blank), likewise.
+        path = self.blank_path[:, None]
+        left = F.pad(spoken[..., :-1], (1, 0), value=LOG_ZERO)
+        blank = (left - F.pad(path[..., :-1], (1, 0))).logcumsumexp(dim=-1) + path
 
-        # phi[t]: mass of the old prefix up to frame t from which the new token may start.
-        total = torch.logaddexp(state.non_blank, state.blank)
-        repeat = (tokens == state.last[:, :, None])[..., None]
-        phi = torch.where(repeat, state.blank[:, :, None], total[:, :, None])
-        empty = (state.last < 0)[:, :, None, None].expand_as(phi[..., :1])
-        before = torch.where(empty, 0.0, LOG_ZERO)
-        phi = torch.cat([before, phi[..., :-1]], dim=-1)
-
-        # non_blank[t] = (non_blank[t-1] + phi[t-1]) * p_t(token), solved by cumulative sums.
-        path = emission.clamp(min=-200.0).cumsum(dim=-1)
-        shifted = torch.cat([torch.zeros_like(path[..., :1]), path[..., :-1]], dim=-1)
-        non_blank = (phi - shifted).logcumsumexp(dim=-1) + path
-        # blank[t] = (blank[t-1] + non_blank[t-1]) * p_t(blank), likewise.
-        blank_path = self.blank_total[:, None, None, :]
-        entering = torch.cat(
-            [torch.full_like(non_blank[..., :1], LOG_ZERO), non_blank[..., :-1]], dim=-1
+        total = torch.logaddexp(spoken, blank)
+        total, blank = (
+            F.pad(part.clamp(min=LOG_ZERO), (1, 0), value=LOG_ZERO) for part in (total, blank)
         )
-        blank_shifted = torch.cat(
-            [torch.zeros_like(blank_path[..., :1]), blank_path[..., :-1]], dim=-1
-        )
-        blank = (entering - blank_shifted).logcumsumexp(dim=-1) + blank_path
+        return PrefixState(total, blank, tokens)
 
-        score = (phi + emission).logsumexp(dim=-1)
-        ended = total[:, :, None, -1].expand_as(score)
-        score = torch.where(tokens == self.eos, ended, score)
-        flat = (batch, beams * candidates)
-        return score, PrefixState(
-            non_blank.clamp(min=LOG_ZERO).reshape(*flat, frames),
-            blank.clamp(min=LOG_ZERO).reshape(*flat, frames),
-            score.reshape(flat),
-            tokens.reshape(flat),
-        )
-
-    def take(self, state: PrefixState, picked: Int[Tensor, "batch kept"]) -> PrefixState:
-        """The states of the picked hypotheses (indices into the beam axis)."""
-        frames = picked[:, :, None].expand(-1, -1, state.blank.shape[-1])
-        return PrefixState(
-            state.non_blank.gather(1, frames),
-            state.blank.gather(1, frames),
-            state.score.gather(1, picked),
-            state.last.gather(1, picked),
-        )
+    def _emission(self, tokens: Int[Tensor, batch * many]) -> Float[Tensor, "batch *many frames"]:
+        """Log-probabilities of a token in each frame; of no token (-1), anything."""
+        batch, vocab, frames = self.by_token.shape
+        first = vocab * torch.arange(batch, device=tokens.device).view(-1, *[1] * (tokens.ndim - 1))
+        index = (tokens.clamp(min=0) + first).view(-1)
+        return self.by_token.view(-1, frames).index_select(0, index).view(*tokens.shape, frames)
 
     def keep_utterances(self, utterances: Int[Tensor, " kept"]) -> None:
         """Drops finished utterances."""
-        self.log_probs = self.log_probs[utterances]
-        self.blank_total = self.blank_total[utterances]
+        self.by_token = self.by_token[utterances]
+        self.blank_path = self.blank_path[utterances]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from speechmm.errors import CheckpointError
 from speechmm.models.bundle import load_language_model
+from speechmm.models.decoder_cache import DecoderCache
 from speechmm.models.language_model import LanguageModel
-from speechmm.models.transformer import DecoderCache
 from speechmm.text.ngram import END, START, NgramModel
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL, SPACE, UNK, Tokenizer

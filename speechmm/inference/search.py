@@ -216,10 +216,9 @@ class BeamSearch:
         count = tokens.shape[-1]
         attention = self.scores[:, :, None] + values
         combined = attention
-        extended: PrefixState | None = None
         if self.scorer is not None and self.prefix is not None:
-            ctc, extended = self.scorer.extend(self.prefix, tokens)
             weight = self.options.ctc_weight
+            ctc = self.scorer.score(self.prefix, tokens)
             combined = (1 - weight) * attention + weight * ctc
         if heard is not None:
             added = self.heard[:, :, None] + heard.gather(-1, tokens)
@@ -238,8 +237,8 @@ class BeamSearch:
             self.token_scores, parents, values.reshape(batch, -1).gather(1, picked)
         )
         self.tokens = self._append(self.tokens, parents, chosen)
-        if self.scorer is not None and extended is not None:
-            self.prefix = self.scorer.take(extended, picked)
+        if self.scorer is not None and self.prefix is not None:
+            self.prefix = self.scorer.extend(self.prefix, parents, chosen)
         offset = torch.arange(batch, device=self.device)[:, None] * beams
         self.rows = (parents + offset).view(-1)
 
@@ -284,18 +283,15 @@ class BeamSearch:
     def _keep(self, alive: Tensor) -> None:
         """Shrinks every piece of state to the utterances still searched."""
         beams = self.tokens.shape[1]
-        rows = self.rows = self.rows.view(-1, beams)[alive].reshape(-1)
+        self.rows = self.rows.view(-1, beams)[alive].reshape(-1)
         self.heard = self.heard[alive] if self.outside else self.heard
         self.utterances = [self.utterances[row] for row in alive.tolist()]
         if not self.utterances:
             return
-        self.cache.keep_utterances(alive, rows)
+        self.cache.reorder(self.rows)
         self.limits = self.limits[alive]
         self.scores, self.combined = self.scores[alive], self.combined[alive]
         self.tokens, self.token_scores = self.tokens[alive], self.token_scores[alive]
         if self.scorer is not None and self.prefix is not None:
             self.scorer.keep_utterances(alive)
-            state = self.prefix
-            self.prefix = PrefixState(
-                state.non_blank[alive], state.blank[alive], state.score[alive], state.last[alive]
-            )
+            self.prefix = self.prefix.keep_utterances(alive)

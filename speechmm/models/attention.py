@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from speechmm.models.decoder_cache import Past
+
 ROTARY_BASE = 10000.0
 
 
@@ -125,16 +127,12 @@ class SelfAttention(nn.Module):
         return out
 
     def step(
-        self,
-        x: Float[Tensor, "rows 1 d_model"],
-        rotary: Rotary,
-        past: Float[Tensor, "two rows heads past d_head"] | None,
-    ) -> tuple[Tensor, Tensor]:
-        """One new position given the past keys and values; the output, and the grown past."""
-        projected = rotary.but_values(self._project(x))
-        grown = projected[1:] if past is None else torch.cat([past, projected[1:]], dim=3)
-        mixed = F.scaled_dot_product_attention(projected[0], grown[0], grown[1])
-        return self.output(merge_heads(mixed)), grown
+        self, x: Float[Tensor, "batch beams d_model"], rotary: Rotary, past: Past
+    ) -> Float[Tensor, "batch beams d_model"]:
+        """One new position for each hypothesis of each utterance; its past grows by it."""
+        mixed = past.attend(rotary.but_values(self._project(x)))
+        out: Tensor = self.output(merge_heads(mixed))
+        return out
 
 
 class CrossAttention(nn.Module):

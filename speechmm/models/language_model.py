@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
-from speechmm.models.transformer import DecoderCache, SharedDecoder
+from speechmm.models.decoder_cache import DecoderCache
+from speechmm.models.transformer import SharedDecoder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import TOKENIZER_FILE, Bundle
+from speechmm.models.decoder_cache import DecoderCache, LayerCache
 from speechmm.models.speech_text import SpeechTextModel
-from speechmm.models.transformer import DecoderCache, LayerCache
 from speechmm.writing import write_text
 
 ENCODER, DECODER_STEP, CONFIG = "encoder.onnx", "decoder_step.onnx", "config.json"
@@ -51,6 +52,23 @@ class EncoderGraph(nn.Module):
         return self.model.ctc_log_probs(encoding), encoding.mask, keys, values
 
 
+class RowsPast:
+    """Keys and values of every hypothesis for itself: what a graph takes and gives."""
+
+    def __init__(self, own: Float[Tensor, "two rows heads past d_head"]):
+        self.own = own
+
+    def attend(
+        self, projected: Float[Tensor, "three batch heads beams d_head"]
+    ) -> Float[Tensor, "batch heads beams d_head"]:
+        """Appends the new keys and values; what each row's query finds in its own past."""
+        _, batch, heads, beams, width = projected.shape
+        rows = projected.transpose(2, 3).reshape(3, batch * beams, heads, 1, width)
+        self.own = torch.cat([self.own, rows[1:]], dim=3)
+        mixed = F.scaled_dot_product_attention(rows[0], self.own[0], self.own[1])
+        return mixed.view(batch, beams, heads, width).transpose(1, 2)
+
+
 class DecoderStepGraph(nn.Module):
     """One token more for every hypothesis."""
 
@@ -69,16 +87,16 @@ class DecoderStepGraph(nn.Module):
         values: Float[Tensor, "layers rows heads past d_head"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs in the order of ``STEP_OUTPUTS``; ``TAG`` is the first token."""
-        own = torch.stack([keys, values], dim=1)
-        layers = [LayerCache(*parts) for parts in zip(cross_keys, cross_values, own, strict=True)]
+        pasts = [RowsPast(own) for own in torch.stack([keys, values], dim=1)]
+        layers = [LayerCache(*parts) for parts in zip(pasts, cross_keys, cross_values, strict=True)]
         bias = torch.zeros(enc_mask.shape, dtype=cross_keys.dtype)
         bias = bias.masked_fill(~enc_mask, float("-inf"))[:, None, None, :]
-        cache = DecoderCache(layers, bias, enc_mask.shape[0], position)
+        cache = DecoderCache(layers, bias, enc_mask.shape[0], position=position)
         tag = self.model.tag_embedding.weight[0]
         embedded = self.model.embed_tokens(tokens.clamp(min=0))
         x = torch.where((tokens < 0)[:, None], tag, embedded)
         log_probs = self.model.token_head(self.model.decoder.step(x, cache)).log_softmax(dim=-1)
-        grown = torch.stack([layer.own for layer in cache.layers if layer.own is not None])
+        grown = torch.stack([past.own for past in pasts])
         return log_probs, grown[:, 0], grown[:, 1]
 
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
+from speechmm.models.decoder_cache import DecoderCache
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.objectives import gather_tokens
-from speechmm.models.transformer import DecoderCache, SharedDecoder, SharedEncoder
+from speechmm.models.transformer import SharedDecoder, SharedEncoder
 
 SPEECH, TEXT = 0, 1  # rows of the modality embedding
 TAGS = ("asr",)  # first decoder token: what is asked for

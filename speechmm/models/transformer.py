@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,6 +16,7 @@ from speechmm.models.attention import (
     attention_bias,
     window_bias,
 )
+from speechmm.models.decoder_cache import DecoderCache, History, LayerCache, LayerHistory, Past
 from speechmm.models.dropout import Dropout
 
 
@@ -214,72 +214,29 @@ class DecoderLayer(nn.Module):
             x = add_update(x, mixed)
         return add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
 
-    def start(self, memory: Float[Tensor, "batch enc_frames d_model"] | None) -> LayerCache:
+    def start(
+        self, past: Past, memory: Float[Tensor, "batch enc_frames d_model"] | None
+    ) -> LayerCache:
         """An empty past, with the memory projected once."""
         if self.cross_attention is None or memory is None:
-            return LayerCache()
+            return LayerCache(past)
         keys, values = self.cross_attention.project_memory(memory)
-        return LayerCache(keys.contiguous(), values.contiguous())
+        return LayerCache(past, keys.contiguous(), values.contiguous())
 
     def step(
         self,
-        x: Float[Tensor, "rows 1 d_model"],
+        x: Float[Tensor, "batch beams d_model"],
         rotary: Rotary,
-        past: LayerCache,
-        batch: int,
+        cache: LayerCache,
         bias: Tensor | None,
-    ) -> Float[Tensor, "rows 1 d_model"]:
-        """One new position for every row; the past grows by it."""
-        rows, _, width = x.shape
-        mixed, past.own = self.self_attention.step(self.self_norm(x), rotary, past.own)
-        x = add_update(x, mixed)
+    ) -> Float[Tensor, "batch beams d_model"]:
+        """One new position for every hypothesis; the past grows by it."""
+        x = add_update(x, self.self_attention.step(self.self_norm(x), rotary, cache.past))
         if self.cross_attention is not None and self.cross_norm is not None:
-            assert past.cross_keys is not None and past.cross_values is not None
-            queries = self.cross_norm(x).view(batch, rows // batch, width)
-            mixed = self.cross_attention(queries, past.cross_keys, past.cross_values, bias)
-            x = add_update(x, mixed.view(rows, 1, width))
+            assert cache.cross_keys is not None and cache.cross_values is not None
+            keys, values = cache.cross_keys, cache.cross_values
+            x = add_update(x, self.cross_attention(self.cross_norm(x), keys, values, bias))
         return add_update(x, self.feed_forward(self.feed_forward_norm(x)))
-
-
-@dataclass
-class LayerCache:
-    """What one decoder layer remembers: its own past, and the projected encoder output."""
-
-    cross_keys: Float[Tensor, "batch heads enc_frames d_head"] | None = None
-    cross_values: Float[Tensor, "batch heads enc_frames d_head"] | None = None
-    own: Float[Tensor, "two rows heads past d_head"] | None = None
-    """Keys and values of its past."""
-
-
-@dataclass
-class DecoderCache:
-    """State of a search: ``rows = batch * beams`` hypotheses over ``batch`` utterances.
-
-    Cross-attention keys and values exist once per utterance; its beams share them by standing
-    in the query axis. Only the short self-attention past belongs to a hypothesis.
-    """
-
-    layers: list[LayerCache]
-    bias: Float[Tensor, "batch 1 1 enc_frames"] | None
-    batch: int
-    position: int | Tensor = 0
-
-    def reorder(self, rows: Tensor) -> None:
-        """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was."""
-        for layer in self.layers:
-            if layer.own is not None:
-                layer.own = layer.own.index_select(1, rows)
-
-    def keep_utterances(self, utterances: Tensor, rows: Tensor) -> None:
-        """Drops finished utterances: ``utterances`` and their ``rows`` stay."""
-        for layer in self.layers:
-            if layer.cross_keys is not None and layer.cross_values is not None:
-                layer.cross_keys = layer.cross_keys.index_select(0, utterances)
-                layer.cross_values = layer.cross_values.index_select(0, utterances)
-        if self.bias is not None:
-            self.bias = self.bias.index_select(0, utterances)
-        self.batch = int(utterances.numel())
-        self.reorder(rows)
 
 
 class SharedDecoder(nn.Module):
@@ -329,20 +286,25 @@ class SharedDecoder(nn.Module):
         memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
     ) -> DecoderCache:
         """A fresh cache with the memory projected once for every layer."""
-        layers = [layer.start(memory) for layer in self._decoder_layers]
+        history = History(len(self.layers), batch)
+        layers = [
+            layer.start(LayerHistory(history, number), memory)
+            for number, layer in enumerate(self._decoder_layers)
+        ]
         bias = None if memory is None else attention_bias(memory_mask, like=memory)
-        return DecoderCache(layers, bias, batch)
+        return DecoderCache(layers, bias, batch, history)
 
     def step(
         self, x: Float[Tensor, "rows d_model"], cache: DecoderCache
     ) -> Float[Tensor, "rows d_model"]:
         """One new position for every row; the cache grows by it."""
+        rows, width = x.shape
         rotary = Rotary(cache.position, 1, self.d_head, like=x)
-        x = x[:, None]
+        x = x.view(cache.batch, rows // cache.batch, width)
         for layer, past in zip(self._decoder_layers, cache.layers, strict=True):
-            x = layer.step(x, rotary, past, cache.batch, cache.bias)
+            x = layer.step(x, rotary, past, cache.bias)
         cache.position += 1
-        out: Tensor = self.norm(x[:, 0])
+        out: Tensor = self.norm(x.view(rows, width))
         return out
 
     @property

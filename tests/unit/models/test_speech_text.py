@@ -8,7 +8,7 @@ import torch
 from speechmm.errors import ConfigError
 from speechmm.inference.ctc_prefix import CtcPrefixScorer
 from speechmm.inference.search import SearchOptions, search
-from speechmm.models import objectives
+from speechmm.models import decoder_cache, objectives
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.transformer import merge_frames
 
@@ -135,6 +135,49 @@ def test_cached_decoding_equals_full_recomputation(model):
     torch.testing.assert_close(torch.stack(steps, dim=1), full, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("steps", [3, 40])
+@torch.no_grad()
+def test_reordered_hypotheses_equal_full_recomputation(model, steps, monkeypatch):
+    monkeypatch.setattr(decoder_cache, "FIRST_CAPACITY", 8)
+    generator = torch.Generator().manual_seed(steps)
+    encoding = model.encode_speech(*speech(57, 90, 33))
+    cache = model.decode_init(encoding)
+    model.decode_step(None, cache)
+    batch, beams, alive = 3, 1, [0, 1, 2]
+    texts = torch.zeros(3, 0, dtype=torch.long)
+    for step in range(steps):
+        if step == steps // 2:  # the second utterance has ended
+            batch, alive = 2, [0, 2]
+            texts = texts.view(3, beams, -1)[alive].flatten(0, 1)
+            places = torch.tensor([0, 2])
+        else:
+            places = torch.arange(batch)
+        picked = torch.randint(beams, (batch, 4), generator=generator)
+        cache.reorder((places[:, None] * beams + picked).flatten())
+        parents = (torch.arange(batch)[:, None] * beams + picked).flatten()
+        tokens = torch.randint(4, 12, (batch * 4,), generator=generator)
+        texts = torch.cat([texts[parents], tokens[:, None]], dim=1)
+        beams = 4
+        logits = model.decode_step(tokens, cache)
+    for place, utterance in enumerate(alive):
+        rows = slice(place * beams, (place + 1) * beams)
+        same = encoding.select(torch.full((beams,), utterance))
+        full = model.decode(texts[rows], same)[:, -1]
+        torch.testing.assert_close(logits[rows], full, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_what_no_hypothesis_descends_from_is_forgotten(model):
+    cache = model.decode_init(model.encode_speech(*speech(57)))
+    model.decode_step(None, cache)
+    cache.reorder(torch.zeros(10, dtype=torch.long))
+    for _ in range(200):  # the best of ten is followed by all ten, every time
+        model.decode_step(torch.full((10,), 5), cache)
+        cache.reorder(torch.full((10,), 3))
+    assert cache.history is not None
+    assert 200 < cache.history.used < 500
+
+
 @torch.no_grad()
 def test_watched_attention_is_what_the_first_head_mixes_by(model):
     attention = model.decoder.layers[0].cross_attention
@@ -234,21 +277,27 @@ def test_ctc_prefix_scores_equal_the_sum_over_all_paths():
     log_probs = torch.randn(1, frames, vocab).log_softmax(-1)
     mask = torch.ones(1, frames, dtype=torch.bool)
     scorer = CtcPrefixScorer(log_probs, mask, blank=0, eos=eos)
-    state = scorer.start(1)
-    prefix: tuple[int, ...] = ()
-    paths = list(itertools.product(range(3), repeat=frames))
-    weights = {
-        path: float(sum(log_probs[0, t, token] for t, token in enumerate(path))) for path in paths
-    }
+    spelled: dict[tuple[int, ...], list[float]] = {}
+    for path in itertools.product(range(vocab), repeat=frames):
+        weight = float(sum(log_probs[0, t, token] for t, token in enumerate(path)))
+        spelled.setdefault(collapse(path), []).append(weight)
 
-    for token in (1, 1, 2):
-        scores, extended = scorer.extend(state, torch.tensor([[[token, eos]]]))
-        exact = [w for path, w in weights.items() if collapse(path) == prefix]
-        assert float(scores[0, 0, 1]) == pytest.approx(
-            float(torch.logsumexp(torch.tensor(exact), 0)), abs=1e-3
-        )
-        prefix = (*prefix, token)
-        state = scorer.take(extended, torch.tensor([[0]]))
+    def exact(prefix: tuple[int, ...], *, complete: bool) -> float:
+        end = None if complete else len(prefix)
+        sums = [w for text, ws in spelled.items() if text[:end] == prefix for w in ws]
+        return float(torch.logsumexp(torch.tensor(sums), 0))
+
+    state = scorer.start(1)
+    prefixes: list[tuple[int, ...]] = [()]
+    tokens = torch.tensor([1, 2, eos])
+    for parents, chosen in [([0, 0], [1, 2]), ([0, 1, 0], [1, 1, 2]), ([2, 1], [1, 2])]:
+        scores = scorer.score(state, tokens.expand(1, len(prefixes), -1))[0]
+        for prefix, (one, two, end) in zip(prefixes, scores.tolist(), strict=True):
+            assert one == pytest.approx(exact((*prefix, 1), complete=False), abs=1e-3)
+            assert two == pytest.approx(exact((*prefix, 2), complete=False), abs=1e-3)
+            assert end == pytest.approx(exact(prefix, complete=True), abs=1e-3)
+        prefixes = [(*prefixes[row], token) for row, token in zip(parents, chosen, strict=True)]
+        state = scorer.extend(state, torch.tensor([parents]), torch.tensor([chosen]))
 
 
 @pytest.mark.parametrize("decoder", ["ctc", "attention", "joint"])
