@@ -43,7 +43,8 @@ class SpecAugmentConfig:
     freq_mask_bins: int = 15
     """Widest frequency mask in mel bands."""
     gain_db: float = 6.0
-    """Level offset per utterance, drawn from -gain_db to +gain_db."""
+    """Level offset per utterance, drawn from -gain_db to +gain_db; of no effect on a model that
+    subtracts the utterance's mean."""
     voice: float = 0.0
     """Stretch of the frequency axis per utterance, drawn from 1 - voice to 1 + voice: the same words
     from a longer or shorter vocal tract. Source: Jaitly and Hinton 2013, "Vocal Tract Length

@@ -38,7 +38,8 @@ class RecombinationConfig:
     share: float = 0.0
     """Share of training utterances that are replaced by recombined ones about as long."""
     after_epochs: int = 4
-    """Epochs before the first, until the alignments can be trusted."""
+    """Epochs before the first, until the alignments can be trusted: some hundred steps at least, which a
+    corpus of minutes has after twelve epochs only. Begun too early, the training may never learn."""
     run_words: int = 2
     """Most neighbouring words taken together; as many as are drawn from 1 to this. Words between which
     the edge is unsure or loud count as one."""
