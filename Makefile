@@ -44,6 +44,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "make: $(PYTHON) is $$($(PYTHON) --version 2>&1); expected Python 3.10 to 3.13." \
 	    "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@free=$$(df -Pk . 2>/dev/null | awk 'NR == 2 {print int($$4 / 1e6)}'); \
+	[[ -d $(VENV) ]] || (( $${free:-8} >= 8 )) || { \
+	  echo "make: $$free GB are free here; expected 8, for PyTorch and the rest. Make room." >&2; exit 1; }
 	@echo "Installing into $(VENV): 6 GB with PyTorch, some minutes, once."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
