@@ -54,11 +54,11 @@ class CtcPrefixScorer:
         certain[..., blank] = 0.0
         by_frame = torch.where(mask[:, :, None], log_probs, certain)
         self.by_token = by_frame.transpose(1, 2).contiguous()
-        self.blank_path = self.by_token[:, blank].cumsum(dim=1)
+        self.blank_path = F.pad(self.by_token[:, blank].cumsum(dim=1), (1, 0))
 
     def start(self, beams: int) -> PrefixState:
         """The empty prefix, ``beams`` times per utterance."""
-        blank = F.pad(self.blank_path, (1, 0))[:, None].expand(-1, beams, -1)
+        blank = self.blank_path[:, None].expand(-1, beams, -1)
         last = torch.full(blank.shape[:2], -1, dtype=torch.long, device=blank.device)
         return PrefixState(blank, blank, last)
 
@@ -87,21 +87,12 @@ class CtcPrefixScorer:
         repeat = tokens == state.last.gather(1, parents)
         entered = torch.where(repeat[:, :, None], blank, total)[..., :-1]
 
-        # spoken[t] = (spoken[t-1] + entered[t-1]) * p_t(token), solved by cumulative sums.
-        path = self._emission(tokens).clamp(min=-200.0).cumsum(dim=-1)
-        spoken = (entered - F.pad(path[..., :-1], (1, 0))).logcumsumexp(dim=-1) + path
-        # blank[t] = (blank[t-1] + spoken[t-1]) * p_t(blank), likewise.
-        path = self.blank_path[:, None]
-        left = F.pad(spoken[..., :-1], (1, 0), value=LOG_ZERO)
-        blank = (left - F.pad(path[..., :-1], (1, 0))).logcumsumexp(dim=-1) + path
+        path = F.pad(self._emission(tokens).clamp(min=-200.0).cumsum(dim=-1), (1, 0))
+        spoken = _sum_over_entries(entered, path)
+        blank = _sum_over_entries(spoken[..., :-1], self.blank_path[:, None])
+        return PrefixState(torch.logaddexp(spoken, blank), blank, tokens)
 
-        total = torch.logaddexp(spoken, blank)
-        total, blank = (
-            F.pad(part.clamp(min=LOG_ZERO), (1, 0), value=LOG_ZERO) for part in (total, blank)
-        )
-        return PrefixState(total, blank, tokens)
-
-    def _emission(self, tokens: Int[Tensor, batch * many]) -> Float[Tensor, "batch *many frames"]:
+    def _emission(self, tokens: Int[Tensor, "batch ..."]) -> Float[Tensor, "batch ... frames"]:
         """Log-probabilities of a token in each frame; of no token (-1), anything."""
         batch, vocab, frames = self.by_token.shape
         first = vocab * torch.arange(batch, device=tokens.device).view(-1, *[1] * (tokens.ndim - 1))
@@ -112,3 +103,14 @@ class CtcPrefixScorer:
         """Drops finished utterances."""
         self.by_token = self.by_token[utterances]
         self.blank_path = self.blank_path[utterances]
+
+
+def _sum_over_entries(
+    entered: Float[Tensor, "batch kept frames"], path: Float[Tensor, "#batch #kept times"]
+) -> Float[Tensor, "batch kept times"]:
+    """``x[t] = (x[t-1] + entered[t-1]) p[t]`` in logarithms, from nothing, by cumulative sums.
+
+    ``path`` is the logarithm of the product of ``p`` up to each time, of none at the first.
+    """
+    x = (entered - path[..., :-1]).logcumsumexp(dim=-1) + path[..., 1:]
+    return F.pad(x.clamp(min=LOG_ZERO), (1, 0), value=LOG_ZERO)

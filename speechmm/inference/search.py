@@ -265,9 +265,10 @@ class BeamSearch:
         self.scores = self.scores.masked_fill(newest == EOS, LOG_ZERO)
         if len(alive) < len(self.utterances):
             self._keep(torch.tensor(alive, dtype=torch.long, device=self.device))
-        else:
-            self.cache.reorder(self.rows)
-        return self.tokens[:, :, -1].reshape(-1) if alive else None
+        if not alive:
+            return None
+        self.cache.reorder(self.rows)
+        return self.tokens[:, :, -1].reshape(-1)
 
     def _open(self, row: int, best_open: float) -> bool:
         """Whether an utterance may still find something better than what has ended."""
@@ -288,7 +289,6 @@ class BeamSearch:
         self.utterances = [self.utterances[row] for row in alive.tolist()]
         if not self.utterances:
             return
-        self.cache.reorder(self.rows)
         self.limits = self.limits[alive]
         self.scores, self.combined = self.scores[alive], self.combined[alive]
         self.tokens, self.token_scores = self.tokens[alive], self.token_scores[alive]

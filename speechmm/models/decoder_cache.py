@@ -32,31 +32,31 @@ class History:
     in one row of entries; the queries of the beams stand side by side, as they do before the
     encoder's output, and a mask says which entries a hypothesis descends from. To reorder
     hypotheses is to reorder that mask: no key is copied. When the room is full, entries that no
-    hypothesis descends from any more are left out, so that there are hardly more of them than one
-    hypothesis has tokens. Keys are rotated before they are stored, so their order means nothing.
+    hypothesis descends from any more are left out, so that there are at most about twice as many as
+    one hypothesis has tokens. Keys are rotated before they are stored, so their order means nothing.
     """
 
-    def __init__(self, layers: int, batch: int):
+    def __init__(self, layers: int, batch: int, *, like: Tensor):
         self.layers = layers
-        self.batch = batch
-        self.beams = 1
-        self.used = 0
         self._stored: Float[Tensor, "layers two batch heads capacity d_head"] | None = None
-        self._bias: Float[Tensor, "batch beams used"] | None = None
+        self._bias: Float[Tensor, "batch beams used"] = like.new_zeros(batch, 1, 0)
         """0 for the entries that a hypothesis descends from, -inf for others."""
 
-    def add(self, layer: int, projected: Float[Tensor, "three batch heads beams d_head"]) -> Tensor:
-        """Stores a layer's keys and values; the first layer makes room for the step.
+    @property
+    def used(self) -> int:
+        """Entries of an utterance."""
+        return self._bias.shape[2]
 
-        Returns:
-            What the queries find, (batch, heads, beams, d_head).
-        """
+    def add(
+        self, layer: int, projected: Float[Tensor, "three batch heads beams d_head"]
+    ) -> Float[Tensor, "batch heads beams d_head"]:
+        """Stores a layer's keys and values, and asks its queries; the first layer makes room."""
         if layer == 0:
             self._make_room(projected)
-        assert self._stored is not None and self._bias is not None
-        stored = self._stored[layer]
-        stored[:, :, :, self.used - self.beams : self.used] = projected[1:]
-        keys, values = stored[:, :, :, : self.used]
+        assert self._stored is not None
+        stored = self._stored[layer, :, :, :, : self.used]
+        stored[:, :, :, -projected.shape[3] :] = projected[1:]
+        keys, values = stored
         return F.scaled_dot_product_attention(projected[0], keys, values, self._bias[:, None])
 
     def follow(self, rows: Int[Tensor, " kept"]) -> Int[Tensor, " utterances"] | None:
@@ -65,45 +65,37 @@ class History:
         Returns:
             The utterances that are left, or None where all are.
         """
-        utterances = torch.unique_consecutive(torch.div(rows, self.beams, rounding_mode="floor"))
-        fewer = len(utterances) < self.batch
-        if fewer and self._stored is not None:
+        batch, beams, used = self._bias.shape
+        utterances: Tensor = torch.unique_consecutive(torch.div(rows, beams, rounding_mode="floor"))
+        self._bias = self._bias.flatten(0, 1).index_select(0, rows).view(len(utterances), -1, used)
+        if len(utterances) == batch:
+            return None
+        if self._stored is not None:
             self._stored = self._stored.index_select(2, utterances)
-        self.batch = len(utterances)
-        if self._bias is not None:
-            self._bias = self._bias.flatten(0, 1).index_select(0, rows)
-            self._bias = self._bias.view(self.batch, -1, self.used)
-        self.beams = len(rows) // max(1, self.batch)
-        return utterances if fewer else None
+        return utterances
 
     def _make_room(self, projected: Float[Tensor, "three batch heads beams d_head"]) -> None:
         """One more entry for every hypothesis, which it descends from."""
         _, batch, heads, beams, width = projected.shape
+        if self._stored is None:
+            self._stored = projected.new_empty(self.layers, 2, batch, heads, 0, width)
+        if self.used + beams > self._stored.shape[4]:
+            self._stored = self._without_forgotten(self._stored, beams)
         own = projected.new_full((beams, beams), float("-inf")).fill_diagonal_(0.0)
-        own = own.expand(batch, -1, -1)
-        if self._stored is None or self._bias is None:
-            shape = (self.layers, 2, batch, heads, max(FIRST_CAPACITY, 4 * beams), width)
-            self._stored, self._bias = projected.new_empty(shape), own
-        else:
-            if self.used + beams > self._stored.shape[4]:
-                self._forget(beams)
-            self._bias = torch.cat([self._bias, own], dim=2)
-        self.used += beams
+        self._bias = torch.cat([self._bias.to(own), own.expand(batch, -1, -1)], dim=2)
 
-    def _forget(self, beams: int) -> None:
+    def _without_forgotten(self, stored: Tensor, beams: int) -> Tensor:
         """Leaves out what no hypothesis descends from, and makes as much room again."""
-        assert self._stored is not None and self._bias is not None
         needed = (self._bias == 0).any(dim=1)
         count = int(needed.sum(dim=1).max())
         order = needed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
         self._bias = self._bias.gather(2, order[:, None].expand(-1, self._bias.shape[1], -1))
-        layers, two, batch, heads, _, width = self._stored.shape
+        layers, two, batch, heads, _, width = stored.shape
         index = order[None, None, :, None, :, None].expand(layers, two, -1, heads, -1, width)
-        kept = self._stored.gather(4, index)
         capacity = max(FIRST_CAPACITY, 2 * (count + beams))
-        self._stored = kept.new_empty(layers, two, batch, heads, capacity, width)
-        self._stored[:, :, :, :, :count] = kept
-        self.used = count
+        kept = stored.new_empty(layers, two, batch, heads, capacity, width)
+        kept[:, :, :, :, :count] = stored.gather(4, index)
+        return kept
 
 
 @dataclass

@@ -286,7 +286,7 @@ class SharedDecoder(nn.Module):
         memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
     ) -> DecoderCache:
         """A fresh cache with the memory projected once for every layer."""
-        history = History(len(self.layers), batch)
+        history = History(len(self.layers), batch, like=next(self.parameters()))
         layers = [
             layer.start(LayerHistory(history, number), memory)
             for number, layer in enumerate(self._decoder_layers)
