@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import signal
 import sys
@@ -37,20 +38,18 @@ class TrainingProgress(Callback):
     def __init__(self) -> None:
         self.progress: Progress | None = None
         self.task: TaskID | None = None
-        self.total = 0
         self.began = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens the bar in a terminal."""
         assert isinstance(pl_module, TrainingModule)
-        self.total = pl_module.total_steps_once
         self.began = time.monotonic()
         if not (trainer.is_global_zero and sys.stderr.isatty()):
             return
         self.progress = Progress(
             TextColumn("training"),
             BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("{task.completed}/{task.fields[planned]} steps"),
             TextColumn("{task.fields[scores]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -58,7 +57,10 @@ class TrainingProgress(Callback):
             console=Console(stderr=True),
         )
         self.task = self.progress.add_task(
-            "training", total=self.total, completed=trainer.global_step, scores=""
+            "training",
+            completed=trainer.global_step,
+            scores="",
+            **_length(pl_module),
         )
         self.progress.start()
 
@@ -75,7 +77,9 @@ class TrainingProgress(Callback):
             loss = float(outputs["loss"])
             assert isinstance(pl_module, TrainingModule)
             scores = f"loss {loss:.2f} {pl_module.scores(trainer.callback_metrics)}"
-            self.progress.update(self.task, completed=trainer.global_step, scores=scores)
+            self.progress.update(
+                self.task, completed=trainer.global_step, scores=scores, **_length(pl_module)
+            )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes a line where there is no terminal."""
@@ -85,7 +89,7 @@ class TrainingProgress(Callback):
             assert isinstance(pl_module, TrainingModule)
             shown += filter(None, [pl_module.scores(trainer.callback_metrics)])
             planned = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
-            done = trainer.global_step / max(1, self.total)
+            done = min(1.0, trainer.global_step / max(1, pl_module.last_step))
             spent = time.monotonic() - self.began
             print(
                 f"epoch {trainer.current_epoch + 1}{planned}: {', '.join(shown)} "
@@ -108,6 +112,13 @@ class TrainingProgress(Callback):
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
+
+
+def _length(module: TrainingModule) -> dict[str, Any]:
+    """How long the bar is: unknown while only time is limited and no pace is known."""
+    known = math.isfinite(module.last_step)
+    steps = round(module.last_step) if known else None
+    return {"total": steps, "planned": steps if known else "?"}
 
 
 class EndTogether(Callback):

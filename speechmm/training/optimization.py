@@ -32,7 +32,8 @@ class OptimizationConfig:
     learning_rate: float = 2e-3
     """Peak of the schedule."""
     warmup_steps: int = 200
-    """Optimiser steps of linear rise from zero; afterwards a cosine falls to zero."""
+    """Optimiser steps of linear rise from zero; afterwards a cosine falls to zero at the last of
+    ``trainer.max_epochs``, or when ``trainer.max_time`` is up if that is sooner."""
     weight_decay: float = 0.01
     """Decoupled decay of matrices; vectors (norms, biases) are left alone."""
     ema_decay: float = 0.998
@@ -86,7 +87,7 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
     return Soap(groups, lr=config.learning_rate, betas=ADAMW_BETAS)
 
 
-def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
+def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: float) -> float:
     """Share of the peak learning rate at a step: linear rise, then half a cosine down to 1 %."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps

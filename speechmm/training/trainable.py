@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from speechmm.training.optimization import (
     learning_rate_factor,
     make_optimizer,
 )
+from speechmm.training.time_limit import TimeLimit, running_timer
 
 SELECTION = "val/selection"
 """What the best checkpoint is chosen by; the lower the better."""
@@ -65,6 +67,9 @@ class TrainingModule(L.LightningModule):
         super().__init__()
         self.optimization = optimization
         self.seed = seed
+        self._planned = math.inf
+        self.last_step = math.inf
+        """The optimiser step at which training will end, by epochs, steps or the clock, as far as known."""
 
     @property
     def training_data(self) -> TrainingData:
@@ -90,40 +95,41 @@ class TrainingModule(L.LightningModule):
         """The optimiser of the config, and its learning rate step by step."""
         assert self.network is not None
         optimizer = make_optimizer(self.network, self.optimization)
-        total = self.total_steps()
+        self.last_step = self._planned = self._planned_steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: learning_rate_factor(
-                step, warmup_steps=self.optimization.warmup_steps, total_steps=total
+                step, warmup_steps=self.optimization.warmup_steps, total_steps=self.last_step
             ),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def total_steps(self) -> int:
+    def _planned_steps(self) -> float:
         """Optimiser steps of the whole training, as far as epochs or steps limit it."""
         trainer = self.trainer
         if trainer.max_steps > 0:
-            return trainer.max_steps
+            return float(trainer.max_steps)
         epochs = trainer.max_epochs or 0
+        if epochs < 1 and running_timer(trainer):
+            return math.inf
         if epochs < 1:
             raise ConfigError(
-                f"trainer: max_epochs is {trainer.max_epochs} and max_steps {trainer.max_steps}; "
-                "expected one of them positive, for the learning rate to fall by then. "
-                "Set trainer.max_epochs."
+                f"trainer: max_epochs is {trainer.max_epochs}, max_steps {trainer.max_steps} and there "
+                "is no max_time; expected a limit, for the learning rate to fall by then. "
+                "Set trainer.max_epochs or trainer.max_time."
             )
         batches = self.training_data.batches_per_epoch(world_size=trainer.world_size)
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-        return max(1, epochs * batches // trainer.accumulate_grad_batches)
+        return float(max(1, epochs * batches // trainer.accumulate_grad_batches))
 
-    @property
-    def total_steps_once(self) -> int:
-        """``total_steps``, computed once a run."""
-        if not hasattr(self, "_total_steps"):
-            self._total_steps = self.total_steps()
-        return self._total_steps
+    def on_train_start(self) -> None:
+        """Begins to measure the pace, in case time is limited."""
+        self._time_limit = TimeLimit(self.trainer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds this step's randomness by its place in the run, so that resuming repeats it."""
+        """Seeds randomness by the place in the run, so that resuming repeats it; looks at the clock."""
+        if self._time_limit.due():
+            self.last_step = min(self._planned, self._time_limit.last_step())
         place = self.current_epoch * 1_000_003 + batch_idx * 31 + self.global_rank
         torch.manual_seed(self.seed * 7_919 + place)
