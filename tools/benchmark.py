@@ -27,6 +27,7 @@ from speechmm.inference.search import SearchOptions, search
 from speechmm.inference.token_path import find_paths
 from speechmm.models import objectives
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.weight_layout import lay_columns
 from speechmm.text.tokenizer import EOS, SIL, AlignedTokens
 
 SIZES = {
@@ -91,16 +92,20 @@ def training_step(model: SpeechTextModel, *, asr: bool, align: bool) -> Callable
     return step
 
 
-def searching(model: SpeechTextModel, **options: object) -> Callable[[], object]:
-    """Encoding and search of one batch."""
+def searching(
+    model: SpeechTextModel, *, together: int = UTTERANCES, **options: object
+) -> Callable[[], object]:
+    """Encoding and search, so many utterances at a time."""
     batch = batch_of_speech()
-    model.eval()
     settings = SearchOptions(**options)  # type: ignore[arg-type]
+    parts = [
+        (batch["features"][first : first + together], batch["lengths"][first : first + together])
+        for first in range(0, UTTERANCES, together)
+    ]
 
     def run() -> object:
         with torch.inference_mode():
-            encoding = model.encode_speech(batch["features"], batch["lengths"])
-            return search(model, encoding, settings)
+            return [search(model, model.encode_speech(*part), settings) for part in parts]
 
     return run
 
@@ -108,7 +113,6 @@ def searching(model: SpeechTextModel, **options: object) -> Callable[[], object]
 def aligning(model: SpeechTextModel) -> Callable[[], object]:
     """Encoding, frame scores and Viterbi search of one batch."""
     batch = batch_of_speech()
-    model.eval()
     words = [-1 if token == SIL else 0 for token in batch["aligned"][0].tolist()]
     texts = [AlignedTokens(row, words, ["w"]) for row in batch["aligned"].tolist()]
 
@@ -152,15 +156,23 @@ def make_cases(size: str, folder: Path) -> dict[str, Callable[[], Case]]:
         torch.manual_seed(0)
         return SpeechTextModel(SIZES[size], vocab_size=VOCAB, n_mels=80)
 
+    def loaded() -> SpeechTextModel:
+        """As ``load_bundle`` leaves it."""
+        made = model().eval()
+        lay_columns(made)
+        return made
+
     return {
         "features": lambda: (audio, features()),
         "train": lambda: (audio, training_step(model(), asr=True, align=True)),
         "train-asr": lambda: (audio, training_step(model(), asr=True, align=False)),
         "train-align": lambda: (audio, training_step(model(), asr=False, align=True)),
-        "greedy": lambda: (audio, searching(model(), decoder="ctc")),
-        "attention": lambda: (audio, searching(model(), decoder="attention")),
-        "beam4": lambda: (audio, searching(model(), decoder="joint", beam=4)),
-        "align": lambda: (audio, aligning(model())),
+        "greedy": lambda: (audio, searching(loaded(), decoder="ctc")),
+        "greedy-single": lambda: (audio, searching(loaded(), decoder="ctc", together=1)),
+        "attention": lambda: (audio, searching(loaded(), decoder="attention")),
+        "beam4": lambda: (audio, searching(loaded(), decoder="joint", beam=4)),
+        "beam10-single": lambda: (audio, searching(loaded(), decoder="joint", beam=10, together=1)),
+        "align": lambda: (audio, aligning(loaded())),
         "score": lambda: (None, scoring(folder)),
         "help": lambda: (None, starting("-m", "speechmm", "--help")),
         "import-torch": lambda: (None, starting("-c", "import torch")),

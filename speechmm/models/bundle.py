@@ -23,6 +23,7 @@ from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.quantize import quantize as quantized
 from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
+from speechmm.models.weight_layout import lay_columns
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.writing import write_text
 
@@ -300,6 +301,7 @@ def _load_weights(model: torch.nn.Module, path: Path) -> None:
     from safetensors.torch import load_file
 
     model.load_state_dict(load_file(path / WEIGHTS_FILE))
+    lay_columns(model)
 
 
 @contextmanager
