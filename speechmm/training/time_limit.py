@@ -34,15 +34,19 @@ class TimeLimit:
 
     def due(self) -> bool:
         """Whether to look at the clock before this step: the same answer in every process."""
-        steps = self._trainer.global_step - self._first_step
-        return self._timer is not None and steps > 0 and steps % LOOK_EVERY == 0
+        step = self._trainer.global_step
+        return self._timer is not None and step > 0 and (step - self._first_step) % LOOK_EVERY == 0
 
     def last_step(self) -> float:
-        """The step at which time will be up, as the first process sees it; infinite without a limit."""
+        """The step at which time will be up, as the first process sees it; infinite without a limit.
+
+        A training that goes on keeps the pace it had until it has one again.
+        """
         if self._timer is None:
             return math.inf
         step = self._trainer.global_step
-        spent = self._timer.time_elapsed() - self._began
-        left = self._timer.time_remaining() or 0.0
-        reached = step + max(0.0, left) * (step - self._first_step) / max(spent, 1e-9)
-        return self._trainer.strategy.broadcast(reached)
+        steps, seconds = step - self._first_step, self._timer.time_elapsed() - self._began
+        if not steps:
+            steps, seconds = step, self._began
+        left = max(0.0, self._timer.time_remaining() or 0.0)
+        return self._trainer.strategy.broadcast(step + left * steps / max(seconds, 1e-9))

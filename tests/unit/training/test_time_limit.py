@@ -23,6 +23,8 @@ class Clock:
 
     slow_from: int = 10**9
     """The step from which on steps take two seconds, not one."""
+    ends_at: int = 10**9
+    """The step at which the user interrupts."""
     rates: list[float] = field(default_factory=list)
     """Learning rate of every step."""
     now: float = 0.0
@@ -30,6 +32,8 @@ class Clock:
     def step(self, module: JointModule) -> None:
         self.now += 1.0 if len(self.rates) < self.slow_from else 2.0
         self.rates.append(module.trainer.optimizers[0].param_groups[0]["lr"])
+        if len(self.rates) == self.ends_at:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -105,6 +109,18 @@ def test_only_time_of_this_training_counts(shop, corpus, clock: Clock) -> None:
     assert shop.fit(longer, "--ckpt_path", "last").code == 0
     assert len(clock.rates) == first + SECONDS
     assert clock.rates[-1] < 0.05 * PEAK < clock.rates[-SECONDS // 2]
+
+
+def test_an_interrupted_training_goes_on_at_its_rate(shop, corpus, clock: Clock) -> None:
+    limited = config(shop, corpus, "interrupted", max_epochs=1000, max_time=MAX_TIME)
+    clock.ends_at = 60
+    assert shop.fit(limited).code == 130
+    before, clock.rates = clock.rates, []
+    assert shop.fit(limited, "--ckpt_path", "last").code == 0
+    repeated = before[SECONDS - len(clock.rates) :]
+    assert 1 < len(repeated) < LOOK_EVERY
+    assert clock.rates[: len(repeated)] == pytest.approx(repeated, rel=0.02)
+    assert clock.rates[-1] < 0.05 * PEAK
 
 
 def test_a_limit_is_needed(shop, corpus) -> None:
