@@ -110,9 +110,9 @@ class TrainingModule(L.LightningModule):
         if trainer.max_steps > 0:
             return float(trainer.max_steps)
         epochs = trainer.max_epochs or 0
-        if epochs < 1 and running_timer(trainer):
-            return math.inf
         if epochs < 1:
+            if running_timer(trainer):
+                return math.inf
             raise ConfigError(
                 f"trainer: max_epochs is {trainer.max_epochs}, max_steps {trainer.max_steps} and there "
                 "is no max_time; expected a limit, for the learning rate to fall by then. "

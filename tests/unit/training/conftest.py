@@ -128,6 +128,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(root)
 
 
+@pytest.fixture(scope="module")
+def no_picture() -> Iterator[None]:
+    """Drawing the curves takes as long as these trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("speechmm.training.callbacks.draw_curves", lambda *_: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def default_interrupt() -> Iterator[None]:
     """Lightning ignores Ctrl-C once it has seen it."""

@@ -17,6 +17,8 @@ EPOCHS = 3
 CKPT = ("--ckpt_path", "last")
 EachBatch = Callable[[Callable[[int, int, list[str]], None]], None]
 
+pytestmark = pytest.mark.usefixtures("no_picture")
+
 
 class Study:
     """The same training again and again, each time in its own folder."""
@@ -35,14 +37,6 @@ class Study:
 
     def state(self, name: str, checkpoint: str = "last.ckpt") -> dict[str, Any]:
         return torch.load(self.folder(name) / "checkpoints" / checkpoint, weights_only=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_picture() -> Iterator[None]:
-    """Drawing the curves takes as long as these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speechmm.training.callbacks.draw_curves", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,5 @@
 """``trainer.max_time``: the learning rate has fallen when the time is up."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,8 @@ from speechmm.training.time_limit import LOOK_EVERY
 PEAK = OptimizationConfig().learning_rate
 SECONDS = 80
 MAX_TIME = "00:00:01:20"
+
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 
 @dataclass
@@ -49,13 +50,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     seen = SimpleNamespace(monotonic=lambda: made.now)
     monkeypatch.setattr("lightning.pytorch.callbacks.timer.time", seen)
     return made
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_picture() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speechmm.training.callbacks.draw_curves", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module")
