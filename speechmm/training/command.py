@@ -228,7 +228,11 @@ class TrainingCLI(LightningCLI):
         self.config.trainer.default_root_dir = str(folder)
         if self.config.trainer.logger is None:
             kwargs["logger"] = loggers if self.name == "fit" else False
-        return super().instantiate_trainer(callbacks=own, **kwargs)
+        try:
+            return super().instantiate_trainer(callbacks=own, **kwargs)
+        except MisconfigurationException as error:
+            first_line = str(error).splitlines()[0]
+            raise ConfigError(f"trainer: {first_line} Correct the config.") from error
 
 
 def _check_readable(checkpoint: str) -> None:

@@ -121,3 +121,10 @@ def test_a_limit_is_needed(shop, corpus) -> None:
     outcome = shop.fit(config(shop, corpus, "endless", max_epochs=-1))
     assert outcome.code == 2
     assert "Set trainer.max_epochs or trainer.max_time." in outcome.mistake
+
+
+def test_a_time_that_is_none(shop, corpus) -> None:
+    outcome = shop.fit(config(shop, corpus, "sixty", max_time="60"))
+    assert outcome.code == 2
+    assert "duration='60'" in outcome.mistake
+    assert "Expected a string in the format DD:HH:MM:SS. Correct the config." in outcome.mistake
