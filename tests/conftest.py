@@ -29,6 +29,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-golden", action="store_true", help="write tests/golden/*.json from this run"
     )
+    parser.addoption(
+        "--exact-golden",
+        action="store_true",
+        help="compare with tests/golden/*.json to the last digit, on the machine that wrote them",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +59,8 @@ def check_golden(request: pytest.FixtureRequest) -> CheckGolden:
         if request.config.getoption("--rewrite-golden"):
             path.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         expected = json.loads(path.read_text(encoding="utf-8"))
+        if request.config.getoption("--exact-golden"):
+            assert numbers == expected
         assert numbers == pytest.approx(expected, rel=rel, abs=abs)
 
     return check
