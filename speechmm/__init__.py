@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from speechmm.inference.model import Model
+    from speechmm.inference.api import Model
 
 __version__ = "0.1.0"
 
@@ -24,6 +24,6 @@ def load(path: "str | Path", *, device: str = "cpu", quantize: "str | None" = No
     Raises:
         CheckpointError: The folder is no bundle, or a file of it is missing or damaged.
     """
-    from speechmm.inference.model import load as load_model
+    from speechmm.inference.api import load as load_model
 
     return load_model(path, device=device, quantize=quantize)

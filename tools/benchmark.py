@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
-from speechmm.inference.search import SearchOptions, search
-from speechmm.inference.token_path import find_paths
+from speechmm.inference.alignment.token_path import find_paths
+from speechmm.inference.recognition.beam_search import SearchOptions, search
 from speechmm.models import objectives
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import lay_columns

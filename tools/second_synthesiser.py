@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 
 from speechmm.alignments import Segment
 from speechmm.audio.resample import resample
-from speechmm.data.corpora.output import write_corpus
-from speechmm.data.corpora.synth_text import sentences
-from speechmm.data.corpora.utterances import Utterance, make_split_cuts
+from speechmm.data.corpora.synth.grammar import sentences
+from speechmm.data.prepared import write_corpus
 from speechmm.data.skips import SkipReport
+from speechmm.data.utterances import Utterance, make_split_cuts
 
 SAMPLE_RATE = 16_000
 TRAINED = ("flite-kal16", "flite-rms", "flite-slt", "festival-kal", "festival-slt")

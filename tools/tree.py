@@ -1,4 +1,4 @@
-"""Writes the tree of files in README.md, each with the first line of its docstring.
+"""Writes the tree of files in docs/tree.md, each with the first line of its docstring.
 
 Run it after adding, removing or renaming a file: ``python tools/tree.py``. A test compares.
 """
@@ -7,7 +7,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "tree.md"
 BEGIN = "<!-- tree: made by tools/tree.py -->\n```\n"
 END = "```\n<!-- end of tree -->\n"
 FOLDERS = ("speechmm", "tools")
@@ -19,12 +19,12 @@ def tree() -> str:
     return "".join(line for folder in FOLDERS for line in _folder_lines(ROOT / folder, 0))
 
 
-def with_tree(readme: str) -> str:
-    """The text of README.md with its tree up to date."""
-    before, _, rest = readme.partition(BEGIN)
+def with_tree(page: str) -> str:
+    """The text of the page with its tree up to date."""
+    before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise SystemExit(f"{README.name}: expected the lines {BEGIN!r} and {END!r}")
+        raise SystemExit(f"{PAGE.name}: expected the lines {BEGIN!r} and {END!r}")
     return before + BEGIN + tree() + END + after
 
 
@@ -49,4 +49,4 @@ def _first_line(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_tree(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_tree(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from speechmm.alignments.segments import Alignment, Segment
+from speechmm.files.atomic import safe_name, write_aside
 from speechmm.timing import seconds_to_frames
-from speechmm.writing import safe_name, write_aside
 
 SILENCE = "<sil>"
 """Stands in durations.txt for a stretch without a label."""

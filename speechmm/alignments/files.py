@@ -13,7 +13,7 @@ from speechmm.alignments.segments import Alignment
 from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, group_words
 from speechmm.alignments.textgrid import format_textgrid, read_textgrid
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.writing import safe_name, write_aside, write_text
+from speechmm.files.atomic import safe_name, write_aside, write_text
 
 AlignmentFormat = Literal["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"]
 

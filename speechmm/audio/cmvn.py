@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.errors import ConfigError
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 _STD_FLOOR = 1e-3  # of a band that never changes, such as digital silence
 

@@ -22,7 +22,7 @@ from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
     from speechmm.alignments import Alignment
-    from speechmm.inference.sources import Source
+    from speechmm.inference.engine.sources import Source
 
 FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "cuts", "durations")
 
@@ -32,9 +32,9 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     _check_out(arguments.out, arguments.format)
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.aligner import Aligner
-    from speechmm.inference.doubts import DoubtLimits
-    from speechmm.inference.picture import PictureFolder
+    from speechmm.inference.alignment.aligner import Aligner
+    from speechmm.inference.alignment.plot import PictureFolder
+    from speechmm.inference.alignment.transcript_edits import DoubtLimits
 
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs([arguments.input], skipped)
@@ -57,7 +57,7 @@ def run(argv: list[str]) -> int:
     shown = show_progress(found, len(sources), "aligning", hidden=False)
     aligned = require_some(shown, skipped)
     if arguments.format == "cuts":
-        from speechmm.inference.aligned_cuts import write_aligned_cuts
+        from speechmm.inference.alignment.aligned_cuts import write_aligned_cuts
 
         write_aligned_cuts(sources, aligned, arguments.out)
     else:
@@ -135,7 +135,7 @@ def _parser() -> CommandParser:
 
 
 def _check_out(out: Path, format: str) -> None:
-    from speechmm.inference.sources import MANIFEST_SUFFIXES
+    from speechmm.inference.engine.sources import MANIFEST_SUFFIXES
 
     if format == "cuts" and not out.name.endswith(MANIFEST_SUFFIXES):
         raise ConfigError(
@@ -146,7 +146,7 @@ def _check_out(out: Path, format: str) -> None:
 
 def _with_text(sources: list[Source], text: str) -> list[Source]:
     """The one source with the text given on the command line."""
-    from speechmm.inference.sources import read_text
+    from speechmm.inference.engine.sources import read_text
 
     if len(sources) != 1:
         raise ConfigError(

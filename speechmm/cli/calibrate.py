@@ -21,7 +21,7 @@ def run(argv: list[str]) -> int:
         expected_calibration_error,
         fit_calibration,
     )
-    from speechmm.inference.confidence import Calibration
+    from speechmm.inference.recognition.confidence import Calibration
     from speechmm.models.bundle import set_confidence
 
     confidences, correct = _judged(arguments)
@@ -55,10 +55,10 @@ def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.report import judged_words
     from speechmm.evaluation.scoring import score_files
-    from speechmm.inference.search import SearchOptions
-    from speechmm.inference.sources import find_sources
-    from speechmm.inference.transcriber import Transcriber
-    from speechmm.inference.transcript_files import write_transcripts
+    from speechmm.inference.engine.sources import find_sources
+    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.transcriber import Transcriber
+    from speechmm.inference.recognition.writers import write_transcripts
     from speechmm.models.bundle import load_bundle
 
     bundle = load_bundle(arguments.bundle)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.transcriber import Transcriber
+    from speechmm.inference.recognition.transcriber import Transcriber
 
 SHIFTS_MS = (-200, -100, -50, 0, 50, 100, 200)
 SHORTEST_SECONDS = 0.05
@@ -41,8 +41,8 @@ def run(argv: list[str]) -> int:
     """Cuts words out at their times, transcribes them, and does so again with shifted times."""
     arguments = _parser().parse_args(argv)
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.search import SearchOptions
-    from speechmm.inference.transcriber import Transcriber
+    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.transcriber import Transcriber
 
     bundle = load_model(arguments)
     skipped = SkipReport(strict=arguments.strict)
@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
     )
     rows = [_check(words, shift, transcriber) for shift in SHIFTS_MS]
     if arguments.out is not None:
-        from speechmm.writing import write_text
+        from speechmm.files.atomic import write_text
 
         command = shlex.join(["speechmm", "check-alignment", *argv])
         found = {"words": len(words), "command": command, "shifts": rows}
@@ -115,7 +115,7 @@ def _check(words: list[_Word], shift_ms: int, transcriber: Transcriber) -> dict[
     """Error rates of the words when all their times are moved by so much."""
     from speechmm.evaluation.error_rate import score_texts
     from speechmm.evaluation.significance import bootstrap_rate
-    from speechmm.inference.sources import Source
+    from speechmm.inference.engine.sources import Source
     from speechmm.text.normalize import normalize
 
     rate = transcriber.features.sample_rate

@@ -20,8 +20,8 @@ from speechmm.errors import ManifestError
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.damage import DamagedText, Detection
-    from speechmm.inference.aligner import Aligner
-    from speechmm.inference.sources import Source
+    from speechmm.inference.alignment.aligner import Aligner
+    from speechmm.inference.engine.sources import Source
 
 
 def run(argv: list[str]) -> int:
@@ -30,8 +30,8 @@ def run(argv: list[str]) -> int:
     check_results_arguments(arguments.results, arguments.title)
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.damage import damaged_texts, detection_rates
-    from speechmm.inference.aligner import Aligner
-    from speechmm.inference.doubts import DoubtLimits
+    from speechmm.inference.alignment.aligner import Aligner
+    from speechmm.inference.alignment.transcript_edits import DoubtLimits
 
     bundle = load_model(arguments)
     skipped = SkipReport(strict=arguments.strict)
@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
     lines = [line for one in found for line in _lines(one)]
     print("\n".join(lines))
     if arguments.out is not None:
-        from speechmm.writing import write_text
+        from speechmm.files.atomic import write_text
 
         row = {"utterances": len(sources), "command": command, "limits": found}
         write_text(arguments.out, json.dumps(row, indent=1, ensure_ascii=False) + "\n")
@@ -70,7 +70,7 @@ def run(argv: list[str]) -> int:
 
 def _sources(arguments: Any, normalizer: str, skipped: SkipReport) -> dict[str, Source]:
     """The utterances with normalised texts; those without a word are left out."""
-    from speechmm.inference.sources import find_sources
+    from speechmm.inference.engine.sources import find_sources
     from speechmm.text.normalize import normalize
 
     sources = {}

@@ -15,7 +15,7 @@ def run(argv: list[str]) -> int:
     check_results_arguments(arguments.results, arguments.title)
     from speechmm.evaluation.compare import markdown, page, read_rows
     from speechmm.evaluation.results import write_results
-    from speechmm.writing import write_text
+    from speechmm.files.atomic import write_text
 
     rows = read_rows(arguments.reports)
     text = markdown(rows)

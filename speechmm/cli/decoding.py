@@ -15,7 +15,7 @@ from speechmm.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.sources import Source
+    from speechmm.inference.engine.sources import Source
     from speechmm.models.bundle import Bundle
 
 Item = TypeVar("Item")
@@ -72,7 +72,7 @@ def load_model(arguments: Namespace) -> Bundle:
 
 def find_inputs(inputs: Sequence[Path], skipped: SkipReport) -> list[Source]:
     """The utterances of the inputs; one bad input alone is an error, among others it is skipped."""
-    from speechmm.inference.sources import find_sources
+    from speechmm.inference.engine.sources import find_sources
 
     sources = find_sources(inputs, skipped)
     if not sources:

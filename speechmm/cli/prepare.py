@@ -19,7 +19,7 @@ def run(argv: list[str]) -> int:
     """Prepares a corpus; leaves up-to-date manifests alone."""
     corpus, rest = _take_corpus(argv)
     arguments = _parser(corpus).parse_args(rest).as_dict()
-    from speechmm.data.corpora.output import check_writable, read_unchanged, write_corpus
+    from speechmm.data.prepared import check_writable, read_unchanged, write_corpus
     from speechmm.data.skips import SkipReport
 
     root, out = _folders(corpus, arguments)
@@ -81,7 +81,7 @@ def _parser(corpus: str) -> CommandParser:
 def _add_options(parser: CommandParser, corpus: str) -> None:
     add = parser.add_argument
     if corpus == "synth":
-        from speechmm.data.corpora.synth_text import SPLIT_SIZES
+        from speechmm.data.corpora.synth.grammar import SPLIT_SIZES
 
         for split, size in SPLIT_SIZES.items():
             add(f"--{split}", type=int, default=size, help=f"utterances in {split}, about 3 s each")

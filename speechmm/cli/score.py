@@ -82,7 +82,7 @@ def check_results_arguments(results: Path | None, title: str | None) -> None:
 
 def code_commit() -> str | None:
     """The commit of the code that scores, where transcripts do not say theirs."""
-    from speechmm.inference.provenance import code_commit as commit
+    from speechmm.inference.recognition.run_info import code_commit as commit
 
     return commit()
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from speechmm.data.skips import SkipReport
 from speechmm.errors import SpeechmmError
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser

@@ -23,8 +23,8 @@ from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.scorers import Scorer
-    from speechmm.inference.search import SearchOptions
+    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.fusion.scorers import Scorer
     from speechmm.models.bundle import Bundle
 
 LISTENING = {
@@ -41,9 +41,9 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     options = _options(arguments)
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.provenance import write_meta
-    from speechmm.inference.transcriber import Transcriber
-    from speechmm.inference.transcript_files import FORMATS_WITHOUT_TIMES, write_transcripts
+    from speechmm.inference.recognition.run_info import write_meta
+    from speechmm.inference.recognition.transcriber import Transcriber
+    from speechmm.inference.recognition.writers import FORMATS_WITHOUT_TIMES, write_transcripts
 
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs(arguments.inputs, skipped)
@@ -173,7 +173,7 @@ def _add_scorers(parser: CommandParser) -> None:
 
 def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[Scorer]:
     """What the search listens to besides the model."""
-    from speechmm.inference.scorers import HotwordScorer, load_language_scorer
+    from speechmm.inference.recognition.fusion.scorers import HotwordScorer, load_language_scorer
 
     found: list[Scorer] = []
     if arguments.lm is not None:
@@ -183,7 +183,7 @@ def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[
         found.append(HotwordScorer(phrases, bundle.tokenizer, arguments.hotword_bonus))
     if arguments.words is not None:
         from speechmm.data.texts import read_texts
-        from speechmm.inference.word_list import WordListScorer
+        from speechmm.inference.recognition.fusion.lexicon import WordListScorer
 
         texts = (text for path in arguments.words for text in read_texts(path, skipped))
         found.append(WordListScorer(texts, bundle.tokenizer, arguments.word_price))
@@ -244,7 +244,7 @@ def _options(arguments: Namespace) -> SearchOptions:
                 f"--{source}: greedy CTC does not search; expected --decoder joint or attention. "
                 "Change --decoder."
             )
-    from speechmm.inference.search import SearchOptions
+    from speechmm.inference.recognition.beam_search import SearchOptions
 
     weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
     return SearchOptions(

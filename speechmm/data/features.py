@@ -27,7 +27,7 @@ from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 FORMAT = "speechmm-features/1"
 SETTINGS_FILE = "features.json"

@@ -29,7 +29,7 @@ from speechmm.data.skips import SkipReport
 from speechmm.data.splits import split_by_speaker
 from speechmm.data.waveforms import audio_path, load_waveform
 from speechmm.errors import ManifestError
-from speechmm.writing import write_aside
+from speechmm.files.atomic import write_aside
 
 __all__ = [
     "SkipReport",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechmm.errors import ManifestError, SpeechmmError
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 
 @dataclass

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from lhotse import MonoCut
 from lhotse.augmentation import Speed
 
-from speechmm.audio.augment import perturb_speed
 from speechmm.audio.io import read_audio
+from speechmm.audio.resample import perturb_speed
 from speechmm.errors import ManifestError
 
 LENGTH_TOLERANCE_SECONDS = 0.1

@@ -11,7 +11,7 @@ import numpy as np
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore, Match
 from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.transcripts import Text
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 20
 CONTEXT_SECONDS = 0.5

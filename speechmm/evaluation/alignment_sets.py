@@ -9,7 +9,7 @@ from pathlib import Path
 
 from speechmm.alignments import Alignment, read_alignments
 from speechmm.errors import ManifestError
-from speechmm.writing import safe_name
+from speechmm.files.atomic import safe_name
 
 
 def read_alignment_set(path: Path) -> dict[str, Alignment]:

@@ -16,8 +16,8 @@ from speechmm.errors import ManifestError
 from speechmm.evaluation.alignment_sets import match_ids
 from speechmm.evaluation.error_rate import score_units
 from speechmm.evaluation.significance import bootstrap_rate
+from speechmm.files.atomic import write_text
 from speechmm.text.normalize import normalize
-from speechmm.writing import write_text
 
 THRESHOLDS_MS = (10, 20, 25, 50, 100)
 ROUNDING_MS = 1e-6  # an error of 20 ms is within 20 ms, whatever floats make of it

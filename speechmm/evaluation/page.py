@@ -12,7 +12,7 @@ from speechmm.evaluation.error_rate import UtteranceErrors
 from speechmm.evaluation.results import wer_lines
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.transcripts import write_timed, write_trn
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 30
 TABLE_BYTES = 5_000_000  # of utterances in the page; the best are left out beyond that

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import ConfigError
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 HEADER = "# Results\n\nWritten by `speechmm score` and `speechmm score-alignment`; do not edit.\n"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import ManifestError
-from speechmm.writing import write_text
+from speechmm.files.atomic import write_text
 
 _TRN = re.compile(r"^(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*$")
 _TRN_SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|(?<!\S);(?=;)")

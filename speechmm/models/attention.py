@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from speechmm.models.decoder_cache import Past
+from speechmm.models.kv_cache import Past
 
 ROTARY_BASE = 10000.0
 

@@ -20,12 +20,12 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
+from speechmm.files.atomic import write_text
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.quantize import quantize as quantized
 from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import lay_columns
 from speechmm.text.tokenizer import Tokenizer
-from speechmm.writing import write_text
 
 FORMAT = "speechmm-bundle/1"
 LANGUAGE_FORMAT = "speechmm-lm/1"

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
-from speechmm.models.decoder_cache import DecoderCache
+from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.transformer import SharedDecoder
 
 

@@ -117,12 +117,12 @@ class _FullSum(torch.autograd.Function):
     def forward(
         ctx: Any, scores: Tensor, lengths: Tensor, token_lengths: Tensor, skippable: Tensor
     ) -> tuple[Tensor, Tensor]:
-        from speechmm.models import full_sum_kernel  # slow to import: numba
+        from speechmm.models.kernels import forward_backward as kernel  # slow to import: numba
 
         values = scores.detach().float().cpu().contiguous()
         occupancy = torch.zeros_like(values)
         totals = torch.zeros(len(values), dtype=torch.float64)
-        full_sum_kernel.forward_backward(
+        kernel.forward_backward(
             values.numpy(),
             skippable.cpu().contiguous().numpy(),
             lengths.cpu().contiguous().numpy(),

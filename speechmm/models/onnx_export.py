@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
+from speechmm.files.atomic import write_text
 from speechmm.models.bundle import TOKENIZER_FILE, Bundle
-from speechmm.models.decoder_cache import DecoderCache, LayerCache
+from speechmm.models.kv_cache import DecoderCache, LayerCache
 from speechmm.models.speech_text import SpeechTextModel
-from speechmm.writing import write_text
 
 ENCODER, DECODER_STEP, CONFIG = "encoder.onnx", "decoder_step.onnx", "config.json"
 FORMAT = "speechmm-onnx/1"

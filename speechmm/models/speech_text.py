@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
-from speechmm.models.decoder_cache import DecoderCache
 from speechmm.models.front_end import ConvFrontEnd, length_mask
+from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.objectives import gather_tokens
 from speechmm.models.transformer import SharedDecoder, SharedEncoder
 

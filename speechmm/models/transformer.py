@@ -16,8 +16,8 @@ from speechmm.models.attention import (
     attention_bias,
     window_bias,
 )
-from speechmm.models.decoder_cache import DecoderCache, History, LayerCache, LayerHistory, Past
 from speechmm.models.dropout import Dropout
+from speechmm.models.kv_cache import DecoderCache, History, LayerCache, LayerHistory, Past
 
 
 def add_update(x: Tensor, update: Tensor) -> Tensor:

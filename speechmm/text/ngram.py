@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.writing import write_aside
+from speechmm.files.atomic import write_aside
 
 START, END, UNKNOWN_WORD = "<s>", "</s>", "<unk>"
 LN10 = math.log(10.0)

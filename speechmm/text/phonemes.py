@@ -22,6 +22,6 @@ def phonemize(word: str, language: str) -> list[str]:
 
 @lru_cache(maxsize=_CACHED_WORDS)
 def _phonemize(word: str, language: str) -> tuple[str, ...]:
-    from speechmm.text.espeak import load_espeak
+    from speechmm.text.espeak.library import load_espeak
 
     return tuple(phone for said in load_espeak().phonemes(word, language) for phone in said)

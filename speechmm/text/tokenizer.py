@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import CheckpointError, ConfigError
+from speechmm.files.atomic import write_text
 from speechmm.text.normalize import check_normalizer, normalize
-from speechmm.writing import write_text
 
 FORMAT = "speechmm-tokenizer/1"
 KINDS = ("char", "bpe", "unigram", "phone")

@@ -26,7 +26,7 @@ from speechmm.training.callbacks import (
     TrainingProgress,
 )
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.language import LanguageModule, TextDataModule
+from speechmm.training.language_model import LanguageModule, TextDataModule
 from speechmm.training.module import JointModule
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 

@@ -10,7 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.audio.augment import (
+from speechmm.data.batch import Batch
+from speechmm.errors import ConfigError
+from speechmm.evaluation.error_rate import count_errors
+from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.models.bundle import save_bundle
+from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
+from speechmm.text.normalize import normalize
+from speechmm.text.tokenizer import SIL
+from speechmm.training.augmentation.features import (
     SpecAugmentConfig,
     random_gain,
     random_groups,
@@ -18,20 +26,12 @@ from speechmm.audio.augment import (
     random_voice,
     spec_augment,
 )
-from speechmm.audio.rooms import RoomConfig, random_room
-from speechmm.data.batch import Batch
-from speechmm.errors import ConfigError
-from speechmm.evaluation.error_rate import count_errors
-from speechmm.inference.search import SearchOptions, search
-from speechmm.models.bundle import save_bundle
-from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
-from speechmm.text.normalize import normalize
-from speechmm.text.tokenizer import SIL
-from speechmm.training.boundaries import boundary_errors_ms
+from speechmm.training.augmentation.noise_reverb import RoomConfig, random_room
+from speechmm.training.augmentation.recombination import RecombinationConfig, WordBank
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.recombination import RecombinationConfig, WordBank
-from speechmm.training.tasks import ObjectivesConfig, task_losses
+from speechmm.training.tasks.boundary_errors import boundary_errors_ms
+from speechmm.training.tasks.losses import ObjectivesConfig, task_losses
 from speechmm.training.trainable import SELECTION, TrainingModule
 
 

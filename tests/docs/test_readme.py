@@ -116,7 +116,7 @@ def test_links_lead_somewhere(page: Path):
             assert (page.parent / link).exists(), link
 
 
-def test_the_tree_of_the_readme_is_the_tree():
+def test_the_tree_of_the_docs_is_the_tree():
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("tree", ROOT / "tools" / "tree.py")
@@ -124,4 +124,5 @@ def test_the_tree_of_the_readme_is_the_tree():
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert tool.with_tree(README) == README, "run: python tools/tree.py"
+    page = tool.PAGE.read_text(encoding="utf-8")
+    assert tool.with_tree(page) == page, "run: python tools/tree.py"

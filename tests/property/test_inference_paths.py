@@ -8,10 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.inference.batches import MAX_PADDING, plan_batches
-from speechmm.inference.token_path import FrameClock, find_paths, token_segments, word_segments
-from speechmm.inference.transcriber import LONGEST_PIECE_SECONDS, cut_blocks
-from speechmm.inference.viterbi import monotonic_path, monotonic_paths, required_frames
+from speechmm.inference.alignment.token_path import (
+    FrameClock,
+    find_paths,
+    token_segments,
+    word_segments,
+)
+from speechmm.inference.alignment.viterbi import monotonic_path, monotonic_paths, required_frames
+from speechmm.inference.engine.chunks import MAX_PADDING, plan_batches
+from speechmm.inference.recognition.transcriber import LONGEST_PIECE_SECONDS, cut_blocks
 from speechmm.text.tokenizer import SIL, AlignedTokens
 
 LOG_PROBS = st.floats(-50.0, 0.0, width=32)
@@ -120,9 +125,9 @@ def test_pieces_of_a_stream_are_the_stream(blocks: list[int], seed: int) -> None
 def test_batch_size_and_order_change_no_transcript(batch_seconds: float) -> None:
     from pathlib import Path
 
-    from speechmm.inference.search import SearchOptions
-    from speechmm.inference.sources import Source
-    from speechmm.inference.transcriber import Transcriber
+    from speechmm.inference.engine.sources import Source
+    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.transcriber import Transcriber
     from speechmm.models.bundle import Bundle
     from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
     from speechmm.text.tokenizer_training import train_tokenizer

@@ -25,7 +25,7 @@ import yaml
 from speechmm.cli.main import main
 from speechmm.data.manifest import cut_text, read_cuts
 from speechmm.errors import ConfigError
-from speechmm.text.espeak import Espeak, load_espeak
+from speechmm.text.espeak.library import Espeak, load_espeak
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent for path in ROOT.glob("recipes/*/run.sh"))

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from speechmm.errors import ConfigError
-from speechmm.writing import safe_name, write_aside, write_text
+from speechmm.files.atomic import safe_name, write_aside, write_text
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:

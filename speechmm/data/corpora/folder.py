@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.audio.io import AUDIO_SUFFIXES
-from speechmm.data.corpora.audio_lookup import AudioLookup, common_folder
-from speechmm.data.corpora.file_tree import list_files
-from speechmm.data.corpora.sidecars import read_sidecars
 from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
-from speechmm.data.corpora.table_utterances import read_tables
-from speechmm.data.corpora.transcript_search import find_tables
-from speechmm.data.corpora.utterances import Utterance, make_split_cuts
 from speechmm.data.skips import SkipReport
+from speechmm.data.transcripts.audio_lookup import AudioLookup, common_folder
+from speechmm.data.transcripts.find import find_tables
+from speechmm.data.transcripts.rows import read_tables
+from speechmm.data.transcripts.sidecars import read_sidecars
+from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
+from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
     from lhotse import MonoCut

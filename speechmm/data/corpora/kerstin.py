@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.data.corpora.splits import hold_out_last
-from speechmm.data.corpora.text_files import read_lines
-from speechmm.data.corpora.utterances import Utterance, make_split_cuts
 from speechmm.data.skips import SkipReport
+from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
+from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut

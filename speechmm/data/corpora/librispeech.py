@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from speechmm.audio.io import audio_info
 from speechmm.data.corpora.splits import draw_missing
-from speechmm.data.corpora.text_files import read_lines
-from speechmm.data.corpora.utterances import Utterance, make_split_cuts
 from speechmm.data.skips import SkipReport
+from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import AudioError, ManifestError
+from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from speechmm.data.corpora.utterances import Utterance
 from speechmm.data.skips import SkipReport
 from speechmm.data.splits import split_by_speaker
+from speechmm.data.utterances import Utterance
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.audio.io import find_audio
-from speechmm.data.corpora.utterances import Utterance, make_split_cuts
 from speechmm.data.skips import SkipReport
+from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:

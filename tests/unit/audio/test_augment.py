@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from speechmm.audio.augment import (
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.errors import ConfigError
+from speechmm.training.augmentation.features import (
     SpecAugmentConfig,
     random_gain,
     random_groups,
@@ -15,8 +17,6 @@ from speechmm.audio.augment import (
     random_voice,
     spec_augment,
 )
-from speechmm.audio.log_mel import LogMelConfig
-from speechmm.errors import ConfigError
 
 LENGTHS = torch.tensor([300, 1, 40, 299, 150])
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
-from speechmm.audio.rooms import RoomConfig, random_room
 from speechmm.errors import ConfigError
+from speechmm.training.augmentation.noise_reverb import RoomConfig, random_room
 
 LENGTHS = torch.tensor([300, 1, 40, 299])
 

@@ -8,8 +8,8 @@ import soundfile
 import torch
 from lhotse import MonoCut
 
-from speechmm.audio.augment import perturb_speed
 from speechmm.audio.io import read_audio
+from speechmm.audio.resample import perturb_speed
 from speechmm.data.manifest import make_cut, read_cuts, write_cuts
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import AudioError, ManifestError

@@ -14,11 +14,11 @@ from speechmm.alignments import Alignment
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError, ManifestError
-from speechmm.inference import anchors
-from speechmm.inference.aligner import Aligner, SoftAlignment, check_units
-from speechmm.inference.ctc_text import align_ctc_text, ctc_text
-from speechmm.inference.sources import Source, find_sources
-from speechmm.inference.token_path import FrameClock, find_paths, word_segments
+from speechmm.inference.alignment import long_audio
+from speechmm.inference.alignment.aligner import Aligner, SoftAlignment, check_units
+from speechmm.inference.alignment.ctc_labels import align_ctc_text, ctc_text
+from speechmm.inference.alignment.token_path import FrameClock, find_paths, word_segments
+from speechmm.inference.engine.sources import Source, find_sources
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -144,7 +144,7 @@ def test_windows_give_the_frames_of_the_whole(tone_bundle: Bundle, speak: Callab
     aligner = Aligner(tone_bundle)
     waveform = speak(random_text(130), pauses=[0.3]).waveform
     whole = aligner.encoder.model.ctc_log_probs(aligner.encoder.encode([waveform]))[0]
-    parts = anchors.window_log_probs(aligner.encoder, tone_bundle.features, waveform)
+    parts = long_audio.window_log_probs(aligner.encoder, tone_bundle.features, waveform)
     np.testing.assert_allclose(parts, whole.numpy(), atol=1e-5)
 
 
@@ -156,7 +156,7 @@ def test_stretches_cover_every_word_once(random_bundle: Path) -> None:
     aligned = bundle.tokenizer.encode_aligned(text)
     waveform = torch.randn(100 * RATE, generator=torch.Generator().manual_seed(0)) * 0.1
     found = list(
-        anchors.anchor_text(
+        long_audio.anchor_text(
             aligner.encoder, bundle.tokenizer, bundle.features, waveform, aligned, name="noise"
         )
     )
@@ -273,7 +273,7 @@ def test_word_segments_of_given_scores(tone_bundle: Bundle) -> None:
 
 
 def test_pictures(tone_bundle: Bundle, speak: Callable, tmp_path: Path) -> None:
-    from speechmm.inference.picture import PictureFolder
+    from speechmm.inference.alignment.plot import PictureFolder
 
     seen: list[tuple[Alignment, SoftAlignment]] = []
     folder = PictureFolder(tmp_path / "pictures")

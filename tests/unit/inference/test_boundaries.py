@@ -9,9 +9,9 @@ import torch
 from speechmm.alignments import Alignment, Segment
 from speechmm.audio.log_mel import compute_log_mel
 from speechmm.data.batch import Batch
-from speechmm.inference.aligner import Aligner
+from speechmm.inference.alignment.aligner import Aligner
 from speechmm.models.bundle import Bundle
-from speechmm.training.boundaries import boundary_errors_ms
+from speechmm.training.tasks.boundary_errors import boundary_errors_ms
 
 
 def known(speech: Any, words: list[Segment]) -> Alignment:

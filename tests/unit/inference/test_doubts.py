@@ -12,11 +12,11 @@ import torch
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.inference.aligner import Aligner
-from speechmm.inference.ctc_text import CtcText
-from speechmm.inference.doubts import DoubtLimits, Doubts, find_doubts
-from speechmm.inference.token_path import Anchor, find_paths
-from speechmm.inference.viterbi import ctc_states, monotonic_path
+from speechmm.inference.alignment.aligner import Aligner
+from speechmm.inference.alignment.ctc_labels import CtcText
+from speechmm.inference.alignment.token_path import Anchor, find_paths
+from speechmm.inference.alignment.transcript_edits import DoubtLimits, Doubts, find_doubts
+from speechmm.inference.alignment.viterbi import ctc_states, monotonic_path
 from speechmm.models.bundle import Bundle
 from speechmm.text.tokenizer_training import train_tokenizer
 

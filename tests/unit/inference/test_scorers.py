@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.scorers import (
+from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.fusion.lexicon import WordListScorer
+from speechmm.inference.recognition.fusion.scorers import (
     HotwordScorer,
     LanguageModelScorer,
     NgramScorer,
     Scorer,
     word_starts,
 )
-from speechmm.inference.search import SearchOptions, search
-from speechmm.inference.word_list import WordListScorer
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.ngram import learn_ngrams

@@ -15,8 +15,8 @@ import torchaudio
 
 import speechmm
 from speechmm.errors import AlignmentError
-from speechmm.inference import viterbi
-from speechmm.inference.viterbi import (
+from speechmm.inference.alignment import viterbi
+from speechmm.inference.alignment.viterbi import (
     ctc_states,
     monotonic_path,
     monotonic_paths,
@@ -177,7 +177,7 @@ def test_a_read_only_install_without_a_home_still_aligns(tmp_path: Path) -> None
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)
     code = (
-        "import numpy as np; from speechmm.inference.viterbi import monotonic_path;"
+        "import numpy as np; from speechmm.inference.alignment.viterbi import monotonic_path;"
         "print(monotonic_path(np.zeros((3, 2), np.float32)).tolist())"
     )
     drop = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from speechmm.errors import ConfigError
-from speechmm.inference.search import SearchOptions, search
+from speechmm.inference.recognition.beam_search import SearchOptions, search
 from speechmm.models.quantize import quantize
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.ctc_prefix import CtcPrefixScorer
-from speechmm.inference.search import SearchOptions, search
-from speechmm.models import decoder_cache, objectives
+from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.ctc_prefix import CtcPrefixScorer
+from speechmm.models import objectives
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.transformer import merge_frames
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.text import espeak as module
+from speechmm.text.espeak import library as module
 from speechmm.text.phonemes import phonemize
 
 pytest.importorskip("espeakng_loader")
@@ -86,7 +86,7 @@ def test_the_same_call_gives_the_same_samples(espeak):
 def test_another_process_gives_the_same_samples(espeak):
     here = espeak.synthesize("hello there", voice="en-us+m3").waveform
     code = (
-        "from speechmm.text.espeak import load_espeak as e;"
+        "from speechmm.text.espeak.library import load_espeak as e;"
         "print(e().synthesize('hello there', voice='en-us+m3').waveform.sum())"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from speechmm.text.espeak_events import Event, read_events, split_phones
+from speechmm.text.espeak.events import Event, read_events, split_phones
 
 RATE = 1000  # one sample a millisecond
 

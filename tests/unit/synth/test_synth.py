@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechmm.data.corpora import synth
-from speechmm.data.corpora.synth_voices import (
+from speechmm.data.corpora.synth import corpus as synth
+from speechmm.data.corpora.synth.voices import (
     ACCENTS,
     SAMPLE_RATE,
     SPEAKERS_PER_VARIANT,
@@ -63,7 +63,7 @@ def test_no_voice_and_no_sentence_is_in_two_splits(corpus):
 
 
 def test_variants_exist_and_are_in_one_split():
-    from speechmm.text.espeak import load_espeak
+    from speechmm.text.espeak.library import load_espeak
 
     named = [variant for split in VARIANTS.values() for variant in split.split()]
     assert len(named) == len(set(named)) >= 30

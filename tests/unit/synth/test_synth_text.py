@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from speechmm.data.corpora.synth_text import PATTERNS, cardinal, clock, ordinal, sentences, year
+from speechmm.data.corpora.synth.grammar import PATTERNS, cardinal, clock, ordinal, sentences, year
 
 
 @pytest.mark.parametrize(

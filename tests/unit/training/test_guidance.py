@@ -9,13 +9,13 @@ from speechmm.errors import ConfigError
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
-from speechmm.training.guidance import (
+from speechmm.training.tasks.guided_attention import (
     FLOOR,
     MARGIN,
     guidance_loss,
     token_windows,
 )
-from speechmm.training.tasks import ObjectivesConfig, task_losses
+from speechmm.training.tasks.losses import ObjectivesConfig, task_losses
 
 TEXTS = ["one twenty-two three", "five - one", "ten"]
 SUBSAMPLING = 4

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.aligner import Aligner
-from speechmm.inference.search import SearchOptions
-from speechmm.inference.transcriber import Transcriber
+from speechmm.inference.alignment.aligner import Aligner
+from speechmm.inference.recognition.beam_search import SearchOptions
+from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import load_bundle
 from speechmm.models.speech_text import OUTPUTS, SpeechTextModel
-from speechmm.training.tasks import ObjectivesConfig
+from speechmm.training.tasks.losses import ObjectivesConfig
 
 PARTS = {
     ("ctc",): {"align_weight": 0.0, "ctc_weight": 1.0},

@@ -12,15 +12,15 @@ from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
-from speechmm.training.module import JointModule
-from speechmm.training.recombination import (
+from speechmm.training.augmentation.recombination import (
     LONGEST_PAUSE,
     MADE_UP,
     RecombinationConfig,
     WordBank,
     word_edges,
 )
-from speechmm.training.tasks import ObjectivesConfig
+from speechmm.training.module import JointModule
+from speechmm.training.tasks.losses import ObjectivesConfig
 
 TEXTS = ["one two, three", "four-teen - five!", "six", "seven eight nine ten"]
 VOICES = ["p", "p", "q", "p"]

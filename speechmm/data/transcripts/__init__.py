@@ -1,0 +1,1 @@
+"""Transcripts that people keep beside recordings: tables, sidecar files, and which audio they mean."""

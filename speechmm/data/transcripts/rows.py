@@ -1,0 +1,104 @@
+"""The utterances a corpus's transcript tables describe."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from speechmm.data.corpora.splits import SPLIT_NAMES
+from speechmm.data.skips import SkipReport
+from speechmm.data.transcripts.audio_lookup import AudioLookup, make_ids, without_spaces
+from speechmm.data.transcripts.find import split_of_folders, split_of_table
+from speechmm.data.transcripts.tables import Row, read_table
+from speechmm.data.utterances import Utterance
+
+logger = logging.getLogger(__name__)
+
+
+def read_tables(
+    tables: list[Path], lookup: AudioLookup, report: SkipReport
+) -> dict[str, list[Utterance]]:
+    """Utterances by split; the split is "" where no table says.
+
+    The split comes from a column, the table's name or the name of its folder. Recordings no table
+    names are counted in the log.
+    """
+    found: list[tuple[str, Row, Path]] = []
+    for table in tables:
+        given = ""
+        if len(tables) > 1:
+            given = split_of_table(table) or split_of_folders(table, lookup.root)
+        found += _find_audio(table, given, lookup, report)
+    ids = make_ids(path for _, _, path in found if path.is_file())
+    splits: dict[str, list[Utterance]] = {}
+    for split, row, path in found:
+        utterance = _to_utterance(row, path, ids.get(path, ""), report)
+        if utterance is not None:
+            splits.setdefault(split, []).append(utterance)
+    unlisted = len(set(lookup.files) - {path for _, _, path in found})
+    if unlisted:
+        logger.info("%d recordings are not named by the transcripts, left out", unlisted)
+    if "" in splits and len(splits) > 1:
+        splits["train"] = splits.get("train", []) + splits.pop("")
+    return splits or {"": []}
+
+
+def _find_audio(
+    table: Path, given: str, lookup: AudioLookup, report: SkipReport
+) -> list[tuple[str, Row, Path]]:
+    """Split, row and recording of every line that names one; a missing one is named as expected."""
+    rows = read_table(table, lookup.knows, report)
+    naming = lookup.find_naming((_audio_name(row) for row in rows), table.parent)
+    found = []
+    for row in rows:
+        where = f"{table.name}:{row.line}"
+        value = row.values.get("split", "")
+        split = SPLIT_NAMES.get(value.lower(), "") if value else given
+        if value and not split:
+            known = ", ".join(SPLIT_NAMES)
+            report.add(where, f"found the split '{value}'; expected one of {known}")
+            continue
+        name = _audio_name(row)
+        if not name:
+            report.add(where, "names no recording; expected a path or an id")
+            continue
+        paths = lookup.find(name, naming, table.parent, row.values.get("speaker"))
+        if len(paths) > 1:
+            listed = ", ".join(str(path) for path in paths[:3])
+            report.add(where, f"'{name}' may be any of {len(paths)} files: {listed}")
+            continue
+        found.append((split, row, paths[0] if paths else _expected(name, table)))
+    return found
+
+
+def _audio_name(row: Row) -> str:
+    return row.values.get("audio") or row.values.get("id", "")
+
+
+def _expected(name: str, table: Path) -> Path:
+    """Where a recording that is not there would be: what the report says was not found."""
+    return table.parent / name.replace("\0", "")
+
+
+def _to_utterance(row: Row, audio: Path, file_id: str, report: SkipReport) -> Utterance | None:
+    file_id = file_id or _audio_name(row)  # not there: reported as the table has it
+    named = row.values.get("id", "")
+    is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
+    times = [row.values.get("start") or "", row.values.get("end") or ""]
+    try:
+        start, end = (float(value) if value else None for value in times)
+    except ValueError:
+        report.add(named or file_id, f"line {row.line}: found the times {times}; expected seconds")
+        return None
+    utterance_id = file_id if not named or is_path else without_spaces(named)
+    if start is not None and not named:
+        utterance_id += f"-{round(start * 1000):07d}"
+    return Utterance(
+        id=utterance_id,
+        audio=audio,
+        text=row.values.get("text", ""),
+        speaker=row.values.get("speaker") or None,
+        language=row.values.get("language") or None,
+        start=start or 0.0,
+        duration=None if end is None else end - (start or 0.0),
+    )

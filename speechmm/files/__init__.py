@@ -1,0 +1,1 @@
+"""Files: written whole, read as text, walked, and known to be up to date."""

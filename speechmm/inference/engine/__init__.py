@@ -1,0 +1,1 @@
+"""Reading inputs and cutting them into batches: what recognition and alignment share."""

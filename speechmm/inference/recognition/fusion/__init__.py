@@ -1,0 +1,1 @@
+"""Scores a beam search adds to the model: language models, hotwords, lexicons."""

@@ -1,0 +1,113 @@
+"""Transcripts as text, tables of words, subtitles and TextGrids."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from speechmm.alignments import Alignment, Transcript
+from speechmm.files.atomic import write_aside
+
+LINE_FORMATS = ("text", "jsonl", "ctm", "trn")
+"""Written line by line into one file or to stdout; the others go through the alignment writers."""
+FORMATS_WITHOUT_TIMES = ("text", "trn")
+
+
+def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, format: str) -> float:
+    """Writes transcripts as they come, to a file or folder or to stdout.
+
+    Args:
+        transcripts: What was said.
+        out: A file; a folder for "textgrid", and for "srt" and "vtt" unless the name ends so (then
+            for one transcript only); None for stdout, which takes one transcript in these formats.
+        format: One of ``LINE_FORMATS``, or "srt", "vtt" or "textgrid".
+
+    Returns:
+        Seconds of audio transcribed.
+
+    Raises:
+        ConfigError: The place cannot be written.
+    """
+    seconds = 0.0
+
+    def counted() -> Iterator[Transcript]:
+        nonlocal seconds
+        for transcript in transcripts:
+            seconds += transcript.duration
+            yield transcript
+
+    if format in LINE_FORMATS:
+        with _open(out) as file:
+            for transcript in counted():
+                file.writelines(line + "\n" for line in transcript_lines(transcript, format))
+                file.flush()
+    else:
+        _write_units(map(as_alignment, counted()), out, format)
+    return seconds
+
+
+def _write_units(alignments: Iterable[Alignment], out: Path | None, format: str) -> None:
+    """Writes subtitles or TextGrids; what goes to stdout is what a file would hold."""
+    from speechmm.alignments import write_alignments
+
+    if out is not None:
+        write_alignments(alignments, out, format)
+        return
+    with tempfile.TemporaryDirectory(prefix="speechmm-") as folder:
+        file = Path(folder) / f"transcript.{format}"
+        write_alignments(alignments, file, format)
+        sys.stdout.write(file.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _open(out: Path | None) -> Iterator[IO[str]]:
+    if out is None:
+        yield sys.stdout
+    else:
+        with write_aside(out) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+
+
+def transcript_lines(transcript: Transcript, format: str) -> Iterator[str]:
+    """The lines of one transcript in a line format, without line ends.
+
+    Args:
+        transcript: What was said.
+        format: "text" (the words alone), "jsonl" (a row of the interface), "trn" (words and id, as
+            NIST sclite reads them) or "ctm" (a line per word: id, channel, start and duration in
+            seconds from the start of the utterance, word, confidence).
+    """
+    if format == "text":
+        yield transcript.text
+    elif format == "jsonl":
+        yield json.dumps(transcript.to_dict(), ensure_ascii=False)
+    elif format == "trn":
+        yield f"{transcript.text} ({transcript.id})".lstrip()
+    else:
+        assert format == "ctm", format
+        name = "_".join(transcript.id.split())
+        for word in transcript.words:
+            start = word.start - transcript.start
+            confidence = word.confidence or 0.0
+            yield f"{name} 1 {start:.3f} {word.duration:.3f} {word.label} {confidence:.4f}"
+
+
+def as_alignment(transcript: Transcript) -> Alignment:
+    """The words of a transcript as an alignment, in seconds from the start of the utterance."""
+    words = [
+        replace(word, start=word.start - transcript.start, end=word.end - transcript.start)
+        for word in transcript.words
+    ]
+    return Alignment(
+        id=transcript.id,
+        audio=transcript.audio,
+        duration=transcript.duration,
+        units={"word": words},
+        confidence=transcript.confidence,
+    )

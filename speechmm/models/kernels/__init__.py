@@ -1,0 +1,1 @@
+"""Compiled loops over frames and tokens: the only place that imports numba."""

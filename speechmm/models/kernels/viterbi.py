@@ -1,0 +1,124 @@
+"""The compiled inner loop of the Viterbi search; :mod:`speechmm.inference.alignment.viterbi` is the way in.
+
+Importing this module imports numba and compiles the kernels (or loads them from numba's cache), so
+nothing imports it before the first alignment. Numba takes no keyword arguments: PLR0917 is off.
+"""
+# ruff: noqa: PLR0917
+
+import numpy as np
+
+from speechmm.models.kernels.compiling import compiled
+
+RENORMALIZE_FRAMES = 32
+"""The best score is brought back to 0 this often, so that float32 is exact over hours of frames."""
+
+
+@compiled("void(f4[:,::1], i8[::1], f4[::1], i8, i8, f4[:,::1], u1[:,::1])")
+def advance(  # type: ignore[no-untyped-def]
+    emissions, columns, skip_costs, first, last, scores, moves
+):
+    """Moves the search over frames [first, last) and notes how each state was reached.
+
+    ``scores[0]`` (states + 2, so that state ``s`` is at ``s + 2``) holds the best log-probability
+    of a path into each state: of frame ``first - 1`` on entry, of frame ``last - 1`` on return.
+    ``scores[1]`` and ``scores[2]`` are scratch. ``moves`` (at least ``last - first`` rows) takes
+    the number of states moved up: 0, 1 or 2; ties go to the smaller. State ``s`` emits column
+    ``columns[s]``, or column ``s`` when there are no columns. ``skip_costs[s]`` is 0 where ``s``
+    may be entered from ``s - 2``, else -inf.
+    """
+    states = len(skip_costs)
+    old = scores[0]
+    new = scores[1]
+    new[:2] = -np.inf
+    for frame in range(first, last):
+        row = emissions[frame]
+        if len(columns) > 0:
+            gathered = scores[2]
+            for state in range(states):
+                gathered[state] = row[columns[state]]
+            row = gathered
+        moved = moves[frame - first]
+        stay = old[2:]
+        step = old[1:]
+        skip = old
+        reached = new[2:]
+        for state in range(states):
+            best = max(stay[state], step[state])
+            skipped = skip[state] + skip_costs[state]
+            reached[state] = max(best, skipped) + row[state]
+            move = np.uint8(1) if step[state] > stay[state] else np.uint8(0)
+            moved[state] = np.uint8(2) if skipped > best else move
+        if frame % RENORMALIZE_FRAMES == RENORMALIZE_FRAMES - 1:
+            top = reached[:states].max()
+            if top > -np.inf:
+                for state in range(states):
+                    reached[state] -= top
+        old[:2] = -np.inf  # only the first frame may be entered from before the first state
+        old, new = new, old
+    if (last - first) % 2 == 1:
+        scores[0] = scores[1]
+
+
+@compiled("i8(f4[:,::1], i8[::1], f4[::1], i8, i8, f4[:,::1], f4[:,::1], u1[:,::1], i8[::1])")
+def best_path(  # type: ignore[no-untyped-def]
+    emissions, columns, skip_costs, frames, block, scores, saved, moves, path
+):
+    """Writes the best path through one utterance; returns 0, or 1 when every path is impossible.
+
+    ``moves`` has ``block`` rows. When the frames fit one block, one pass does. Otherwise the scores
+    before each block are kept in ``saved``, and the moves of one block at a time are found again,
+    last block first. ``skip_costs[1]`` says whether the first state may be skipped;
+    ``skip_costs[states]``, one past the last state, whether the last one may.
+    """
+    states = len(skip_costs) - 1
+    inner = skip_costs[:states]
+    blocks = (frames + block - 1) // block
+    scores[0, :] = -np.inf
+    scores[0, 1] = 0.0  # the state before the first
+    for index in range(blocks):
+        if blocks > 1:
+            saved[index] = scores[0]
+        first = index * block
+        advance(emissions, columns, inner, first, min(frames, first + block), scores, moves)
+
+    state = states - 1
+    if states > 1 and scores[0, states] + skip_costs[states] > scores[0, states + 1]:
+        state = states - 2
+    if not scores[0, state + 2] > -np.inf:
+        return 1
+
+    for index in range(blocks - 1, -1, -1):
+        first = index * block
+        last = min(frames, first + block)
+        if index < blocks - 1:
+            scores[0] = saved[index]
+            advance(emissions, columns, inner, first, last, scores, moves)
+        for frame in range(last - 1, first - 1, -1):
+            path[frame] = state
+            state -= moves[frame - first, state]
+    return 0
+
+
+@compiled("void(f4[:,:,::1], f4[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1])")
+def best_paths(  # type: ignore[no-untyped-def]
+    emissions, skip_costs, frame_lengths, state_lengths, paths, failed
+):
+    """:func:`best_path` of every utterance of a padded batch, each in one block."""
+    no_columns = np.empty(0, np.int64)
+    no_saved = np.empty((0, 0), np.float32)
+    for item in range(len(frame_lengths)):
+        frames = frame_lengths[item]
+        states = state_lengths[item]
+        scores = np.empty((3, states + 2), np.float32)
+        moves = np.empty((frames, states), np.uint8)
+        failed[item] = best_path(
+            emissions[item],
+            no_columns,
+            skip_costs[item, : states + 1],
+            frames,
+            frames,
+            scores,
+            no_saved,
+            moves,
+            paths[item],
+        )

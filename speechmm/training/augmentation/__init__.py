@@ -1,0 +1,1 @@
+"""Changes to training batches that keep or follow their texts."""
