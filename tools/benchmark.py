@@ -25,7 +25,7 @@ import torch
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.inference.alignment.token_path import find_paths
 from speechmm.inference.recognition.beam_search import SearchOptions, search
-from speechmm.models import objectives
+from speechmm.models import forward_sum, losses
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import lay_columns
 from speechmm.text.tokenizer import EOS, SIL, AlignedTokens
@@ -69,21 +69,19 @@ def training_step(model: SpeechTextModel, *, asr: bool, align: bool) -> Callable
         loss = encoding.encoded.new_zeros(())
         if asr:
             log_probs = model.ctc_log_probs(encoding)
-            loss = objectives.ctc_loss(log_probs, encoding.enc_lengths, tokens, sizes)
-            logits = model.decode(tokens, encoding)
-            loss = loss + objectives.attention_loss(
-                logits, tokens, sizes, eos=EOS, label_smoothing=0.1
-            )
+            loss = losses.ctc_loss(log_probs, encoding.enc_lengths, tokens, sizes)
+            logits = model.decode(tokens, encoding).logits
+            loss = loss + losses.attention_loss(logits, tokens, sizes, eos=EOS, label_smoothing=0.1)
         if align:
             head, aligned = model.alignment_head, batch["aligned"]
             local = head.local_vectors(encoding.features, lengths)
-            scores, _ = objectives.label_scores(head.local_log_probs(local), lengths, 0.5)
-            forward_sum, occupancy = objectives.forward_sum_loss(
-                objectives.gather_tokens(scores, aligned), lengths, sizes, aligned == SIL
+            scores, _ = forward_sum.label_scores(head.local_log_probs(local), lengths, 0.5)
+            sum_loss, occupancy = forward_sum.forward_sum_loss(
+                forward_sum.gather_tokens(scores, aligned), lengths, sizes, aligned == SIL
             )
             context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
-            frames = objectives.frame_loss(context, lengths, aligned, occupancy)
-            loss = loss + forward_sum + frames
+            frames = forward_sum.frame_loss(context, lengths, aligned, occupancy)
+            loss = loss + sum_loss + frames
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

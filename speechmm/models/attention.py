@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from speechmm.models.kv_cache import Past
+from speechmm.models.kv_cache import KVCache
 
 ROTARY_BASE = 10000.0
 
@@ -32,28 +32,28 @@ class Rotary:
         angles = rotary_angles(start, length, d_head, like=like)
         self.cos = torch.cat([angles.cos(), angles.cos()], dim=-1).to(like.dtype)
         self.sin = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(like.dtype)
-        self._still: tuple[Tensor, Tensor] | None = None
+        self._qkv_factors: tuple[Tensor, Tensor] | None = None
 
     def __call__(
         self, x: Float[Tensor, "*lead positions d_head"]
     ) -> Float[Tensor, "*lead positions d_head"]:
         """Rotates queries or keys by their positions."""
-        return self._turn(x, self.cos, self.sin)
+        return self._rotate(x, self.cos, self.sin)
 
-    def but_values(
+    def rotate_qk(
         self, x: Float[Tensor, "three batch heads positions d_head"]
     ) -> Float[Tensor, "three batch heads positions d_head"]:
         """Rotates queries and keys and leaves the values, all in as few calls as one of them."""
-        if self._still is None:
+        if self._qkv_factors is None:
             ones, zeros = torch.ones_like(self.cos), torch.zeros_like(self.sin)
-            self._still = (
+            self._qkv_factors = (
                 torch.stack([self.cos, self.cos, ones])[:, None, None],
                 torch.stack([self.sin, self.sin, zeros])[:, None, None],
             )
-        return self._turn(x, *self._still)
+        return self._rotate(x, *self._qkv_factors)
 
     @staticmethod
-    def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), sin)
 
 
@@ -70,13 +70,13 @@ def attention_bias(
     return bias.masked_fill(~mask, float("-inf"))[:, None, None, :]
 
 
-def window_bias(positions: int, reach: int, *, like: Tensor) -> Float[Tensor, "1 1 keys keys"]:
-    """Lets every position see those at most ``reach`` away (0 there, very low elsewhere).
+def window_bias(positions: int, window: int, *, like: Tensor) -> Float[Tensor, "1 1 keys keys"]:
+    """Lets every position see those at most ``window`` away (0 there, very low elsewhere).
 
     Finite, because a padded position may see nothing else and must not become NaN.
     """
     place = torch.arange(positions, device=like.device)
-    far = (place[:, None] - place[None, :]).abs() > reach
+    far = (place[:, None] - place[None, :]).abs() > window
     bias = torch.zeros(positions, positions, dtype=like.dtype, device=like.device)
     return bias.masked_fill(far, torch.finfo(like.dtype).min / 2)[None, None]
 
@@ -127,10 +127,10 @@ class SelfAttention(nn.Module):
         return out
 
     def step(
-        self, x: Float[Tensor, "batch beams d_model"], rotary: Rotary, past: Past
+        self, x: Float[Tensor, "batch beams d_model"], rotary: Rotary, cache: KVCache
     ) -> Float[Tensor, "batch beams d_model"]:
-        """One new position for each hypothesis of each utterance; its past grows by it."""
-        mixed = past.attend(rotary.but_values(self._project(x)))
+        """One new position for each hypothesis of each utterance; its cache grows by it."""
+        mixed = cache.attend(rotary.rotate_qk(self._project(x)))
         out: Tensor = self.output(merge_heads(mixed))
         return out
 
@@ -165,13 +165,13 @@ class CrossAttention(nn.Module):
         out: Tensor = self.output(merge_heads(mixed))
         return out
 
-    def first_head(
+    def first_head_log_probs(
         self,
         x: Float[Tensor, "batch positions d_model"],
         memory: Float[Tensor, "batch enc_frames d_model"],
         bias: Float[Tensor, "batch 1 1 enc_frames"] | None = None,
     ) -> Float[Tensor, "batch positions enc_frames"]:
-        """Logarithms of the first head's attention; its keys do not teach what made the memory."""
+        """Log-attention of the first head; no gradient flows through it into the memory."""
         width = x.shape[-1] // self.heads
         query = F.linear(x, self.query.weight[:width], self.query.bias[:width])
         projection = self.key_value

@@ -1,4 +1,4 @@
-"""What a step-by-step decoder remembers: the projected encoder output, and what was said so far."""
+"""Caches keys and values of step-by-step decoding: of the encoder output, and of the tokens so far."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ FIRST_CAPACITY = 64
 
 
 @runtime_checkable
-class Past(Protocol):
-    """What one layer remembers of what hypotheses have said."""
+class KVCache(Protocol):
+    """Self-attention keys and values of one layer, of the tokens of every hypothesis so far."""
 
     def attend(
         self, projected: Float[Tensor, "three batch heads beams d_head"]
     ) -> Float[Tensor, "batch heads beams d_head"]:
-        """Remembers the keys and values of each hypothesis' new token, and asks its queries."""
+        """Stores keys and values of each hypothesis' new token; attention of its queries over all."""
         ...
 
 
-class History:
-    """Keys and values of all tokens that a search has heard, each token stored once.
+class TreeKVCache:
+    """Keys and values of all tokens of a beam search, each token stored once.
 
-    Hypotheses share their beginnings, so the tokens of an utterance form a tree. All of them stand
-    in one row of entries; the queries of the beams stand side by side, as they do before the
-    encoder's output, and a mask says which entries a hypothesis descends from. To reorder
-    hypotheses is to reorder that mask: no key is copied. When the room is full, entries that no
-    hypothesis descends from any more are left out, so that there are at most about twice as many as
-    one hypothesis has tokens. Keys are rotated before they are stored, so their order means nothing.
+    Hypotheses share prefixes, so the tokens of an utterance form a tree. All of them stand in one
+    row of entries; the queries of the beams stand side by side, as they do in cross-attention, and
+    a mask says which entries are ancestors of a hypothesis. Reordering hypotheses reorders that
+    mask: no key is copied. When the row is full, entries that are nobody's ancestor are dropped,
+    so that there are at most about twice as many as one hypothesis has tokens. Keys are rotated
+    before they are stored, so their order means nothing. Why: docs/decisions/0016.
     """
 
     def __init__(self, layers: int, batch: int, *, like: Tensor):
         self.layers = layers
         self._stored: Float[Tensor, "layers two batch heads capacity d_head"] | None = None
         self._bias: Float[Tensor, "batch beams used"] = like.new_zeros(batch, 1, 0)
-        """0 for the entries that a hypothesis descends from, -inf for others."""
+        """0 for the ancestors of a hypothesis, -inf for other entries."""
 
     @property
     def used(self) -> int:
@@ -50,22 +50,24 @@ class History:
     def add(
         self, layer: int, projected: Float[Tensor, "three batch heads beams d_head"]
     ) -> Float[Tensor, "batch heads beams d_head"]:
-        """Stores a layer's keys and values, and asks its queries; the first layer makes room."""
+        """Stores a layer's keys and values and attends; the first layer makes room for all."""
         if layer == 0:
             self._make_room(projected)
         assert self._stored is not None
-        stored = self._stored[layer, :, :, :, : self.used]
-        stored[:, :, :, -projected.shape[3] :] = projected[1:]
+        stored = self._stored[layer, :, :, :, : self.used]  # (two, batch, heads, used, d_head)
+        stored[:, :, :, -projected.shape[3] :] = projected[1:]  # the last ``beams`` entries are new
         keys, values = stored
+        # beams are the query axis; the mask (batch, 1, beams, used) hides other hypotheses' tokens
         return F.scaled_dot_product_attention(projected[0], keys, values, self._bias[:, None])
 
-    def follow(self, rows: Int[Tensor, " kept"]) -> Int[Tensor, " utterances"] | None:
+    def reorder(self, rows: Int[Tensor, " kept"]) -> Int[Tensor, " utterances"] | None:
         """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was.
 
         Returns:
             The utterances that are left, or None where all are.
         """
         batch, beams, used = self._bias.shape
+        # row = utterance * beams + beam; utterances without any row are dropped
         utterances: Tensor = torch.unique_consecutive(torch.div(rows, beams, rounding_mode="floor"))
         self._bias = self._bias.flatten(0, 1).index_select(0, rows).view(len(utterances), -1, used)
         if len(utterances) == batch:
@@ -75,21 +77,23 @@ class History:
         return utterances
 
     def _make_room(self, projected: Float[Tensor, "three batch heads beams d_head"]) -> None:
-        """One more entry for every hypothesis, which it descends from."""
+        """One more entry for every hypothesis, its own; the mask grows to (batch, beams, used + beams)."""
         _, batch, heads, beams, width = projected.shape
         if self._stored is None:
             self._stored = projected.new_empty(self.layers, 2, batch, heads, 0, width)
         if self.used + beams > self._stored.shape[4]:
-            self._stored = self._without_forgotten(self._stored, beams)
+            self._stored = self._compacted(self._stored, beams)
         own = projected.new_full((beams, beams), float("-inf")).fill_diagonal_(0.0)
         self._bias = torch.cat([self._bias.to(own), own.expand(batch, -1, -1)], dim=2)
 
-    def _without_forgotten(self, stored: Tensor, beams: int) -> Tensor:
-        """Leaves out what no hypothesis descends from, and makes as much room again."""
-        needed = (self._bias == 0).any(dim=1)
+    def _compacted(self, stored: Tensor, beams: int) -> Tensor:
+        """Drops entries that are nobody's ancestor, and doubles the room."""
+        needed = (self._bias == 0).any(dim=1)  # (batch, used)
         count = int(needed.sum(dim=1).max())
+        # a stable sort moves the needed entries of every utterance to the front
         order = needed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
         self._bias = self._bias.gather(2, order[:, None].expand(-1, self._bias.shape[1], -1))
+        # the same gather for keys and values: (layers, two, batch, heads, capacity, d_head)
         layers, two, batch, heads, _, width = stored.shape
         index = order[None, None, :, None, :, None].expand(layers, two, -1, heads, -1, width)
         capacity = max(FIRST_CAPACITY, 2 * (count + beams))
@@ -99,24 +103,24 @@ class History:
 
 
 @dataclass
-class LayerHistory:
-    """One layer's part of a :class:`History`."""
+class TreeLayerCache:
+    """One layer's :class:`KVCache` in a :class:`TreeKVCache`."""
 
-    history: History
+    tree: TreeKVCache
     layer: int
 
     def attend(
         self, projected: Float[Tensor, "three batch heads beams d_head"]
     ) -> Float[Tensor, "batch heads beams d_head"]:
-        """Stores the new keys and values; what the queries find."""
-        return self.history.add(self.layer, projected)
+        """Stores the new keys and values; attention of the queries over all of them."""
+        return self.tree.add(self.layer, projected)
 
 
 @dataclass
 class LayerCache:
-    """What one decoder layer remembers: what was said, and the projected encoder output."""
+    """Keys and values of one decoder layer: of the tokens so far, and of the encoder output."""
 
-    past: Past
+    self_attention: KVCache
     cross_keys: Float[Tensor, "batch heads enc_frames d_head"] | None = None
     cross_values: Float[Tensor, "batch heads enc_frames d_head"] | None = None
 
@@ -132,7 +136,7 @@ class DecoderCache:
     layers: list[LayerCache]
     bias: Float[Tensor, "batch 1 1 enc_frames"] | None
     batch: int
-    history: History | None = None
+    tree: TreeKVCache | None = None
     position: int | Tensor = 0
 
     def reorder(self, rows: Int[Tensor, " kept"]) -> None:
@@ -140,7 +144,7 @@ class DecoderCache:
 
         Utterances none of whose hypotheses go on are dropped.
         """
-        left = self.history.follow(rows) if self.history else None
+        left = self.tree.reorder(rows) if self.tree else None
         if left is None:
             return
         self.batch = len(left)

@@ -1,4 +1,4 @@
-"""A small language model over a tokenizer's pieces, for shallow fusion."""
+"""Predicts a tokenizer's pieces from those before: a small language model for shallow fusion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.kv_cache import DecoderCache
-from speechmm.models.transformer import SharedDecoder
+from speechmm.models.transformer import TransformerDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class LanguageModelConfig:
 
 
 class LanguageModel(nn.Module):
-    """The decoder's stack without anything to listen to."""
+    """Causal Transformer layers over a tokenizer's pieces, without cross-attention."""
 
     def __init__(self, config: LanguageModelConfig, *, vocab_size: int):
         super().__init__()
@@ -47,7 +47,7 @@ class LanguageModel(nn.Module):
         self.vocab_size = vocab_size
         self.start_vector = nn.Parameter(0.02 * torch.randn(config.d_model))
         self.embedding = nn.Embedding(vocab_size, config.d_model)
-        self.stack = SharedDecoder(
+        self.stack = TransformerDecoder(
             d_model=config.d_model,
             heads=config.heads,
             ff_dim=config.ff_dim,
@@ -62,7 +62,9 @@ class LanguageModel(nn.Module):
     ) -> Float[Tensor, "batch positions vocab_size"]:
         """Logits of the first token, and of the one after each prefix (tokens + 1 rows)."""
         first = self.start_vector.expand(tokens.shape[0], 1, -1)
-        out: Tensor = self.output(self.stack(torch.cat([first, self.embedding(tokens)], dim=1)))
+        out: Tensor = self.output(
+            self.stack(torch.cat([first, self.embedding(tokens)], dim=1)).vectors
+        )
         return out
 
     def start(self, batch: int) -> DecoderCache:

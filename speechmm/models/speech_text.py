@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
+from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
-from speechmm.models.objectives import gather_tokens
-from speechmm.models.transformer import SharedDecoder, SharedEncoder
+from speechmm.models.transformer import DecoderOutput, TransformerDecoder, TransformerEncoder
 
 SPEECH, TEXT = 0, 1  # rows of the modality embedding
 TAGS = ("asr",)  # first decoder token: what is asked for
@@ -115,6 +115,15 @@ class SpeechEncoding:
         )
 
 
+@dataclass
+class Decoded:
+    """What the decoder gives for all positions of given texts at once."""
+
+    logits: Float[Tensor, "batch positions vocab_size"]
+    log_attention: Float[Tensor, "batch positions enc_frames"] | None = None
+    """Of the first head of the last layer to the encoder frames, where asked for."""
+
+
 class SpeechTextModel(nn.Module):
     """Recognises speech and aligns text to it with shared weights."""
 
@@ -146,7 +155,7 @@ class SpeechTextModel(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, config.d_model)
         self.modality = nn.Embedding(2, config.d_model)
         self.tag_embedding = nn.Embedding(len(TAGS), config.d_model)
-        self.encoder = SharedEncoder(
+        self.encoder = TransformerEncoder(
             d_model=config.d_model,
             heads=config.heads,
             ff_dim=config.ff_dim,
@@ -154,9 +163,9 @@ class SpeechTextModel(nn.Module):
             conv_kernel=config.conv_kernel,
             dropout=config.dropout,
             middle_stride=config.middle_stride,
-            reach=config.reach,
+            attention_window=config.reach,
         )
-        self.decoder = SharedDecoder(
+        self.decoder = TransformerDecoder(
             d_model=config.d_model,
             heads=config.heads,
             ff_dim=config.ff_dim,
@@ -268,19 +277,17 @@ class SpeechTextModel(nn.Module):
         tokens: Int[Tensor, "batch tokens"],
         encoding: SpeechEncoding,
         tag: str = "asr",
-        watched: list[Float[Tensor, "batch positions enc_frames"]] | None = None,
-    ) -> Float[Tensor, "batch positions vocab_size"]:
-        """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows).
-
-        Where the last layer listens at each of them (its first head, as logarithms) is appended
-        to ``watched``.
-        """
+        *,
+        with_attention: bool = False,
+    ) -> Decoded:
+        """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows)."""
         embedded = self.embed_tokens(tokens)
         first = self.tag_embedding.weight[TAGS.index(tag)].expand(tokens.shape[0], 1, -1)
         prefixes = torch.cat([first, embedded], dim=1)
-        x = self.decoder(prefixes, encoding.encoded, encoding.mask, watched)
-        out: Tensor = self.token_head(x)
-        return out
+        output: DecoderOutput = self.decoder(
+            prefixes, encoding.encoded, encoding.mask, with_attention=with_attention
+        )
+        return Decoded(self.token_head(output.vectors), output.log_attention)
 
     def decode_init(self, encoding: SpeechEncoding) -> DecoderCache:
         """A fresh search state with cross-attention keys and values projected once."""

@@ -1,7 +1,8 @@
-"""Encoder and decoder stacks: pre-norm, rotary positions, caches passed as arguments."""
+"""Stacks encoder and decoder layers: pre-norm, rotary positions, caches passed as arguments."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -17,11 +18,17 @@ from speechmm.models.attention import (
     window_bias,
 )
 from speechmm.models.dropout import Dropout
-from speechmm.models.kv_cache import DecoderCache, History, LayerCache, LayerHistory, Past
+from speechmm.models.kv_cache import (
+    DecoderCache,
+    KVCache,
+    LayerCache,
+    TreeKVCache,
+    TreeLayerCache,
+)
 
 
 def add_update(x: Tensor, update: Tensor) -> Tensor:
-    """The sum, in the place of ``update``: fresh memory is dear on a CPU.
+    """The sum, in the place of ``update``: new memory is slow on a CPU.
 
     Under autocast the sum stays in the precision of ``x``, which is the higher one.
     """
@@ -111,8 +118,8 @@ def merge_frames(
     return torch.einsum("bgsd,bgs->bgd", groups, share.to(x.dtype)), valid[:, :, 0]
 
 
-class SharedEncoder(nn.Module):
-    """One stack for both modalities; what comes in is marked by the caller.
+class TransformerEncoder(nn.Module):
+    """Encoder layers over vectors of any front end.
 
     With ``middle_stride`` above 1 the layers between the first and the last work on means of so
     many neighbours, and what they add is repeated for each: a U-Net of rates. Source: Yao et al.
@@ -129,12 +136,12 @@ class SharedEncoder(nn.Module):
         conv_kernel: int,
         dropout: float,
         middle_stride: int = 1,
-        reach: int = 0,
+        attention_window: int = 0,
     ):
         super().__init__()
         self.d_head = d_model // heads
         self.middle_stride = middle_stride
-        self.reach = reach
+        self.attention_window = attention_window
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, heads, ff_dim, conv_kernel, dropout) for _ in range(layers)
@@ -152,10 +159,13 @@ class SharedEncoder(nn.Module):
         """
         x = self.dropout(x)
         half = len(self.layers) // 2
+        # one rate: (batch, positions, d_model) throughout
         if self.middle_stride == 1:
             middle = self._run(x, mask, 0, half)
             x = self._run(middle, mask, half, len(self.layers))
             return self.norm(x), middle
+        # two rates: the first and the last layer at the full one, those between at a fraction of it;
+        # what the middle layers add to the merged frames is repeated and added to the full ones
         last = len(self.layers) - 1
         x = self._run(x, mask, 0, 1)
         merged, merged_mask = merge_frames(x, mask, self.middle_stride)
@@ -172,8 +182,9 @@ class SharedEncoder(nn.Module):
         """Layers ``first`` to ``end - 1``."""
         bias = attention_bias(mask, like=x)
         keep = None if bias is None else mask[:, :, None].to(x.dtype)
-        if self.reach and (torch.compiler.is_exporting() or x.shape[1] > self.reach + 1):
-            near = window_bias(x.shape[1], self.reach, like=x)
+        window = self.attention_window
+        if window and (torch.compiler.is_exporting() or x.shape[1] > window + 1):
+            near = window_bias(x.shape[1], window, like=x)
             bias = near if bias is None else near + bias
         rotary = Rotary(0, x.shape[1], self.d_head, like=x)
         for layer in self.layers[first:end]:
@@ -200,28 +211,31 @@ class DecoderLayer(nn.Module):
         rotary: Rotary,
         memory: Float[Tensor, "batch enc_frames d_model"] | None,
         bias: Tensor | None,
-        watched: list[Tensor] | None = None,
-    ) -> Float[Tensor, "batch tokens d_model"]:
-        """All positions at once (training); ``watched`` is given where the first head listens."""
+        *,
+        with_attention: bool = False,
+    ) -> tuple[Float[Tensor, "batch tokens d_model"], Tensor | None]:
+        """All positions at once, and the first head's log-attention to the memory where asked for."""
         mixed = self.dropout(self.self_attention(self.self_norm(x), rotary, causal=True))
         x = add_update(x, mixed)
+        attention = None
         if self.cross_attention is not None and self.cross_norm is not None and memory is not None:
             keys, values = self.cross_attention.project_memory(memory)
             normed = self.cross_norm(x)
-            if watched is not None:
-                watched.append(self.cross_attention.first_head(normed, memory, bias))
+            if with_attention:
+                attention = self.cross_attention.first_head_log_probs(normed, memory, bias)
             mixed = self.dropout(self.cross_attention(normed, keys, values, bias))
             x = add_update(x, mixed)
-        return add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
+        x = add_update(x, self.dropout(self.feed_forward(self.feed_forward_norm(x))))
+        return x, attention
 
     def start(
-        self, past: Past, memory: Float[Tensor, "batch enc_frames d_model"] | None
+        self, cache: KVCache, memory: Float[Tensor, "batch enc_frames d_model"] | None
     ) -> LayerCache:
-        """An empty past, with the memory projected once."""
+        """An empty cache, with the memory projected once."""
         if self.cross_attention is None or memory is None:
-            return LayerCache(past)
+            return LayerCache(cache)
         keys, values = self.cross_attention.project_memory(memory)
-        return LayerCache(past, keys.contiguous(), values.contiguous())
+        return LayerCache(cache, keys.contiguous(), values.contiguous())
 
     def step(
         self,
@@ -230,8 +244,8 @@ class DecoderLayer(nn.Module):
         cache: LayerCache,
         bias: Tensor | None,
     ) -> Float[Tensor, "batch beams d_model"]:
-        """One new position for every hypothesis; the past grows by it."""
-        x = add_update(x, self.self_attention.step(self.self_norm(x), rotary, cache.past))
+        """One new position for every hypothesis; the cache grows by it."""
+        x = add_update(x, self.self_attention.step(self.self_norm(x), rotary, cache.self_attention))
         if self.cross_attention is not None and self.cross_norm is not None:
             assert cache.cross_keys is not None and cache.cross_values is not None
             keys, values = cache.cross_keys, cache.cross_values
@@ -239,8 +253,17 @@ class DecoderLayer(nn.Module):
         return add_update(x, self.feed_forward(self.feed_forward_norm(x)))
 
 
-class SharedDecoder(nn.Module):
-    """Causal stack with cross-attention to the encoder, or without for texts alone."""
+@dataclass
+class DecoderOutput:
+    """What a decoder stack gives for all positions at once."""
+
+    vectors: Float[Tensor, "batch tokens d_model"]
+    log_attention: Float[Tensor, "batch tokens enc_frames"] | None = None
+    """Of the first head of the last layer, where asked for."""
+
+
+class TransformerDecoder(nn.Module):
+    """Causal layers with cross-attention to the encoder, or without for texts alone."""
 
     def __init__(
         self,
@@ -265,19 +288,18 @@ class SharedDecoder(nn.Module):
         x: Float[Tensor, "batch tokens d_model"],
         memory: Float[Tensor, "batch enc_frames d_model"] | None = None,
         memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
-        watched: list[Float[Tensor, "batch tokens enc_frames"]] | None = None,
-    ) -> Float[Tensor, "batch tokens d_model"]:
-        """All positions at once, each seeing its past and the whole memory.
-
-        What the first head of the last layer attends to is appended to ``watched``, as logarithms.
-        """
+        *,
+        with_attention: bool = False,
+    ) -> DecoderOutput:
+        """All positions at once, each seeing the positions before it and the whole memory."""
         bias = attention_bias(memory_mask, like=x)
         rotary = Rotary(0, x.shape[1], self.d_head, like=x)
         x = self.dropout(x)
+        attention = None
         for number, layer in enumerate(self.layers, start=1):
-            x = layer(x, rotary, memory, bias, watched if number == len(self.layers) else None)
-        out: Tensor = self.norm(x)
-        return out
+            asked = with_attention and number == len(self.layers)
+            x, attention = layer(x, rotary, memory, bias, with_attention=asked)
+        return DecoderOutput(self.norm(x), attention)
 
     def start(
         self,
@@ -286,13 +308,13 @@ class SharedDecoder(nn.Module):
         memory_mask: Bool[Tensor, "batch enc_frames"] | None = None,
     ) -> DecoderCache:
         """A fresh cache with the memory projected once for every layer."""
-        history = History(len(self.layers), batch, like=next(self.parameters()))
+        tree = TreeKVCache(len(self.layers), batch, like=next(self.parameters()))
         layers = [
-            layer.start(LayerHistory(history, number), memory)
+            layer.start(TreeLayerCache(tree, number), memory)
             for number, layer in enumerate(self._decoder_layers)
         ]
         bias = None if memory is None else attention_bias(memory_mask, like=memory)
-        return DecoderCache(layers, bias, batch, history)
+        return DecoderCache(layers, bias, batch, tree)
 
     def step(
         self, x: Float[Tensor, "rows d_model"], cache: DecoderCache
@@ -301,8 +323,8 @@ class SharedDecoder(nn.Module):
         rows, width = x.shape
         rotary = Rotary(cache.position, 1, self.d_head, like=x)
         x = x.view(cache.batch, rows // cache.batch, width)
-        for layer, past in zip(self._decoder_layers, cache.layers, strict=True):
-            x = layer.step(x, rotary, past, cache.bias)
+        for layer, layer_cache in zip(self._decoder_layers, cache.layers, strict=True):
+            x = layer.step(x, rotary, layer_cache, cache.bias)
         cache.position += 1
         out: Tensor = self.norm(x.view(rows, width))
         return out

@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from speechmm.data.batch import pad_tokens
 from speechmm.data.texts import read_texts
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.models import objectives
 from speechmm.models.bundle import save_language_model
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
+from speechmm.models.losses import attention_loss
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS
 from speechmm.training.optimization import OptimizationConfig
@@ -88,7 +88,7 @@ class LanguageModule(TrainingModule):
             self.network = LanguageModel(self.network_config, vocab_size=size)
 
     def _loss(self, batch: TextBatch, label_smoothing: float) -> Float[Tensor, ""]:
-        return objectives.attention_loss(
+        return attention_loss(
             self.model(batch.tokens),
             batch.tokens,
             batch.lengths,

@@ -27,7 +27,8 @@ from speechmm.inference.alignment.viterbi import (
     ctc_states,
     required_frames,
 )
-from speechmm.models.objectives import BLANK, full_sum
+from speechmm.models.forward_sum import forward_backward
+from speechmm.models.losses import BLANK
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
@@ -251,7 +252,7 @@ class SecondOpinion:
         columns, skippable = ctc_states(text.ids)
         scores = torch.from_numpy(np.ascontiguousarray(log_probs[:, columns]))[None]
         sizes = torch.tensor([len(log_probs)]), torch.tensor([len(columns)])
-        _, occupancy = full_sum(scores, *sizes, torch.from_numpy(skippable)[None])
+        _, occupancy = forward_backward(scores, *sizes, torch.from_numpy(skippable)[None])
         share = occupancy[0, :, 1::2].double().cumsum(0).numpy()
         share /= share[-1:].clip(min=1e-9)
         first = (share > OUTER_SHARE).argmax(axis=0) * self.model.subsampling

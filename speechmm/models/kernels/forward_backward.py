@@ -1,4 +1,4 @@
-"""The compiled inner loops of the forward-sum loss; :func:`objectives.full_sum` is the way in.
+"""Compiles the forward-backward recursions; :func:`forward_sum.forward_backward` calls them.
 
 Importing this module imports numba and compiles (or loads from numba's cache), so nothing imports
 it before the first training step. Numba takes no keyword arguments: PLR0917 is off.
@@ -21,8 +21,9 @@ def _log_add(a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled("void(f4[:,::1], b1[::1], i8, i8, f8[:,::1])")
-def _go_forward(scores, skippable, frames, tokens, forward):  # type: ignore[no-untyped-def]
+def _forward(scores, skippable, frames, tokens, forward):  # type: ignore[no-untyped-def]
     """``forward[t, k]``: log of the sum over paths of frames 0 to t that end in token k."""
+    # a path begins in the first token, or in the second where the first may be left out
     forward[0, :tokens] = -np.inf
     forward[0, 0] = scores[0, 0]
     if tokens > 1 and skippable[0]:
@@ -30,6 +31,7 @@ def _go_forward(scores, skippable, frames, tokens, forward):  # type: ignore[no-
     for frame in range(1, frames):
         before = forward[frame - 1]
         forward[frame, 0] = before[0] + scores[frame, 0]
+        # stay in a token, come from the one before, or jump over one that may be left out
         for token in range(1, tokens):
             value = _log_add(before[token], before[token - 1])
             if token >= 2 and skippable[token - 1]:
@@ -38,10 +40,11 @@ def _go_forward(scores, skippable, frames, tokens, forward):  # type: ignore[no-
 
 
 @compiled("f8(f4[:,::1], b1[::1], i8, i8, f8[:,::1], f4[:,::1])")
-def _go_backward(  # type: ignore[no-untyped-def]
+def _backward(  # type: ignore[no-untyped-def]
     scores, skippable, frames, tokens, forward, occupancy
 ):
     """Fills ``occupancy`` from the last frame to the first; returns the sum over all paths."""
+    # a path ends in the last token, or in the one before where the last may be left out
     total = forward[frames - 1, tokens - 1]
     backward = np.full(tokens, -np.inf)
     backward[tokens - 1] = 0.0
@@ -53,6 +56,7 @@ def _go_backward(  # type: ignore[no-untyped-def]
     following = np.empty(tokens + 2)
     following[tokens:] = -np.inf
     for frame in range(frames - 1, -1, -1):
+        # occupancy: forward times backward over the total (Rabiner 1989, equation 27)
         for token in range(tokens):
             share = forward[frame, token] + backward[token] - total
             if share > -40.0:
@@ -85,7 +89,7 @@ def forward_backward(  # type: ignore[no-untyped-def]
     forward = np.empty((frames, tokens))
     for item in range(batch):
         sizes = frame_lengths[item], token_lengths[item]
-        _go_forward(scores[item], skippable[item], sizes[0], sizes[1], forward)
-        totals[item] = _go_backward(
+        _forward(scores[item], skippable[item], sizes[0], sizes[1], forward)
+        totals[item] = _backward(
             scores[item], skippable[item], sizes[0], sizes[1], forward, occupancy[item]
         )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
-from speechmm.models import objectives
+from speechmm.models import forward_sum
+from speechmm.models import losses as recognition
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import EOS, SIL
 from speechmm.training.tasks.guided_attention import guidance_loss, token_windows
@@ -106,21 +107,22 @@ def task_losses(
     """
     losses: dict[str, Tensor] = {}
     total, occupancy = encoding.encoded.new_zeros(()), None
-    watched: list[Tensor] | None = None
-    if settings.guidance_weight and counts is not None:
-        watched = []
+    guided = bool(settings.guidance_weight) and counts is not None
+    log_attention: Tensor | None = None
     if settings.asr_weight:
-        losses, asr = recognition_losses(model, settings, batch, encoding, watched)
+        losses, asr, log_attention = recognition_losses(
+            model, settings, batch, encoding, with_attention=guided
+        )
         total = total + settings.asr_weight * asr
     if settings.align_weight:
         align, occupancy = alignment_losses(model, batch, encoding, early=early)
         losses |= align
         total = total + settings.align_weight * sum(align.values())
-    if watched and occupancy is not None and counts is not None:
-        windows, guided = token_windows(
+    if log_attention is not None and occupancy is not None and counts is not None:
+        windows, has_window = token_windows(
             batch, occupancy, counts, model.subsampling, encoding.encoded.shape[1]
         )
-        losses["loss_guidance"] = guidance_loss(watched[0], windows, guided)
+        losses["loss_guidance"] = guidance_loss(log_attention, windows, has_window)
         total = total + settings.guidance_weight * losses["loss_guidance"]
     losses["loss"] = total
     return losses, occupancy
@@ -131,27 +133,28 @@ def recognition_losses(
     settings: ObjectivesConfig,
     batch: Batch,
     encoding: SpeechEncoding,
-    watched: list[Tensor] | None,
-) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
-    """Speech to text by CTC and by the decoder, as far as trained; and their weighted sum.
-
-    Where the decoder listens is appended to ``watched``, if that is given.
-    """
+    *,
+    with_attention: bool,
+) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""], Tensor | None]:
+    """Speech to text by CTC and decoder, as far as trained; their weighted sum; and attention."""
     losses: dict[str, Tensor] = {}
+    log_attention: Tensor | None = None
     asr = encoding.encoded.new_zeros(())
     if "ctc" in settings.outputs:
         losses, ctc = ctc_losses(model, settings, batch, encoding)
         asr = asr + settings.ctc_weight * ctc
     if "decoder" in settings.outputs:
-        losses["loss_attention"] = objectives.attention_loss(
-            model.decode(batch.tokens, encoding, watched=watched),
+        decoded = model.decode(batch.tokens, encoding, with_attention=with_attention)
+        log_attention = decoded.log_attention
+        losses["loss_attention"] = recognition.attention_loss(
+            decoded.logits,
             batch.tokens,
             batch.token_lengths,
             eos=EOS,
             label_smoothing=settings.label_smoothing,
         )
         asr = asr + (1.0 - settings.ctc_weight) * losses["loss_attention"]
-    return losses, asr
+    return losses, asr, log_attention
 
 
 def ctc_losses(
@@ -160,12 +163,12 @@ def ctc_losses(
     """CTC at one or two heights and its consistency; and their weighted sum."""
     losses: dict[str, Tensor] = {}
     log_probs = model.ctc_log_probs(encoding)
-    losses["loss_ctc"] = objectives.ctc_loss(
+    losses["loss_ctc"] = recognition.ctc_loss(
         log_probs, encoding.enc_lengths, batch.tokens, batch.token_lengths
     )
     ctc = losses["loss_ctc"]
     if settings.intermediate_weight:
-        losses["loss_ctc_middle"] = objectives.ctc_loss(
+        losses["loss_ctc_middle"] = recognition.ctc_loss(
             model.ctc_log_probs(encoding, middle=True),
             encoding.enc_lengths,
             batch.tokens,
@@ -173,7 +176,7 @@ def ctc_losses(
         )
         ctc = torch.lerp(ctc, losses["loss_ctc_middle"], settings.intermediate_weight)
     if settings.consistency_weight and model.training:
-        losses["loss_consistency"] = objectives.consistency_loss(
+        losses["loss_consistency"] = recognition.consistency_loss(
             log_probs, encoding.enc_lengths, batch.token_lengths
         )
         ctc = ctc + settings.consistency_weight * losses["loss_consistency"]
@@ -189,19 +192,19 @@ def alignment_losses(
     silent = tokens == SIL
     local = head.local_vectors(encoding.features, lengths)
     weight = model.config.align_prior
-    scores, marginal = objectives.label_scores(
+    scores, marginal = forward_sum.label_scores(
         head.local_log_probs(local), lengths, weight + early * (1.0 - weight)
     )
     log_prior = None
     if early > 0:
         log_prior = early * (
-            objectives.silence_log_prior(encoding.features, lengths, silent)
-            + objectives.beta_binomial_log_prior(
+            forward_sum.silence_log_prior(encoding.features, lengths, silent)
+            + forward_sum.beta_binomial_log_prior(
                 lengths, batch.align_lengths, local.shape[1], tokens.shape[1]
             )
         )
-    forward_sum, occupancy = objectives.forward_sum_loss(
-        objectives.gather_tokens(scores, tokens),
+    loss, occupancy = forward_sum.forward_sum_loss(
+        forward_sum.gather_tokens(scores, tokens),
         lengths,
         batch.align_lengths,
         silent,
@@ -211,7 +214,7 @@ def alignment_losses(
         head.update_prior(marginal)
     context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
     losses = {
-        "loss_forward_sum": forward_sum,
-        "loss_frames": objectives.frame_loss(context, lengths, tokens, occupancy),
+        "loss_forward_sum": loss,
+        "loss_frames": forward_sum.frame_loss(context, lengths, tokens, occupancy),
     }
     return losses, occupancy

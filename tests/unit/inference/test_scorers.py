@@ -175,7 +175,9 @@ def test_scores_of_results_are_those_of_a_full_recomputation(
     assert len(found) == 3
     for hypothesis in found:
         with torch.inference_mode():
-            logits = model.decode(torch.tensor([hypothesis.tokens]), encoding)[0].log_softmax(-1)
+            logits = (
+                model.decode(torch.tensor([hypothesis.tokens]), encoding).logits[0].log_softmax(-1)
+            )
         path = zip(logits, [*hypothesis.tokens, EOS], strict=True)
         total = sum(float(row[token]) for row, token in path)
         total += sum(one.weight * walked(one, hypothesis.tokens) for one in listened)

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from speechmm.models import objectives
+from speechmm.models import forward_sum, losses
 from speechmm.models.alignment_head import AlignmentHead, upsample_frames
 from speechmm.text.tokenizer import SIL
 
@@ -34,17 +34,17 @@ def spoken(batch: int, seed: int):
 
 
 def local_loss(head, features, lengths, tokens, early):
-    scores, _ = objectives.label_scores(
+    scores, _ = forward_sum.label_scores(
         head.local_log_probs(head.local_vectors(features, lengths)), lengths, 0.5 + 0.5 * early
     )
     silent = tokens == SIL
     sizes = torch.full((len(tokens),), tokens.shape[1])
     prior = early * (
-        objectives.silence_log_prior(features, lengths, silent)
-        + objectives.beta_binomial_log_prior(lengths, sizes, features.shape[1], tokens.shape[1])
+        forward_sum.silence_log_prior(features, lengths, silent)
+        + forward_sum.beta_binomial_log_prior(lengths, sizes, features.shape[1], tokens.shape[1])
     )
-    return objectives.forward_sum_loss(
-        objectives.gather_tokens(scores, tokens), lengths, sizes, silent, log_prior=prior
+    return forward_sum.forward_sum_loss(
+        forward_sum.gather_tokens(scores, tokens), lengths, sizes, silent, log_prior=prior
     )
 
 
@@ -97,11 +97,11 @@ def test_the_label_prior_settles_on_the_mean_posterior():
 def test_views_that_agree_cost_nothing_and_teachers_get_no_gradient():
     log_probs = torch.randn(1, 5, 4).log_softmax(-1)
     lengths, sizes = torch.tensor([3, 3]), torch.tensor([2, 2])
-    same = objectives.consistency_loss(torch.cat([log_probs, log_probs]), lengths, sizes)
+    same = losses.consistency_loss(torch.cat([log_probs, log_probs]), lengths, sizes)
     assert abs(same.item()) < 1e-6
     one = log_probs.clone().requires_grad_()
     two = torch.randn(1, 5, 4).log_softmax(-1)
-    loss = objectives.consistency_loss(torch.cat([one, two]), lengths, sizes)
+    loss = losses.consistency_loss(torch.cat([one, two]), lengths, sizes)
     exact = sum(
         F.kl_div(a[:, :3], b[:, :3], reduction="sum", log_target=True)
         for a, b in ((log_probs, two), (two, log_probs))

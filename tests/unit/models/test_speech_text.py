@@ -8,7 +8,7 @@ import torch
 from speechmm.errors import ConfigError
 from speechmm.inference.recognition.beam_search import SearchOptions, search
 from speechmm.inference.recognition.ctc_prefix import CtcPrefixScorer
-from speechmm.models import objectives
+from speechmm.models import forward_sum, kv_cache
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.transformer import merge_frames
 
@@ -95,10 +95,10 @@ def test_without_gradients_the_values_are_the_same_and_the_input_stays(stride):
     tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
     before = features.clone()
     expected = model.encode_speech(features, lengths)
-    logits = model.decode(tokens, expected)
+    logits = model.decode(tokens, expected).logits
     with torch.no_grad():  # where results take the place of what they were made of
         found = model.encode_speech(features, lengths)
-        torch.testing.assert_close(model.decode(tokens, found), logits)
+        torch.testing.assert_close(model.decode(tokens, found).logits, logits)
     torch.testing.assert_close(found.encoded, expected.encoded)
     torch.testing.assert_close(found.middle, expected.middle)
     assert torch.equal(features, before)
@@ -128,7 +128,7 @@ def test_half_way_ctc_reaches_the_lower_layers_only():
 def test_cached_decoding_equals_full_recomputation(model):
     encoding = model.encode_speech(*speech(57, 90))
     tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
-    full = model.decode(tokens, encoding)
+    full = model.decode(tokens, encoding).logits
     cache = model.decode_init(encoding)
     steps = [model.decode_step(None, cache)]
     steps += [model.decode_step(tokens[:, i], cache) for i in range(3)]
@@ -138,7 +138,7 @@ def test_cached_decoding_equals_full_recomputation(model):
 @pytest.mark.parametrize("steps", [3, 40])
 @torch.no_grad()
 def test_reordered_hypotheses_equal_full_recomputation(model, steps, monkeypatch):
-    monkeypatch.setattr(decoder_cache, "FIRST_CAPACITY", 8)
+    monkeypatch.setattr(kv_cache, "FIRST_CAPACITY", 8)
     generator = torch.Generator().manual_seed(steps)
     encoding = model.encode_speech(*speech(57, 90, 33))
     cache = model.decode_init(encoding)
@@ -162,7 +162,7 @@ def test_reordered_hypotheses_equal_full_recomputation(model, steps, monkeypatch
     for place, utterance in enumerate(alive):
         rows = slice(place * beams, (place + 1) * beams)
         same = encoding.select(torch.full((beams,), utterance))
-        full = model.decode(texts[rows], same)[:, -1]
+        full = model.decode(texts[rows], same).logits[:, -1]
         torch.testing.assert_close(logits[rows], full, rtol=1e-4, atol=1e-4)
 
 
@@ -174,12 +174,12 @@ def test_what_no_hypothesis_descends_from_is_forgotten(model):
     for _ in range(200):  # the best of ten is followed by all ten, every time
         model.decode_step(torch.full((10,), 5), cache)
         cache.reorder(torch.full((10,), 3))
-    assert cache.history is not None
-    assert 200 < cache.history.used < 500
+    assert cache.tree is not None
+    assert 200 < cache.tree.used < 500
 
 
 @torch.no_grad()
-def test_watched_attention_is_what_the_first_head_mixes_by(model):
+def test_returned_attention_is_what_the_first_head_mixes_by(model):
     attention = model.decoder.layers[0].cross_attention
     attention.output = torch.nn.Identity()
     torch.manual_seed(2)
@@ -188,20 +188,20 @@ def test_watched_attention_is_what_the_first_head_mixes_by(model):
     bias = torch.zeros(2, 1, 1, 9)
     bias[1, :, :, 5:] = -math.inf
     mixed = attention(queries, keys, values, bias)
-    first = attention.first_head(queries, memory, bias).exp()
+    first = attention.first_head_log_probs(queries, memory, bias).exp()
     torch.testing.assert_close(first @ values[:, 0], mixed[:, :, :8])
     assert not first[1, :, 5:].any()
 
 
 @torch.no_grad()
-def test_watching_changes_nothing(model):
+def test_returning_attention_changes_no_logits(model):
     encoding = model.encode_speech(*speech(57, 90))
     tokens = torch.tensor([[5, 6, 7], [8, 9, 10]])
-    watched = []
-    assert torch.equal(
-        model.decode(tokens, encoding, watched=watched), model.decode(tokens, encoding)
-    )
-    assert [one.shape for one in watched] == [(2, 4, encoding.encoded.shape[1])]
+    alone = model.decode(tokens, encoding)
+    both = model.decode(tokens, encoding, with_attention=True)
+    assert torch.equal(both.logits, alone.logits)
+    assert alone.log_attention is None
+    assert both.log_attention.shape == (2, 4, encoding.encoded.shape[1])
 
 
 def all_paths(frames: int, skippable: list[bool]) -> list[tuple[int, ...]]:
@@ -220,13 +220,13 @@ def all_paths(frames: int, skippable: list[bool]) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize(
     "skippable", [[False, False, False], [True, False, True, False, True], [True], [False, True]]
 )
-def test_full_sum_equals_the_sum_over_all_alignments(skippable):
+def test_forward_backward_equals_the_sum_over_all_alignments(skippable):
     torch.manual_seed(2)
     frames, tokens = 6, len(skippable)
     scores = torch.randn(2, frames + 1, tokens + 1, requires_grad=True)
     padded = torch.tensor([[*skippable, True]] * 2)
     lengths, token_lengths = torch.tensor([frames] * 2), torch.tensor([tokens] * 2)
-    totals, occupancy = objectives.full_sum(scores, lengths, token_lengths, padded)
+    totals, occupancy = forward_sum.forward_backward(scores, lengths, token_lengths, padded)
     paths = all_paths(frames, skippable)
     for item in range(2):
         sums = torch.stack(
@@ -242,7 +242,7 @@ def test_full_sum_equals_the_sum_over_all_alignments(skippable):
 
 def test_texts_that_do_not_fit_count_nothing():
     scores = torch.randn(2, 4, 5, requires_grad=True)
-    loss, occupancy = objectives.forward_sum_loss(
+    loss, occupancy = forward_sum.forward_sum_loss(
         scores, torch.tensor([4, 4]), torch.tensor([5, 3]), torch.zeros(2, 5, dtype=torch.bool)
     )
     loss.backward()
@@ -255,7 +255,7 @@ def test_sums_survive_scores_that_differ_by_thousands():
     frames, tokens = 400, 60
     scores = torch.zeros(1, frames, tokens)
     scores[:, :, 0] = 30.0  # staying in the first token looks far better than the text allows
-    totals, occupancy = objectives.full_sum(
+    totals, occupancy = forward_sum.forward_backward(
         scores, torch.tensor([frames]), torch.tensor([tokens]), torch.zeros(1, tokens).bool()
     )
     assert float(totals) > 30.0 * (frames - tokens)
@@ -263,7 +263,7 @@ def test_sums_survive_scores_that_differ_by_thousands():
 
 
 def test_the_prior_is_a_distribution_over_tokens():
-    prior = objectives.beta_binomial_log_prior(torch.tensor([9]), torch.tensor([4]), 9, 4)
+    prior = forward_sum.beta_binomial_log_prior(torch.tensor([9]), torch.tensor([4]), 9, 4)
     torch.testing.assert_close(prior.exp().sum(-1), torch.ones(1, 9), rtol=1e-3, atol=1e-3)
 
 

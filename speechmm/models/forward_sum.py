@@ -1,83 +1,17 @@
-"""The losses: one pure function each, per token or frame, so that batch size does not matter."""
+"""Losses of alignment: the sum over all monotonic alignments, its priors, and the frame loss.
+
+Pure functions, per frame so that batch size does not matter.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechmm.models.front_end import length_mask
-
-BLANK = 0
-IGNORED = -100
-
-
-def ctc_loss(
-    log_probs: Float[Tensor, "batch enc_frames vocab"],
-    lengths: Int[Tensor, " batch"],
-    tokens: Int[Tensor, "batch tokens"],
-    token_lengths: Int[Tensor, " batch"],
-) -> Float[Tensor, ""]:
-    """Connectionist temporal classification, nats per token; impossible utterances count zero.
-
-    Source: Graves et al. 2006.
-    """
-    total = F.ctc_loss(
-        log_probs.transpose(0, 1).float(),
-        tokens,
-        lengths,
-        token_lengths,
-        blank=BLANK,
-        reduction="sum",
-        zero_infinity=True,
-    )
-    return total / token_lengths.sum().clamp(min=1)
-
-
-def consistency_loss(
-    log_probs: Float[Tensor, "batch enc_frames vocab"],
-    lengths: Int[Tensor, " batch"],
-    token_lengths: Int[Tensor, " batch"],
-) -> Float[Tensor, ""]:
-    """How far two views of the same utterances disagree frame by frame, nats per token.
-
-    The second half of the batch holds the other view of the first half. Each view learns from the
-    other one's distribution, which gets no gradient. Source: Yao et al. 2025, "CR-CTC",
-    equation 4.
-    """
-    one, two = log_probs.chunk(2)
-    valid = length_mask(lengths, log_probs.shape[1]).chunk(2)[0][:, :, None]
-    total = log_probs.new_zeros(())
-    for student, teacher in ((one, two.detach()), (two, one.detach())):
-        divergence = F.kl_div(student, teacher, reduction="none", log_target=True)
-        total = total + (divergence * valid).sum()
-    return total / token_lengths.sum().clamp(min=1)
-
-
-def attention_loss(
-    logits: Float[Tensor, "batch positions vocab"],
-    tokens: Int[Tensor, "batch tokens"],
-    token_lengths: Int[Tensor, " batch"],
-    *,
-    eos: int,
-    label_smoothing: float,
-) -> Float[Tensor, ""]:
-    """Label-smoothed cross-entropy of each token and the end, nats per position."""
-    longest = tokens.shape[1]
-    targets = F.pad(tokens, (0, 1))
-    valid = length_mask(token_lengths + 1, longest + 1)
-    targets = targets.masked_fill(~valid, IGNORED)
-    ends = torch.arange(longest + 1, device=tokens.device)[None, :] == token_lengths[:, None]
-    targets = targets.masked_fill(ends, eos)
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(),
-        targets.flatten(),
-        ignore_index=IGNORED,
-        label_smoothing=label_smoothing,
-    )
 
 
 def beta_binomial_log_prior(
@@ -88,7 +22,7 @@ def beta_binomial_log_prior(
     *,
     scaling: float = 1.0,
 ) -> Float[Tensor, "batch frames tokens"]:
-    """Log-probability of token ``k`` at frame ``t`` before anything is heard: near the diagonal.
+    """Log-probability of token ``k`` at frame ``t`` before the audio is seen: near the diagonal.
 
     Beta-binomial over ``k`` with alpha = scaling * (t + 1), beta = scaling * (frames - t).
     Source: Badlani et al. 2022, section 3.2; Shih et al. 2021 (RAD-TTS), appendix A.
@@ -110,7 +44,7 @@ def _log_beta(a: Tensor, b: Tensor) -> Tensor:
     return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
-class _FullSum(torch.autograd.Function):
+class _ForwardBackward(torch.autograd.Function):
     """The forward-backward sum of a batch; its gradient is the occupancy it computes anyway."""
 
     @staticmethod
@@ -141,7 +75,7 @@ class _FullSum(torch.autograd.Function):
         return occupancy * gradients[0][:, None, None], None, None, None
 
 
-def full_sum(
+def forward_backward(
     scores: Float[Tensor, "batch frames tokens"],
     lengths: Int[Tensor, " batch"],
     token_lengths: Int[Tensor, " batch"],
@@ -157,7 +91,7 @@ def full_sum(
 
     Source: Badlani et al. 2022, section 3.1; Rabiner 1989, equations 19 to 27.
     """
-    out: tuple[Tensor, Tensor] = _FullSum.apply(scores, lengths, token_lengths, skippable)
+    out: tuple[Tensor, Tensor] = _ForwardBackward.apply(scores, lengths, token_lengths, skippable)
     return out
 
 
@@ -166,7 +100,7 @@ def label_scores(
     lengths: Int[Tensor, " batch"],
     prior_weight: float,
 ) -> tuple[Float[Tensor, "batch frames vocab"], Float[Tensor, " vocab"]]:
-    """Posteriors over priors: how much a frame speaks for a token beyond how frequent that is.
+    """Posteriors over priors: the evidence of a frame for a token beyond how frequent that token is.
 
     The prior is the batch's own mean posterior and carries gradient: with a weight of 1 the
     forward-sum loss then maximises the mutual information of frames and tokens, and no token
@@ -186,7 +120,7 @@ def silence_log_prior(
     lengths: Int[Tensor, " batch"],
     silent: Bool[Tensor, "batch tokens"],
 ) -> Float[Tensor, "batch frames tokens"]:
-    """Loud frames speak for speech and soft ones for silence, by the utterance's own level.
+    """Raises speech tokens in loud frames and silence in soft ones, by the utterance's own level.
 
     The level is the mean normalised log-mel, in standard deviations from the utterance's mean.
     """
@@ -214,13 +148,13 @@ def forward_sum_loss(
     *,
     log_prior: Float[Tensor, "batch frames tokens"] | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch frames tokens"]]:
-    """Negative :func:`full_sum`, nats per frame, and the soft alignment it came from.
+    """Negative sum of :func:`forward_backward`, nats per frame, and the soft alignment of it.
 
     Utterances that cannot be aligned count zero.
     """
     if log_prior is not None:
         scores = scores + log_prior
-    totals, occupancy = full_sum(scores, lengths, token_lengths, skippable)
+    totals, occupancy = forward_backward(scores, lengths, token_lengths, skippable)
     possible = totals > float("-inf")
     return -totals[possible].sum() / lengths.sum().clamp(min=1), occupancy
 
