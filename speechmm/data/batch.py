@@ -1,4 +1,4 @@
-"""One training or decoding batch: what every part of the toolkit agrees a batch is."""
+"""Defines a batch: padded features, tokens and what else the parts of the toolkit share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,7 +14,7 @@ from speechmm.alignments import Alignment
 
 @dataclass
 class Batch:
-    """Padded utterances with everything the two tasks, recognition and alignment, need.
+    """Padded utterances with everything that tasks need.
 
     Padding is zeros on the right; only the first ``*_lengths`` entries of a row mean anything.
     Id 0 is the blank, which no text contains, so padding never looks like text.
@@ -40,8 +40,12 @@ class Batch:
     """Seconds of audio in the batch, padding not counted."""
     references: list[Alignment | None]
     """What the corpus knows about when things were said; never used in training."""
-    voices: list[str]
-    """Who speaks and how fast the recording is played; "" where the corpus does not say."""
+    speakers: list[str]
+    """Who speaks; "" where the corpus does not say."""
+    speeds: list[float]
+    """How fast the recording is played: 1.1 is 10 % faster and higher."""
+    recombined: list[bool]
+    """Whether the utterance was put together from words of others in training."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +64,7 @@ class Batch:
         """The same batch in page-locked memory; torch's ``DataLoader`` calls this by name."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def twice(self) -> "Batch":
+    def duplicated(self) -> "Batch":
         """Every utterance two times: all of them, then all of them again."""
         doubled = self._map(lambda tensor: torch.cat([tensor, tensor]))
         return replace(
@@ -68,38 +72,10 @@ class Batch:
             ids=self.ids * 2,
             texts=self.texts * 2,
             references=self.references * 2,
-            voices=self.voices * 2,
+            speakers=self.speakers * 2,
+            speeds=self.speeds * 2,
+            recombined=self.recombined * 2,
             seconds=self.seconds * 2,
-        )
-
-    def joined(
-        self, groups: Sequence[Sequence[int]], *, silence: int, space: int | None
-    ) -> "Batch":
-        """Utterances of several rows one after the other, as one row each.
-
-        Args:
-            groups: Rows to join; every group becomes a row.
-            silence: Id that ``align_tokens`` begin and end with; where two meet, one is left.
-            space: Id to put between ``tokens`` of two texts; None where tokens bring their own.
-        """
-        between = [] if space is None else [space]
-        tokens = valid_rows(self.tokens, self.token_lengths)
-        aligned = valid_rows(self.align_tokens, self.align_lengths)
-        frames, spoken, placed = [], [], []
-        for rows in groups:
-            frames.append(torch.cat([self.features[r, : self.feature_lengths[r]] for r in rows]))
-            spoken.append(_chain([tokens[r] for r in rows], between))
-            following = [aligned[r] for r in rows[1:]]
-            following = [ids[1:] if ids[:1] == [silence] else ids for ids in following]
-            placed.append(_chain([aligned[rows[0]], *following], []))
-        return self.with_rows(
-            frames,
-            spoken,
-            placed,
-            ids=["+".join(self.ids[r] for r in rows) for rows in groups],
-            texts=[" ".join(self.texts[r] for r in rows) for rows in groups],
-            references=[None] * len(groups),
-            voices=[self.voices[rows[0]] for rows in groups],
         )
 
     def with_rows(
@@ -142,13 +118,6 @@ class Batch:
 def valid_rows(ids: Int[Tensor, "batch tokens"], lengths: Int[Tensor, "batch"]) -> list[list[int]]:
     """The valid ids of every row: what `pad_tokens` was given."""
     return [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
-
-
-def _chain(rows: Sequence[Sequence[int]], between: Sequence[int]) -> list[int]:
-    out = list(rows[0])
-    for row in rows[1:]:
-        out += [*between, *row]
-    return out
 
 
 def pad_tokens(

@@ -1,4 +1,4 @@
-"""Cuts to batches: which cuts can be trained on, how they are read."""
+"""Turns cuts into batches, and says which cuts can be trained on."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.batch import Batch, pad_tokens
 from speechmm.data.features import check_features, load_features
 from speechmm.data.manifest import cut_text, reference_alignment
-from speechmm.data.sampling import make_sampler
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import load_waveform
+from speechmm.data.waveforms import load_waveform, speed_factor
 from speechmm.errors import ConfigError, SpeechmmError
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import UNK, Tokenizer
-
-__all__ = ["SpeechDataset", "check_cuts", "expand_speeds", "make_sampler"]
 
 MAX_UTTERANCE_SECONDS = 120.0
 """Attention takes memory by the square of this; longer recordings must be segmented first."""
@@ -77,7 +74,9 @@ class SpeechDataset(Dataset[Batch]):
             texts=texts,
             seconds=float(sum(cut.duration for cut in cuts)),
             references=[reference_alignment(cut) for cut in cuts],
-            voices=[_voice(cut) for cut in cuts],
+            speakers=[_speaker(cut) for cut in cuts],
+            speeds=[speed_factor(cut) for cut in cuts],
+            recombined=[False] * len(cuts),
         )
 
     def _features(self, cut: MonoCut) -> Float[Tensor, "frames n_mels"]:
@@ -95,10 +94,8 @@ class SpeechDataset(Dataset[Batch]):
         return rows
 
 
-def _voice(cut: MonoCut) -> str:
-    """The speaker, and what has been done to the recording."""
-    speaker = (cut.supervisions[0].speaker or "") if cut.supervisions else ""
-    return " ".join([speaker, *map(str, cut.recording.transforms or [])])
+def _speaker(cut: MonoCut) -> str:
+    return (cut.supervisions[0].speaker or "") if cut.supervisions else ""
 
 
 def expand_speeds(cuts: Iterable[MonoCut], factors: Sequence[float]) -> CutSet:

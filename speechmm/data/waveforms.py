@@ -23,7 +23,7 @@ def load_waveform(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "sample
         ManifestError: the cut asks for something other than a span of one file and its speed,
             or the file is not as long as the manifest says.
     """
-    factor = _speed_factor(cut)
+    factor = speed_factor(cut)
     recording = cut.recording
     whole = cut.start == 0 and abs(cut.duration - recording.duration) < 0.5 / cut.sampling_rate
     waveform = read_audio(
@@ -56,7 +56,12 @@ def audio_path(cut: MonoCut) -> Path:
     return Path(sources[0].source)
 
 
-def _speed_factor(cut: MonoCut) -> float:
+def speed_factor(cut: MonoCut) -> float:
+    """How fast the recording of a cut is to be played: 1.1 is 10 % faster and higher.
+
+    Raises:
+        ManifestError: the recording asks for a change other than of its speed.
+    """
     factor = 1.0
     for transform in cut.recording.transforms or []:
         if isinstance(transform, dict):

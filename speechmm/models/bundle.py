@@ -21,13 +21,14 @@ import torch
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
 from speechmm.files.atomic import write_text
+from speechmm.models.bundle_upgrade import OLD_FORMAT, upgrade_config, upgrade_weights
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.quantize import quantize as quantized
-from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import HEADS, SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import lay_columns
 from speechmm.text.tokenizer import Tokenizer
 
-FORMAT = "speechmm-bundle/1"
+FORMAT = "speechmm-bundle/2"
 LANGUAGE_FORMAT = "speechmm-lm/1"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -50,28 +51,31 @@ class Bundle:
     """Of model.safetensors."""
 
     @property
-    def outputs(self) -> frozenset[str]:
-        """What its training taught; all of ``OUTPUTS`` where the bundle does not say."""
-        return frozenset(self.config.get("training", {}).get("outputs", OUTPUTS))
+    def heads(self) -> frozenset[str]:
+        """The heads that its training taught, of ``HEADS``."""
+        return frozenset(head for head in HEADS if head in self.model.heads)
 
-    def expect(self, outputs: Collection[str], flag: str) -> None:
-        """Refuses to read what was never taught.
+    def require_heads(self, heads: Collection[str], flag: str) -> None:
+        """Refuses to read what was never trained.
 
         Args:
-            outputs: What is to be read, of ``OUTPUTS``.
+            heads: What is to be read, of ``HEADS``.
             flag: What asks for it, for the message.
 
         Raises:
-            ConfigError: Something of it was not trained.
+            ConfigError: Some of them are not there.
         """
-        missing = [output for output in OUTPUTS if output in outputs and output not in self.outputs]
+        missing = [head for head in HEADS if head in heads and head not in self.heads]
         if missing:
-            taught = ", ".join(output for output in OUTPUTS if output in self.outputs)
+            trained = ", ".join(head for head in HEADS if head in self.heads)
             raise ConfigError(
-                f"{self.path}: its training taught {taught}; expected {' and '.join(missing)} too, "
-                f"which {flag} reads. Choose another way to read it, or train that too "
-                "(model.objectives)."
+                f"{self.path}: it was trained with heads {trained}; expected "
+                f"{' and '.join(missing)} too, which {flag} reads. Choose another way to read it, "
+                "or train that too (model.tasks)."
             )
+
+    outputs = heads
+    expect = require_heads
 
 
 def file_sha256(path: Path) -> str:
@@ -105,6 +109,8 @@ def save_bundle(
         "model": dataclasses.asdict(model.config),
         "vocab_size": model.vocab_size,
         "align_vocab_size": model.align_vocab_size,
+        "heads": [head for head in HEADS if head in model.heads],
+        "tags": list(model.decoder.names) if "decoder" in model.heads else [],
         "features": dataclasses.asdict(features),
     }
     _write_folder(path, model, tokenizer, config, training)
@@ -135,7 +141,9 @@ def _write_folder(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     weights = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+        if not _is_auxiliary(name)
     }
     save_file(weights, aside / WEIGHTS_FILE)
     tokenizer.save(aside / TOKENIZER_FILE)
@@ -147,6 +155,12 @@ def _write_folder(
         path.rename(old)
     aside.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_auxiliary(weight: str) -> bool:
+    """Whether a weight belongs to a head that only training needs."""
+    room, _, rest = weight.partition(".")
+    return room == "heads" and rest.partition(".")[0] not in HEADS
 
 
 def model_card(config: dict[str, Any], tokenizer: Tokenizer, parameters: int) -> str:
@@ -198,13 +212,14 @@ def read_config(path: Path, *, format: str = FORMAT) -> dict[str, Any]:
             f"{path / CONFIG_FILE}: not readable as JSON ({error}); expected a bundle's "
             "settings. Copy the bundle again."
         ) from error
-    if not isinstance(config, dict) or config.get("format") != format:
+    accepted = (format, OLD_FORMAT) if format == FORMAT else (format,)
+    if not isinstance(config, dict) or config.get("format") not in accepted:
         found = config.get("format") if isinstance(config, dict) else type(config).__name__
         raise CheckpointError(
             f"{path / CONFIG_FILE}: format is {found!r}; expected {format!r}. "
             "Give another bundle, or use the version of speechmm that wrote this one."
         )
-    return config
+    return config if format == LANGUAGE_FORMAT else upgrade_config(config)
 
 
 def set_confidence(path: Path, decoder: str, found: dict[str, Any]) -> None:
@@ -240,8 +255,10 @@ def load_bundle(
             vocab_size=config["vocab_size"],
             n_mels=features.n_mels,
             align_vocab_size=config.get("align_vocab_size"),
+            heads=config["heads"],
+            tags=config["tags"],
         )
-        _load_weights(model, path)
+        _load_weights(model, path, config)
     sizes = (tokenizer.vocab_size, tokenizer.align_vocab_size)
     if sizes != (model.vocab_size, model.align_vocab_size):
         raise CheckpointError(
@@ -277,7 +294,7 @@ def load_language_model(path: Path | str) -> LanguageBundle:
         model = LanguageModel(
             LanguageModelConfig(**config["model"]), vocab_size=config["vocab_size"]
         )
-        _load_weights(model, path)
+        _load_weights(model, path, config)
     if tokenizer.vocab_size != model.vocab_size:
         raise CheckpointError(
             f"{path / TOKENIZER_FILE}: {tokenizer.vocab_size} entries, but the model has "
@@ -297,10 +314,10 @@ def _checked_sha256(path: Path, config: dict[str, Any]) -> str:
     return sha256
 
 
-def _load_weights(model: torch.nn.Module, path: Path) -> None:
+def _load_weights(model: torch.nn.Module, path: Path, config: dict[str, Any]) -> None:
     from safetensors.torch import load_file
 
-    model.load_state_dict(load_file(path / WEIGHTS_FILE))
+    model.load_state_dict(upgrade_weights(load_file(path / WEIGHTS_FILE), config))
     lay_columns(model)
 
 

@@ -1,4 +1,4 @@
-"""The convolutional audio front end: log-mel frames at 10 ms to encoder frames at 40 or 80 ms."""
+"""Subsamples log-mel frames by convolutions: the audio front end, 10 ms to 20, 40 or 80 ms."""
 
 from __future__ import annotations
 
@@ -45,4 +45,5 @@ class ConvFrontEnd(nn.Module):
             x = nn.functional.silu(layer(x), inplace=not torch.is_grad_enabled())
             lengths = (lengths + 1) // 2
             x = x.mul_(length_mask(lengths, x.shape[2])[:, None, :].to(x.dtype))
-        return self.norm(x.transpose(1, 2)), lengths
+        # under autocast too, what the layers add their updates to is in the weights' precision
+        return self.norm(x.transpose(1, 2)).to(self.norm.weight.dtype), lengths

@@ -92,10 +92,10 @@ class DecoderStepGraph(nn.Module):
         bias = torch.zeros(enc_mask.shape, dtype=cross_keys.dtype)
         bias = bias.masked_fill(~enc_mask, float("-inf"))[:, None, None, :]
         cache = DecoderCache(layers, bias, enc_mask.shape[0], position=position)
-        tag = self.model.tag_embedding.weight[0]
-        embedded = self.model.embed_tokens(tokens.clamp(min=0))
-        x = torch.where((tokens < 0)[:, None], tag, embedded)
-        log_probs = self.model.token_head(self.model.decoder.step(x, cache)).log_softmax(dim=-1)
+        decoder = self.model.decoder
+        embedded = decoder.embedding(tokens.clamp(min=0))
+        x = torch.where((tokens < 0)[:, None], decoder.tags.weight[0], embedded)
+        log_probs = decoder.output(decoder.stack.step(x, cache)).log_softmax(dim=-1)
         grown = torch.stack([past.own for past in pasts])
         return log_probs, grown[:, 0], grown[:, 1]
 
@@ -139,7 +139,7 @@ def _description(bundle: Bundle, opset: int) -> dict[str, Any]:
         "heads": config.heads,
         "d_head": config.d_model // config.heads,
         "tag": TAG,
-        "trained": sorted(bundle.outputs),
+        "trained": sorted(bundle.heads),
         "encoder": {"inputs": ENCODER_INPUTS, "outputs": ENCODER_OUTPUTS},
         "decoder_step": {"inputs": STEP_INPUTS, "outputs": STEP_OUTPUTS},
         "weights_sha256": bundle.sha256,

@@ -1,4 +1,4 @@
-"""int8 weights for CPUs: smaller products, read from memory four times as fast."""
+"""Quantizes the linear layers of a model to int8 for CPUs: a quarter of the memory to read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from torch import nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.transformer import TransformerDecoder, TransformerEncoder
 
 PRECISIONS = ("int8",)
+STACKS = (TransformerEncoder, TransformerDecoder)
 
 
 def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:
     """The same model with 8-bit weights in the linear layers of encoder and decoder.
 
     Activations are quantized as they come, with one scale a tensor. The front end, the heads and
-    the alignment head keep their weights: they are small, and what is heard and said hangs on them.
+    the alignment head keep their weights: they are small, and accuracy depends on them most.
 
     Args:
         model: On a CPU; it is changed.
@@ -43,10 +45,10 @@ def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:
             f"quantize: PyTorch {torch.__version__} has no dynamic quantization any more; expected "
             "an older one. Install what constraints.txt says, or leave out int8."
         ) from error
-    model.remember_parameters()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is to be replaced by another package some day
-        for stack in (model.encoder, model.decoder):
+        stacks = [part for part in model.modules() if isinstance(part, STACKS)]
+        for stack in stacks:
             quantize_dynamic(  # type: ignore[no-untyped-call]
                 stack, {nn.Linear}, dtype=torch.qint8, inplace=True
             )

@@ -1,11 +1,13 @@
-"""The joint speech-text model: one encoder and one decoder for both modalities.
+"""Joins one encoder with heads for CTC, decoder and alignment: the joint speech-text model.
 
 Tensors in, tensors out: no files, no Lightning, no command line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,15 +15,17 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
+from speechmm.models.encoder import ConvTransformerEncoder, Encoder
 from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
-from speechmm.models.transformer import DecoderOutput, TransformerDecoder, TransformerEncoder
+from speechmm.models.text_decoder import Decoded, TextDecoder
+from speechmm.models.transformer import TransformerDecoder, TransformerEncoder
 
-SPEECH, TEXT = 0, 1  # rows of the modality embedding
-TAGS = ("asr",)  # first decoder token: what is asked for
-OUTPUTS = ("ctc", "decoder", "align")
-"""What can be read from a model: texts from the encoder or the decoder, and alignments."""
+HEADS = ("ctc", "decoder", "align")
+"""What can stand on the encoder: texts by CTC, texts by the decoder, and alignments."""
+TAGS = ("asr",)
+"""Tasks of the decoder where nothing else is said: speech to the text of the same language."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class SpeechTextConfig:
     """Layers of the shared decoder."""
     subsampling: int = 4
     """Feature frames (10 ms) per encoder frame: 2, 4 or 8."""
-    reach: int = 0
+    attention_window: int = 0
     """Encoder frames before and after its own that attention sees in a layer; 0 for all. Small
     corpora whose texts follow a pattern are learned from the sound sooner when it is short."""
     front_channels: int = 256
@@ -51,8 +55,9 @@ class SpeechTextConfig:
     """Kernel of the encoder's depthwise convolution in encoder frames; 0 leaves it out."""
     dropout: float = 0.1
     """Share of zeroed residual updates while training."""
-    utterance_mean: bool = False
-    """Subtract each mel band's mean over the utterance: level and channel become one."""
+    utterance_cmn: bool = False
+    """Subtract each mel band's mean over the utterance (cepstral mean normalisation per utterance):
+    level and channel leave no trace."""
     align_dim: int = 64
     """Width of the alignment head's vectors."""
     align_prior: float = 0.5
@@ -79,9 +84,10 @@ class SpeechTextConfig:
                 f"model: middle_stride is {self.middle_stride} with {self.encoder_layers} encoder "
                 "layers; expected 1 to 8, and 3 layers or more above 1. Correct the config."
             )
-        if self.reach < 0:
+        if self.attention_window < 0:
             raise ConfigError(
-                f"model: reach is {self.reach}; expected 0 or a number of frames. Correct it."
+                f"model: attention_window is {self.attention_window}; expected 0 or a number of "
+                "frames. Correct it."
             )
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"model: dropout is {self.dropout}; expected 0 to below 1. Lower it.")
@@ -115,17 +121,8 @@ class SpeechEncoding:
         )
 
 
-@dataclass
-class Decoded:
-    """What the decoder gives for all positions of given texts at once."""
-
-    logits: Float[Tensor, "batch positions vocab_size"]
-    log_attention: Float[Tensor, "batch positions enc_frames"] | None = None
-    """Of the first head of the last layer to the encoder frames, where asked for."""
-
-
 class SpeechTextModel(nn.Module):
-    """Recognises speech and aligns text to it with shared weights."""
+    """Recognises speech and aligns text to it: heads on one encoder."""
 
     def __init__(
         self,
@@ -134,6 +131,9 @@ class SpeechTextModel(nn.Module):
         vocab_size: int,
         n_mels: int,
         align_vocab_size: int | None = None,
+        heads: Collection[str] = HEADS,
+        tags: Sequence[str] = TAGS,
+        encoder: Encoder | None = None,
     ):
         """Random weights.
 
@@ -142,59 +142,56 @@ class SpeechTextModel(nn.Module):
             vocab_size: Tokens that recognition writes.
             n_mels: Mel bands.
             align_vocab_size: Tokens that alignment places; the same ones when not given.
+            heads: Those of ``HEADS`` that the model has: what is not trained is not there.
+            tags: Tasks of the decoder.
+            encoder: An encoder to stand on; one of the config's dimensions when not given.
         """
         super().__init__()
-        self._unquantized = 0
         self.config = config
         self.vocab_size = vocab_size
         self.align_vocab_size = vocab_size if align_vocab_size is None else align_vocab_size
         self.n_mels = n_mels
-        self.front_end = ConvFrontEnd(
-            n_mels, config.front_channels, config.d_model, config.subsampling
-        )
-        self.token_embedding = nn.Embedding(vocab_size, config.d_model)
-        self.modality = nn.Embedding(2, config.d_model)
-        self.tag_embedding = nn.Embedding(len(TAGS), config.d_model)
-        self.encoder = TransformerEncoder(
-            d_model=config.d_model,
-            heads=config.heads,
-            ff_dim=config.ff_dim,
-            layers=config.encoder_layers,
-            conv_kernel=config.conv_kernel,
-            dropout=config.dropout,
-            middle_stride=config.middle_stride,
-            attention_window=config.reach,
-        )
-        self.decoder = TransformerDecoder(
-            d_model=config.d_model,
-            heads=config.heads,
-            ff_dim=config.ff_dim,
-            layers=config.decoder_layers,
-            dropout=config.dropout,
-        )
-        self.ctc_head = nn.Linear(config.d_model, vocab_size)
-        self.token_head = nn.Linear(config.d_model, vocab_size)
-        self.alignment_head = AlignmentHead(
-            config.d_model, n_mels, config.align_dim, config.subsampling, self.align_vocab_size
+        self.encoder: Encoder = make_encoder(config, n_mels) if encoder is None else encoder
+        self.heads = nn.ModuleDict(
+            {head: self._make_head(head, tags) for head in HEADS if head in heads}
         )
         self.cmvn_mean: Tensor
         self.cmvn_std: Tensor
         self.register_buffer("cmvn_mean", torch.zeros(n_mels))
         self.register_buffer("cmvn_std", torch.ones(n_mels))
+        self._num_parameters = sum(parameter.numel() for parameter in self.parameters())
+
+    def _make_head(self, head: str, tags: Sequence[str]) -> nn.Module:
+        config, width = self.config, self.encoder.width
+        if head == "ctc":
+            return nn.Linear(width, self.vocab_size)
+        if head == "decoder":
+            stack = TransformerDecoder(
+                d_model=width,
+                heads=config.heads,
+                ff_dim=config.ff_dim,
+                layers=config.decoder_layers,
+                dropout=config.dropout,
+            )
+            return TextDecoder(stack, vocab_size=self.vocab_size, tags=tags)
+        return AlignmentHead(
+            width, self.n_mels, config.align_dim, self.subsampling, self.align_vocab_size
+        )
 
     @property
     def subsampling(self) -> int:
         """Feature frames per encoder frame."""
-        return self.config.subsampling
+        return self.encoder.subsampling
 
-    def parts_of(self, output: str) -> list[nn.Module]:
-        """What is there for one of ``OUTPUTS`` alone."""
-        parts: dict[str, list[nn.Module]] = {
-            "ctc": [self.ctc_head],
-            "decoder": [self.decoder, self.token_embedding, self.tag_embedding, self.token_head],
-            "align": [self.alignment_head],
-        }
-        return parts[output]
+    @property
+    def decoder(self) -> TextDecoder:
+        """The head that writes texts by attention."""
+        return cast(TextDecoder, self.heads["decoder"])
+
+    @property
+    def alignment_head(self) -> AlignmentHead:
+        """The head that places tokens in 10 ms frames."""
+        return cast(AlignmentHead, self.heads["align"])
 
     def set_cmvn(self, mean: Float[Tensor, " n_mels"], std: Float[Tensor, " n_mels"]) -> None:
         """Sets the feature statistics that normalise every input; they travel with the weights."""
@@ -208,7 +205,7 @@ class SpeechTextModel(nn.Module):
         normalised = (features - self.cmvn_mean) / self.cmvn_std
         keep = length_mask(lengths, features.shape[1])[:, :, None]
         normalised = normalised.masked_fill(~keep, 0.0)
-        if self.config.utterance_mean:
+        if self.config.utterance_cmn:
             count = lengths.clamp(min=1).to(features.dtype)[:, None, None]
             mean = normalised.sum(dim=1, keepdim=True) / count
             normalised = (normalised - mean).masked_fill(~keep, 0.0)
@@ -231,11 +228,9 @@ class SpeechTextModel(nn.Module):
 
         ``clean`` (without masks) is what the alignment head is to see beside the encoder output.
         """
-        x, enc_lengths = self.front_end(features, lengths)
-        x = x + self.modality.weight[SPEECH]
-        encoded, middle = self.encoder(x, length_mask(enc_lengths, x.shape[1]))
+        encoded = self.encoder(features, lengths)
         seen = features if clean is None else clean
-        return SpeechEncoding(encoded, enc_lengths, seen, lengths, middle)
+        return SpeechEncoding(encoded.frames, encoded.lengths, seen, lengths, encoded.middle)
 
     def ctc_log_probs(
         self, encoding: SpeechEncoding, *, middle: bool = False
@@ -246,13 +241,8 @@ class SpeechTextModel(nn.Module):
         Watanabe 2021, "Intermediate Loss Regularization for CTC-based Speech Recognition".
         """
         encoded = self.encoder.norm(encoding.middle) if middle else encoding.encoded
-        logits: Tensor = self.ctc_head(encoded)
+        logits: Tensor = self.heads["ctc"](encoded)
         return logits.log_softmax(dim=-1)
-
-    def embed_tokens(self, tokens: Int[Tensor, "*lead"]) -> Float[Tensor, "*lead d_model"]:
-        """Token vectors at the scale of the encoder's input."""
-        embedded: Tensor = self.token_embedding(tokens)
-        return embedded
 
     def align_log_probs(
         self, encoding: SpeechEncoding
@@ -281,33 +271,37 @@ class SpeechTextModel(nn.Module):
         with_attention: bool = False,
     ) -> Decoded:
         """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows)."""
-        embedded = self.embed_tokens(tokens)
-        first = self.tag_embedding.weight[TAGS.index(tag)].expand(tokens.shape[0], 1, -1)
-        prefixes = torch.cat([first, embedded], dim=1)
-        output: DecoderOutput = self.decoder(
-            prefixes, encoding.encoded, encoding.mask, with_attention=with_attention
+        decoded: Decoded = self.decoder(
+            tokens, encoding.encoded, encoding.mask, tag, with_attention=with_attention
         )
-        return Decoded(self.token_head(output.vectors), output.log_attention)
+        return decoded
 
     def decode_init(self, encoding: SpeechEncoding) -> DecoderCache:
         """A fresh search state with cross-attention keys and values projected once."""
-        return self.decoder.start(encoding.encoded.shape[0], encoding.encoded, encoding.mask)
+        return self.decoder.start(encoding.encoded, encoding.mask)
 
     def decode_step(
         self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: str = "asr"
     ) -> Float[Tensor, "rows vocab_size"]:
         """Logits after one more token per hypothesis; the first call passes None (the tag)."""
-        if tokens is None:
-            x = self.tag_embedding.weight[TAGS.index(tag)].expand(cache.batch, -1)
-        else:
-            x = self.embed_tokens(tokens)
-        out: Tensor = self.token_head(self.decoder.step(x, cache))
-        return out
+        return self.decoder.step(tokens, cache, tag)
 
     def num_parameters(self) -> int:
         """Trainable parameters, also when some of them are kept in 8 bits now."""
-        return self._unquantized or sum(parameter.numel() for parameter in self.parameters())
+        return self._num_parameters
 
-    def remember_parameters(self) -> None:
-        """Notes how many there are, before quantization hides them."""
-        self._unquantized = self.num_parameters()
+
+def make_encoder(config: SpeechTextConfig, n_mels: int) -> ConvTransformerEncoder:
+    """An encoder of the config's dimensions with random weights."""
+    front_end = ConvFrontEnd(n_mels, config.front_channels, config.d_model, config.subsampling)
+    stack = TransformerEncoder(
+        d_model=config.d_model,
+        heads=config.heads,
+        ff_dim=config.ff_dim,
+        layers=config.encoder_layers,
+        conv_kernel=config.conv_kernel,
+        dropout=config.dropout,
+        middle_stride=config.middle_stride,
+        attention_window=config.attention_window,
+    )
+    return ConvTransformerEncoder(front_end, stack)

@@ -139,6 +139,7 @@ class TransformerEncoder(nn.Module):
         attention_window: int = 0,
     ):
         super().__init__()
+        self.d_model = d_model
         self.d_head = d_model // heads
         self.middle_stride = middle_stride
         self.attention_window = attention_window
@@ -276,6 +277,7 @@ class TransformerDecoder(nn.Module):
         cross: bool = True,
     ):
         super().__init__()
+        self.d_model = d_model
         self.d_head = d_model // heads
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(

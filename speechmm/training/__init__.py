@@ -1,8 +1,15 @@
-"""Lightning lives here: module, data module, optimisation, callbacks."""
+"""Trains models with Lightning: modules, data modules, tasks, augmentation, optimisation, callbacks."""
 
+from speechmm.training.augmentation import AugmentationConfig
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.module import JointModule
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.tasks.losses import ObjectivesConfig
+from speechmm.training.tasks import TasksConfig
 
-__all__ = ["JointModule", "ObjectivesConfig", "OptimizationConfig", "SpeechDataModule"]
+__all__ = [
+    "AugmentationConfig",
+    "JointModule",
+    "OptimizationConfig",
+    "SpeechDataModule",
+    "TasksConfig",
+]

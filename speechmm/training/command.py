@@ -1,4 +1,4 @@
-"""LightningCLI over our settings, with the run folder every training leaves behind."""
+"""Builds trainer, module and data module from settings: LightningCLI with our run folder."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from speechmm.errors import CheckpointError, ConfigError
-from speechmm.training.callbacks import (
-    BUNDLE,
-    BundleWriter,
-    EarlierMetrics,
-    EndTogether,
-    TrainingCurves,
-    TrainingProgress,
-)
+from speechmm.training.callbacks.bundle_writer import BUNDLE, BundleWriter
+from speechmm.training.callbacks.curves import TrainingCurves
+from speechmm.training.callbacks.metrics import RestoreMetrics
+from speechmm.training.callbacks.progress import TrainingProgress
+from speechmm.training.callbacks.terminate import TerminateAllRanks
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.language_model import LanguageModule, TextDataModule
+from speechmm.training.lm_data import TextDataModule
+from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
+from speechmm.training.renamed_settings import upgrade_arguments
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ KINDS: dict[str, tuple[type[TrainingModule], type[TrainingData]]] = {
     "joint": (JointModule, SpeechDataModule),
     "lm": (LanguageModule, TextDataModule),
 }
-"""What can be trained: a recogniser and aligner, or a language model for it to listen to."""
+"""What can be trained: a joint model, or a language model for shallow fusion."""
 
 Refuse = Callable[[ArgumentParser, str, Exception], NoReturn]
 
@@ -61,7 +60,7 @@ class TrainingCLI(LightningCLI):
         self.command = command
         super().__init__(
             *KINDS[kind],
-            args=arguments[1:],
+            args=upgrade_arguments(arguments[1:]),
             run=False,
             seed_everything_default=0,
             save_config_callback=None,
@@ -120,7 +119,7 @@ class TrainingCLI(LightningCLI):
         checkpoint = self._checkpoint()
         if checkpoint is not None:
             _check_readable(checkpoint)
-        self.earlier_metrics.set_aside()
+        self.restore_metrics.set_aside()
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
         except MisconfigurationException as error:
@@ -216,8 +215,9 @@ class TrainingCLI(LightningCLI):
         ]
         if self.name == "fit":
             self._write_config(folder)
-            self.earlier_metrics = EarlierMetrics(folder)
-            own += [TrainingProgress(), EndTogether(), self.earlier_metrics, TrainingCurves(folder)]
+            self.restore_metrics = RestoreMetrics(folder)
+            own += [TrainingProgress(), TerminateAllRanks(), self.restore_metrics]
+            own.append(TrainingCurves(folder))
             own.append(BundleWriter(folder / BUNDLE, self.command))
             if self.config.patience:
                 own.append(EarlyStopping(SELECTION, patience=self.config.patience, mode="min"))

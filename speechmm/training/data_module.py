@@ -1,4 +1,4 @@
-"""The Lightning data module: manifests in, batches out."""
+"""Reads cuts manifests and serves batches: the Lightning data module of joint models."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
-from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds, make_sampler
+from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
 from speechmm.data.manifest import cut_text, read_cuts
+from speechmm.data.sampling import make_sampler
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.training.trainable import TrainingData
 
@@ -99,7 +100,7 @@ class SpeechDataModule(TrainingData):
         """
         known = len(self.skipped)
         self._read_splits(stage)
-        if self._speaks:
+        if self._is_rank_zero:
             for item, reason in self.skipped.items[known:]:
                 logger.warning("left out %s: %s", item, reason)
 
@@ -156,7 +157,7 @@ class SpeechDataModule(TrainingData):
         """Warns of characters that will be learned as unknown."""
         found = [self.text_tokenizer.unknown_characters(cut_text(cut)) for cut in cuts]
         unknown = sorted(set().union(*found))
-        if unknown and self._speaks:
+        if unknown and self._is_rank_zero:
             logger.warning(
                 "data.%s: %d of %d utterances have characters that the tokenizer does not know "
                 "and the model learns as one unknown sign: %s",
@@ -173,7 +174,7 @@ class SpeechDataModule(TrainingData):
         good, report = check_cuts(
             cuts, self.text_tokenizer, self.features, self.subsampling, read_audio=False
         )
-        if report and self._speaks:
+        if report and self._is_rank_zero:
             logger.warning(
                 "data.train: left out %d of %d copies at other speeds, too short for their text",
                 len(report),
@@ -182,7 +183,7 @@ class SpeechDataModule(TrainingData):
         return good
 
     @property
-    def _speaks(self) -> bool:
+    def _is_rank_zero(self) -> bool:
         """Whether this process is the one that warns."""
         return self.trainer is None or self.trainer.is_global_zero
 
@@ -218,9 +219,7 @@ class SpeechDataModule(TrainingData):
             rank=rank,
         )
 
-    def _loader(self, name: str, *, shuffle: bool) -> DataLoader[Batch]:
-        world_size = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
+    def _loader(self, name: str, *, shuffle: bool, world_size: int, rank: int) -> DataLoader[Batch]:
         workers = self.num_workers if shuffle else min(1, self.num_workers)
         return DataLoader(
             SpeechDataset(self.text_tokenizer, self.features, round(self.cache_gb * 1e9)),
@@ -230,23 +229,3 @@ class SpeechDataModule(TrainingData):
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
         )
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, bucketed; the first batches are those of the epoch the trainer is at.
-
-        Lightning tells a sampler its epoch only after it has taken the first batches from it, so
-        a resumed training would begin with the order of epoch 0.
-        """
-        loader = self._loader("train", shuffle=True)
-        if self.trainer:
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
-        return loader
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Sorted by duration."""
-        return self._loader("dev", shuffle=False)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Sorted by duration."""
-        return self._loader("test", shuffle=False)

@@ -1,8 +1,9 @@
-"""The Lightning module: both tasks trained together on every batch."""
+"""Trains a joint model with Lightning: all tasks together on every batch."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +13,30 @@ from torch import Tensor
 
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
-from speechmm.evaluation.error_rate import count_errors
-from speechmm.inference.recognition.beam_search import SearchOptions, search
 from speechmm.models.bundle import save_bundle
-from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
-from speechmm.text.normalize import normalize
-from speechmm.text.tokenizer import SIL
-from speechmm.training.augmentation.features import (
-    SpecAugmentConfig,
-    random_gain,
-    random_groups,
-    random_tempo,
-    random_voice,
-    spec_augment,
-)
-from speechmm.training.augmentation.noise_reverb import RoomConfig, random_room
-from speechmm.training.augmentation.recombination import RecombinationConfig, WordBank
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.tasks.boundary_errors import boundary_errors_ms
-from speechmm.training.tasks.losses import ObjectivesConfig, task_losses
+from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.trainable import SELECTION, TrainingModule
+
+LOSS_SHARE = 0.01
+"""Of the loss in what the best checkpoint is chosen by: it decides between equal error rates."""
 
 
 class JointModule(TrainingModule):
-    """Trains a SpeechTextModel on the tasks ``asr`` and ``align``.
+    """Trains a SpeechTextModel on the tasks of its config.
 
     Sizes that live in files (vocabulary, mel bands, feature statistics) come from the data
     module, so the network is built when the trainer has it.
     """
 
-    def __init__(  # noqa: PLR0917 (jsonargparse wants plain arguments)
+    def __init__(
         self,
         network: SpeechTextConfig = SpeechTextConfig(),  # noqa: B008 (frozen)
-        objectives: ObjectivesConfig = ObjectivesConfig(),  # noqa: B008 (frozen)
-        augment: SpecAugmentConfig = SpecAugmentConfig(),  # noqa: B008 (frozen)
-        room: RoomConfig = RoomConfig(),  # noqa: B008 (frozen)
-        recombination: RecombinationConfig = RecombinationConfig(),  # noqa: B008 (frozen)
+        tasks: TasksConfig = TasksConfig(),  # noqa: B008 (frozen)
+        augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008 (frozen)
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
         seed: int = 0,
     ):
@@ -56,30 +44,24 @@ class JointModule(TrainingModule):
 
         Args:
             network: Dimensions of the model.
-            objectives: Tasks and weights.
-            augment: Masks, level and voice changes of training features.
-            room: Noise and reverberation of training features.
-            recombination: Training utterances made of words of others.
+            tasks: What it is trained on, with weights.
+            augmentation: Changes to training batches.
             optimization: Learning rate, decay, averaging.
             seed: Start of every random choice of training; the same seed repeats a run.
         """
         super().__init__(optimization, seed)
-        if recombination.share and not objectives.align_weight:
+        if augmentation.recombination.share and "align" not in tasks.heads:
             raise ConfigError(
-                f"recombination.share is {recombination.share} and objectives.align_weight 0; "
-                "expected the task align to be trained, which finds the words. Set one of them."
+                f"augmentation.recombination.share is {augmentation.recombination.share} and "
+                f"tasks.align.weight {tasks.align.weight}; expected the task align to be trained, "
+                "which finds the words. Set one of them."
             )
         self.network_config = network
-        self.objectives = objectives
-        self.augment = augment
-        self.room = room
-        self.recombination = recombination
-        self._bank: WordBank | None = None
-        self._counts: Tensor | None = None
+        self.tasks = tasks
+        self.augmentation = augmentation
         self.network: SpeechTextModel | None = None
-        self._errors = 0
-        self._words = 0
-        self._boundary_ms: list[float] = []
+        self._augmenter: Augmenter | None = None
+        self._sums: dict[str, tuple[float, float]] = {}
 
     @property
     def model(self) -> SpeechTextModel:
@@ -106,113 +88,97 @@ class JointModule(TrainingModule):
         """Builds the network once tokenizer and features are known."""
         if self.network is not None:
             return
+        data = self.data
         torch.manual_seed(self.seed)
         network = SpeechTextModel(
             self.network_config,
-            vocab_size=self.data.text_tokenizer.vocab_size,
-            n_mels=self.data.features.n_mels,
-            align_vocab_size=self.data.text_tokenizer.align_vocab_size,
+            vocab_size=data.text_tokenizer.vocab_size,
+            n_mels=data.features.n_mels,
+            align_vocab_size=data.text_tokenizer.align_vocab_size,
+            heads=self.tasks.heads,
+            tags=self.tasks.tags,
         )
-        stats = self.data.cmvn_stats
-        if stats is not None:
-            network.set_cmvn(stats.mean, stats.std)
-        for output in set(OUTPUTS) - self.objectives.outputs:
-            for part in network.parts_of(output):
-                part.requires_grad_(False)
+        for task in self.tasks.active:
+            for name, head in task.make_heads(network).items():
+                network.heads[name] = head
+        if data.cmvn_stats is not None:
+            network.set_cmvn(data.cmvn_stats.mean, data.cmvn_stats.std)
         self.network = network
-        if self.objectives.guidance_weight:
-            self._counts = torch.tensor(self.data.text_tokenizer.aligned_counts)
-        if self.recombination.share:
-            self._bank = WordBank(self.data.text_tokenizer, self.recombination)
+        self._augmenter = Augmenter(
+            self.augmentation, data.features, data.text_tokenizer, views=self.tasks.views
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
-        if self._bank is not None and self.current_epoch >= self.recombination.after_epochs:
-            batch = self._bank.recombine(batch)
-        recorded = batch
-        groups = random_groups(batch.feature_lengths, self.augment)
-        if groups is not None:
-            tokenizer = self.data.text_tokenizer
-            batch = batch.joined(groups, silence=SIL, space=tokenizer.separator)
-        if self.objectives.consistency_weight:
-            batch = batch.twice()
-        features, lengths = random_tempo(batch.features, batch.feature_lengths, self.augment)
-        batch = dataclasses.replace(batch, feature_lengths=lengths)
-        features = random_voice(features, self.data.features, self.augment)
-        features = random_room(features, batch.feature_lengths, self.room)
-        features = random_gain(features, self.augment)
-        clean = self.model.normalise(features, batch.feature_lengths)
-        masked = spec_augment(clean, batch.feature_lengths, self.augment)
-        encoding = self.model.encode_normalised(masked, batch.feature_lengths, clean=clean)
-        early = 1.0 - self.global_step / max(1, self.objectives.align_warmup_steps)
-        losses, occupancy = task_losses(
-            self.model,
-            self.objectives,
-            batch,
-            encoding,
-            early=max(0.0, early),
-            counts=self._counts,
+        assert self._augmenter is not None
+        augmented = self._augmenter(batch, self.current_epoch, self.model.normalise)
+        batch = augmented.batch
+        encoding = self.model.encode_normalised(
+            augmented.masked, batch.feature_lengths, clean=augmented.clean
         )
-        if self._bank is not None and occupancy is not None and groups is None:
-            number = len(recorded)
-            self._bank.learn(recorded, occupancy[:number], batch.feature_lengths[:number])
+        losses, shared = sum_losses(self.tasks, self._step(batch, encoding))
+        self._augmenter.learn(augmented, shared.get("occupancy"))
         self._log_losses("train", losses, batch)
         return losses["loss"]
+
+    def _step(self, batch: Batch, encoding: SpeechEncoding) -> Step:
+        return Step(
+            model=self.model,
+            batch=batch,
+            encoding=encoding,
+            tokenizer=self.data.text_tokenizer,
+            log_mel=self.data.features,
+            number=self.global_step,
+            wanted=self.tasks.reads if self.training else frozenset(),
+        )
 
     def _log_losses(self, stage: str, losses: dict[str, Tensor], batch: Batch) -> None:
         values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
         self.log_dict(values, batch_size=len(batch), on_step=False, on_epoch=True, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation's counts."""
-        self._errors, self._words, self._boundary_ms = 0, 0, []
+        """Forgets the sums of the last validation."""
+        self._sums = defaultdict(lambda: (0.0, 0.0))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Losses, greedy word errors, and boundary errors where the truth is known."""
+        """Losses and the metrics of every task."""
         self._evaluate("val", batch)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
-        encoding = self.model.encode_speech(batch.features, batch.feature_lengths)
-        losses, _ = task_losses(self.model, self.objectives, batch, encoding)
+        step = self._step(batch, self.model.encode_speech(batch.features, batch.feature_lengths))
+        losses, _ = sum_losses(self.tasks, step)
         self._log_losses(stage, losses, batch)
-        trained = self.objectives.outputs
-        if trained & {"ctc", "decoder"}:
-            greedy = SearchOptions(decoder="ctc" if "ctc" in trained else "attention")
-            found = search(self.model, encoding, greedy)
-            texts = [self.data.text_tokenizer.decode(best.tokens) for best, *_ in found]
-            normalizer = self.data.text_tokenizer.normalizer
-            counts = count_errors([normalize(text, normalizer) for text in batch.texts], texts)
-            self._errors += counts.substitutions + counts.deletions + counts.insertions
-            self._words += counts.hits + counts.substitutions + counts.deletions
-        if "align" in trained and any(batch.references):
-            tokenizer, frame = self.data.text_tokenizer, self.data.features
-            self._boundary_ms += boundary_errors_ms(
-                self.model, encoding, batch, tokenizer, frame, anchored="ctc" in trained
-            )
+        for task in self.tasks.active:
+            for name, (above, below) in task.measure(step).items():
+                known = self._sums[name]
+                self._sums[name] = known[0] + above, known[1] + below
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the totals; ``val/selection`` is what the best checkpoint is chosen by."""
-        self._log_totals("val")
+        """Logs the metrics; ``val/selection`` is what the best checkpoint is chosen by."""
+        self._log_metrics("val")
 
-    def _log_totals(self, stage: str) -> None:
+    def _log_metrics(self, stage: str) -> None:
         loss = self.trainer.callback_metrics[f"{stage}/loss"]
-        selection = 0.01 * loss.to(self.device)
-        if self._words:
-            wer = self._summed(self._errors) / self._summed(self._words)
-            self.log(f"{stage}/wer", wer, sync_dist=True)
-            selection = selection + wer
-        if self._boundary_ms:
-            mean = self._summed(sum(self._boundary_ms)) / self._summed(len(self._boundary_ms))
-            self.log(f"{stage}/boundary_ms", mean, sync_dist=True)
+        selection = LOSS_SHARE * loss.to(self.device)
+        for task in self.tasks.active:
+            for metric in task.metrics:
+                above, below = map(self._summed, self._sums[metric.name])
+                if not below:  # in no process: nothing of the set says anything about it
+                    continue
+                value = above / below
+                self.log(f"{stage}/{metric.name}", value, sync_dist=True)
+                if metric.selects:
+                    selection = selection + value
         self.log(SELECTION.replace("val", stage), selection, sync_dist=True)
 
-    def _summed(self, value: int | float) -> Tensor:
+    def _summed(self, value: float) -> Tensor:
+        """The sum over all processes."""
         local = torch.tensor(float(value), device=self.device)
         total: Tensor = self.trainer.strategy.reduce(local, reduce_op="sum")
         return total
 
     def on_test_epoch_start(self) -> None:
-        """Forgets earlier counts."""
+        """Forgets earlier sums."""
         self.on_validation_epoch_start()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -220,26 +186,24 @@ class JointModule(TrainingModule):
         self._evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
-        """Logs the totals."""
-        self._log_totals("test")
+        """Logs the metrics."""
+        self._log_metrics("test")
 
     def scores(self, metrics: dict[str, Any]) -> str:
-        """WER and boundary error of the dev set."""
-        parts = []
-        if "val/wer" in metrics:
-            parts.append(f"dev WER {100 * float(metrics['val/wer']):.1f} %")
-        if "val/boundary_ms" in metrics:
-            parts.append(f"boundaries {float(metrics['val/boundary_ms']):.0f} ms")
-        return ", ".join(parts)
+        """The dev scores among logged values, such as WER and boundary error."""
+        known = [one for task in self.tasks.active for one in task.metrics]
+        return ", ".join(
+            one.text.format(one.scale * float(metrics[f"val/{one.name}"]))
+            for one in known
+            if f"val/{one.name}" in metrics
+        )
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Writes the bundle."""
         data = self.data
-        trained = self.objectives.outputs
         training = {
             **training,
-            "outputs": [output for output in OUTPUTS if output in trained],
-            "objectives": dataclasses.asdict(self.objectives),
+            "tasks": self.tasks.settings(),
             "utterance_seconds": data.utterance_seconds,
         }
         save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
@@ -248,11 +212,12 @@ class JointModule(TrainingModule):
         """Adds the settings as plain values: what is needed to read the weights again."""
         checkpoint["speechmm"] = {
             "network": dataclasses.asdict(self.network_config),
-            "objectives": dataclasses.asdict(self.objectives),
+            "tasks": self.tasks.settings(),
             "seed": self.seed,
         }
-        if self._bank is not None:
-            checkpoint["recombination"] = self._of_every_process(self._bank.state())
+        state = None if self._augmenter is None else self._augmenter.state()
+        if state is not None:
+            checkpoint["recombination"] = self._of_every_process(state)
 
     def _of_every_process(self, state: Any) -> list[Any]:
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -262,8 +227,9 @@ class JointModule(TrainingModule):
         return states
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Fills the bank of words as it was, so that an interrupted training goes on exactly."""
+        """Restores what the augmentation remembers, so that an interrupted training goes on exactly."""
         states = checkpoint.get("recombination")
-        if self._bank is not None and states and self.global_rank < len(states):
+        if self._augmenter is not None and states and self.global_rank < len(states):
             state = states[self.global_rank]
-            self._bank.load_state(state, self.data.training_features({one["id"] for one in state}))
+            features = self.data.training_features({one["id"] for one in state})
+            self._augmenter.load_state(state, features)

@@ -1,4 +1,4 @@
-"""What every training has: optimisation, averaged weights, seeds, a bundle at the end."""
+"""Holds what every training has: optimisation, averaged weights, seeds, loaders."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
+from torch.utils.data import DataLoader
 
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
@@ -56,6 +57,35 @@ class TrainingData(L.LightningDataModule):
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of one process in the first epoch."""
         raise NotImplementedError
+
+    def _loader(self, name: str, *, shuffle: bool, world_size: int, rank: int) -> DataLoader[Any]:
+        """Batches of a split for one process, sorted by length unless they are shuffled."""
+        raise NotImplementedError
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled, bucketed; the first batches are those of the epoch the trainer is at.
+
+        Lightning tells a sampler its epoch only after it has taken the first batches from it, so
+        a resumed training would begin with the order of epoch 0.
+        """
+        loader = self._own_loader("train", shuffle=True)
+        if self.trainer:
+            progress: Any = self.trainer.fit_loop.epoch_progress.current
+            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
+        return loader
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Sorted by length."""
+        return self._own_loader("dev", shuffle=False)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Sorted by length."""
+        return self._own_loader("test", shuffle=False)
+
+    def _own_loader(self, name: str, *, shuffle: bool) -> DataLoader[Any]:
+        world_size = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        return self._loader(name, shuffle=shuffle, world_size=world_size, rank=rank)
 
 
 class TrainingModule(L.LightningModule):

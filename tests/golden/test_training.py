@@ -40,22 +40,27 @@ NETWORK = {
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "guided": {
-        "network": {**NETWORK, "utterance_mean": True},
-        "objectives": {
-            "ctc_weight": 0.4,
-            "intermediate_weight": 0.3,
-            "guidance_weight": 0.3,
-            "align_warmup_steps": 10,
+        "network": {**NETWORK, "utterance_cmn": True},
+        "tasks": {
+            "asr": {"ctc_weight": 0.4, "intermediate_weight": 0.3},
+            "align": {"warmup_steps": 10},
+            "guided_attention": {"weight": 0.3},
         },
-        "augment": {"join_share": 0.3, "join_most": 3, "voice": 0.1, "tempo": 0.1},
-        "room": {"noise_share": 0.5, "reverb_share": 0.5},
-        "recombination": {"share": 0.7, "after_epochs": 3},
+        "augmentation": {
+            "recombination": {"share": 0.7, "after_epochs": 3},
+            "concatenation": {"share": 0.3, "max_utterances": 3},
+            "features": {"vtlp": 0.1, "tempo": 0.1},
+            "noise_reverb": {"noise_share": 0.5, "reverb_share": 0.5},
+        },
         "optimization": {"learning_rate": 0.01, "warmup_steps": 4, "ema_decay": 0.9},
     },
     "consistent": {
-        "network": {**NETWORK, "middle_stride": 2, "reach": 6},
-        "objectives": {"consistency_weight": 0.2, "align_weight": 0.5, "align_warmup_steps": 10},
-        "augment": {"time_mask_multiplicity": 0.02},
+        "network": {**NETWORK, "middle_stride": 2, "attention_window": 6},
+        "tasks": {
+            "asr": {"consistency_weight": 0.2},
+            "align": {"weight": 0.5, "warmup_steps": 10},
+        },
+        "augmentation": {"spec_augment": {"time_mask_multiplicity": 0.02}},
         "optimization": {
             "optimizer": "soap",
             "learning_rate": 0.01,
@@ -117,7 +122,7 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speechmm.training.callbacks.draw_curves", lambda *_: None)
+        patch.setattr("speechmm.training.callbacks.curves.draw_curves", lambda *_: None)
         yield
     torch.set_num_threads(before)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from speechmm.audio.log_mel import LogMel, LogMelConfig, compute_log_mel
 from speechmm.audio.resample import resample, resample_blocks
 from speechmm.audio.vad import split_at_silence
-from speechmm.training.augmentation.features import SpecAugmentConfig, spec_augment
+from speechmm.training.augmentation.spec_augment import SpecAugmentConfig, spec_augment
 
 CONFIG = LogMelConfig(n_mels=40)
 LOG_MEL = LogMel(CONFIG)

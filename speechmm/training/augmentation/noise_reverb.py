@@ -1,4 +1,4 @@
-"""Noise and reverberation for training, added to log-mel features.
+"""Adds noise and reverberation to training features.
 
 Powers of independent sounds add, in a mel band as in the air, so both are applied to the features:
 no audio, no noise corpus and no room simulator is needed, and it costs a hundredth of a step.
@@ -20,13 +20,13 @@ from speechmm.errors import ConfigError
 KNOTS = 6  # of the random spectra of noise
 COLOUR_DB = 15.0  # largest offset of a knot
 DECAY_NATS = math.log(1e6)  # of power in the reverberation time, 60 dB
-SHORTEST_REVERB = 0.1  # seconds
-LOUDEST_DB, SOFTEST_DB = 0.0, -15.0  # reverberation, relative to the direct sound
+MIN_REVERB_SECONDS = 0.1  # seconds
+MAX_REVERB_DB, MIN_REVERB_DB = 0.0, -15.0  # reverberation, relative to the direct sound
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoomConfig:
-    """Where a training utterance is said to have been spoken; shares of 0 leave it as it is."""
+class NoiseReverbConfig:
+    """How many training utterances get noise and reverberation, and how much."""
 
     noise_share: float = 0.0
     """Share of utterances with noise; half of it steady and coloured, half another utterance."""
@@ -45,24 +45,25 @@ class RoomConfig:
         shares = (self.noise_share, self.reverb_share)
         if any(not 0.0 <= share <= 1.0 for share in shares):
             raise ConfigError(
-                f"room: noise_share, reverb_share are {shares}; expected 0 to 1 each. "
+                f"augmentation.noise_reverb: noise_share, reverb_share are {shares}; expected 0 to 1 each. "
                 "Correct the config."
             )
-        if self.noise_min_db > self.noise_max_db or self.reverb_seconds < SHORTEST_REVERB:
+        if self.noise_min_db > self.noise_max_db or self.reverb_seconds < MIN_REVERB_SECONDS:
             raise ConfigError(
-                f"room: noise_min_db {self.noise_min_db}, noise_max_db {self.noise_max_db}, "
-                f"reverb_seconds {self.reverb_seconds}; expected noise_min_db not above "
-                f"noise_max_db, and {SHORTEST_REVERB} s or more. Correct the config."
+                f"augmentation.noise_reverb: noise_min_db {self.noise_min_db}, "
+                f"noise_max_db {self.noise_max_db}, reverb_seconds {self.reverb_seconds}; expected "
+                f"noise_min_db not above noise_max_db, and {MIN_REVERB_SECONDS} s or more. "
+                "Correct the config."
             )
 
 
-def random_room(
+def add_noise_reverb(
     features: Float[Tensor, "batch frames n_mels"],
     lengths: Int[Tensor, " batch"],
-    config: RoomConfig,
+    config: NoiseReverbConfig,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "batch frames n_mels"]:
-    """The utterances as they would sound in random rooms; padding is left alone.
+    """The utterances with random noise and reverberation; padding is left alone.
 
     Args:
         features: Natural log of mel power.
@@ -102,18 +103,20 @@ def _uniform(
     return low + (high - low) * torch.rand(shape, generator=generator, device=device)
 
 
-def _reverberate(power: Tensor, config: RoomConfig, generator: torch.Generator | None) -> Tensor:
+def _reverberate(
+    power: Tensor, config: NoiseReverbConfig, generator: torch.Generator | None
+) -> Tensor:
     """Adds to each frame what is left of the frames before: an exponentially decaying tail.
 
     Source: Polack 1988, "La transmission de l'énergie sonore dans les salles".
     """
     batch, _, n_mels = power.shape
     device = power.device
-    seconds = _uniform((batch, 1), SHORTEST_REVERB, config.reverb_seconds, generator, device)
+    seconds = _uniform((batch, 1), MIN_REVERB_SECONDS, config.reverb_seconds, generator, device)
     taps = max(1, round(config.reverb_seconds / config.frame_seconds / 2))
     delay = torch.arange(1, taps + 1, device=device) * config.frame_seconds
     tail = torch.exp(-DECAY_NATS * delay[None, :] / seconds)
-    level = _uniform((batch, 1), SOFTEST_DB, LOUDEST_DB, generator, device)
+    level = _uniform((batch, 1), MIN_REVERB_DB, MAX_REVERB_DB, generator, device)
     tail = tail / tail.sum(dim=1, keepdim=True) * 10 ** (level / 10)
     kernel = torch.cat([tail.flip(1), torch.ones(batch, 1, device=device)], dim=1)
     by_band = F.pad(power.permute(2, 0, 1), (taps, 0))
@@ -122,7 +125,7 @@ def _reverberate(power: Tensor, config: RoomConfig, generator: torch.Generator |
     return out.permute(1, 2, 0)
 
 
-def _noise(power: Tensor, config: RoomConfig, generator: torch.Generator | None) -> Tensor:
+def _noise(power: Tensor, config: NoiseReverbConfig, generator: torch.Generator | None) -> Tensor:
     """Noise at random signal-to-noise ratios: steady, or the next utterance of the batch."""
     batch, frames, n_mels = power.shape
     device = power.device

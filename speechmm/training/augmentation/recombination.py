@@ -1,4 +1,4 @@
-"""Training utterances made of words of others: the same voice says its words in another order."""
+"""Recombines words of training utterances of one speaker to new utterances."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from speechmm.data.batch import Batch, valid_rows
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import Tokenizer
 
-MADE_UP = "recombined:"
-"""What ids of such utterances begin with."""
-
-SURE = 1.0
+MAX_EDGE_VARIANCE = 1.0
 """An edge may be cut if the variances of its two sides, summed over frames, are below this. On AN4, after
 20 epochs, 80 % of the edges are, and 4 % of these lie 30 ms or more within a word, not 7 %."""
 
-LONGEST_PAUSE = 15
+MAX_PAUSE_FRAMES = 15
 """Frames kept of the silence before a first or after a last word that comes to stand inside."""
 
 
@@ -49,13 +46,13 @@ class RecombinationConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0 or min(self.after_epochs, self.run_words - 1) < 0:
             raise ConfigError(
-                f"recombination: share {self.share}, after_epochs {self.after_epochs}, run_words "
-                f"{self.run_words}; expected 0 to 1, 0 or more, 1 or more. Correct the config."
+                f"augmentation.recombination: share {self.share}, after_epochs {self.after_epochs}, "
+                f"run_words {self.run_words}; expected 0 to 1, 0 or more, 1 or more. Correct the config."
             )
 
 
 @dataclass(frozen=True)
-class Heard:
+class WordSource:
     """One utterance whose words can be taken."""
 
     features: Float[Tensor, "frames n_mels"]
@@ -69,30 +66,33 @@ class Heard:
     """Frame at which the last word is over."""
 
 
-PLAIN = [one.name for one in fields(Heard) if one.name != "features"]
+_PLAIN_FIELDS = [one.name for one in fields(WordSource) if one.name != "features"]
+
+Voice = tuple[str, float]
+"""A speaker at a speed: a recording played faster has another pitch."""
 
 
 def word_edges(
     occupancy: Float[Tensor, "frames tokens"], word_indices: Sequence[int]
 ) -> tuple[list[float], list[float], list[float]]:
-    """Where each word begins and is over, in frames, and the doubt about each edge between two.
+    """Where each word begins and ends, in frames, and the variance of each edge between two.
 
-    A token ends where as many frames are over as it and the tokens before it hold in sum; the
-    doubt is the variance of that number, as if frames were independent, of the end of one word and
-    the beginning of the next.
+    A token ends after as many frames as it and the tokens before it hold in sum; the variance of
+    that number, as if frames were independent, is summed over the end of one word and the
+    beginning of the next.
 
     Args:
         occupancy: Share of each frame in each token of ``Tokenizer.encode_aligned``.
         word_indices: Word of each token, -1 for silence; words without a token have no edges.
     """
-    over_by = occupancy.cumsum(dim=1)  # how surely each frame belongs to a token or one before it
-    ends = over_by.sum(dim=0).tolist()
-    doubt = (over_by * (1 - over_by)).sum(dim=0).tolist()
+    reached = occupancy.cumsum(dim=1)  # (frames, tokens): share in the token or one before it
+    ends = reached.sum(dim=0).tolist()
+    variance = (reached * (1 - reached)).sum(dim=0).tolist()
     words = words_with_tokens(word_indices)
     first = [word_indices.index(word) for word in words]
     last = [len(word_indices) - 1 - word_indices[::-1].index(word) for word in words]
     begin = [ends[token - 1] if token else 0.0 for token in first]
-    between = [doubt[last[i]] + doubt[first[i + 1] - 1] for i in range(len(words) - 1)]
+    between = [variance[last[i]] + variance[first[i + 1] - 1] for i in range(len(words) - 1)]
     return begin, [ends[token] for token in last], between
 
 
@@ -102,32 +102,32 @@ def words_with_tokens(word_indices: Sequence[int]) -> list[int]:
 
 
 class WordBank:
-    """The training utterances this process has seen, cut into words, by voice."""
+    """The training utterances this process has seen, cut into words, by speaker and speed."""
 
     def __init__(self, tokenizer: Tokenizer, config: RecombinationConfig):
         self.tokenizer = tokenizer
         self.config = config
-        self._heard: dict[str, dict[str, Heard]] = defaultdict(dict)
+        self._sources: dict[Voice, dict[str, WordSource]] = defaultdict(dict)
         self._left = round(config.keep_gb * 1e9)
 
-    def learn(
+    def add(
         self,
         batch: Batch,
         occupancy: Float[Tensor, "batch aligned_frames tokens"],
         lengths: Int[Tensor, " batch"],
     ) -> None:
-        """Remembers where the words of these utterances are, in place of what it knew.
+        """Stores where the words of these utterances are, in place of what was known before.
 
         Args:
-            batch: Utterances with features as they were recorded; made-up ones are passed over.
+            batch: Utterances with features as they were recorded; recombined ones are passed over.
             occupancy: Soft alignment of each to its ``align_tokens``.
             lengths: Frames of each in that alignment, more or fewer where the tempo was changed.
         """
         occupancy = occupancy.cpu()  # all at once: a GPU is waited for once a step
         for row, name in enumerate(batch.ids):
-            if name.startswith(MADE_UP):
+            if batch.recombined[row]:
                 continue
-            known = self._heard[batch.voices[row]]
+            known = self._sources[batch.speakers[row], batch.speeds[row]]
             frames = int(batch.feature_lengths[row])
             size = 4 * frames * batch.features.shape[2]
             aligned = self.tokenizer.encode_aligned(batch.texts[row])
@@ -154,49 +154,56 @@ class WordBank:
         features: Float[Tensor, "frames n_mels"],
         words: Sequence[str],
         begin: Sequence[float],
-        over: Sequence[float],
-        doubt: Sequence[float],
+        end: Sequence[float],
+        variance: Sequence[float],
         scale: float,
-    ) -> Heard:
-        """Cuts between two words where the edge is sure and the sound is soft."""
+    ) -> WordSource:
+        """Cuts between two words where the edge is certain and the sound is soft."""
         level = features.mean(dim=1)
         usual = float(level.median())
-        pieces, edges = [words[0]], [0]
+        units, edges = [words[0]], [0]
         for word in range(1, len(words)):
-            middle = round((over[word - 1] + begin[word]) / 2 * scale)
+            middle = round((end[word - 1] + begin[word]) / 2 * scale)
             soft = 0 < middle < len(level) and float(level[middle]) < usual
-            if soft and middle > edges[-1] and doubt[word - 1] < SURE:
-                pieces.append(words[word])
+            if soft and middle > edges[-1] and variance[word - 1] < MAX_EDGE_VARIANCE:
+                units.append(words[word])
                 edges.append(middle)
             else:
-                pieces[-1] += " " + words[word]
+                units[-1] += " " + words[word]
         edges.append(len(features))
-        return Heard(features, pieces, edges, round(begin[0] * scale), round(over[-1] * scale))
+        return WordSource(features, units, edges, round(begin[0] * scale), round(end[-1] * scale))
 
     def state(self) -> list[dict[str, Any]]:
-        """What a checkpoint needs: everything but the features, in the order it was learned."""
+        """What a checkpoint needs: everything but the features, in the order it was stored."""
         return [
-            {"voice": voice, "id": name, **{field: getattr(one, field) for field in PLAIN}}
-            for voice, known in self._heard.items()
+            {
+                "speaker": speaker,
+                "speed": speed,
+                "id": name,
+                **{field: getattr(one, field) for field in _PLAIN_FIELDS},
+            }
+            for (speaker, speed), known in self._sources.items()
             for name, one in known.items()
         ]
 
     def load_state(
         self, state: list[dict[str, Any]], features: Mapping[str, Float[Tensor, "frames n_mels"]]
     ) -> None:
-        """Knows again what it knew; utterances without features are forgotten.
+        """Restores what was stored; utterances without features are dropped.
 
         Args:
             state: Of :meth:`state`.
             features: Of the utterances, by id.
         """
-        self._heard.clear()
+        self._sources.clear()
         self._left = round(self.config.keep_gb * 1e9)
         for one in state:
             if one["id"] in features:
                 rows = features[one["id"]]
-                plain = {field: one[field] for field in PLAIN}
-                self._heard[one["voice"]][one["id"]] = Heard(features=rows, **plain)
+                plain = {field: one[field] for field in _PLAIN_FIELDS}
+                self._sources[one["speaker"], one["speed"]][one["id"]] = WordSource(
+                    features=rows, **plain
+                )
                 self._left -= 4 * rows.numel()
 
     def recombine(self, batch: Batch, generator: torch.Generator | None = None) -> Batch:
@@ -209,17 +216,18 @@ class WordBank:
         chosen = torch.rand(len(batch), generator=generator) < self.config.share
         made: dict[int, tuple[Tensor, list[str]]] = {}
         for row in chosen.nonzero().flatten().tolist():
-            pool = list(self._heard[batch.voices[row]].values())
+            pool = list(self._sources[batch.speakers[row], batch.speeds[row]].values())
             if len(pool) > 1:
                 made[row] = self._draw(pool, int(batch.feature_lengths[row]), generator)
         return replace_rows(batch, made, self.tokenizer) if made else batch
 
     def _draw(
-        self, pool: list[Heard], frames: int, generator: torch.Generator | None
+        self, pool: list[WordSource], frames: int, generator: torch.Generator | None
     ) -> tuple[Float[Tensor, "frames n_mels"], list[str]]:
         """Runs of words, as many as come nearest to the wanted length."""
+        # every word of the pool is as likely as any other to begin a run
         places = torch.tensor([len(one.words) for one in pool]).cumsum(0)
-        runs: list[tuple[Heard, int, int]] = []
+        runs: list[tuple[WordSource, int, int]] = []
         wanted = frames
         while not runs or wanted > 0:
             place = int(torch.randint(int(places[-1]), (), generator=generator))
@@ -229,17 +237,18 @@ class WordBank:
             length = int(torch.randint(1, self.config.run_words + 1, (), generator=generator))
             end = min(start + length, len(one.words))
             size = one.edges[end] - one.edges[start]
-            if runs and size > 2 * wanted:  # nearer without it
+            if runs and size > 2 * wanted:  # the length is nearer to the wanted one without it
                 break
             runs.append((one, start, end))
             wanted -= size
+        # cut the runs out; where the start or end of a recording comes to stand inside, shorten its pause
         parts, words = [], []
         for index, (one, start, end) in enumerate(runs):
             a, b = one.edges[start], one.edges[end]
             if start == 0 and index:
-                a = max(a, one.first - LONGEST_PAUSE)
+                a = max(a, one.first - MAX_PAUSE_FRAMES)
             if end == len(one.words) and index < len(runs) - 1:
-                b = min(b, one.end + LONGEST_PAUSE)
+                b = min(b, one.end + MAX_PAUSE_FRAMES)
             parts.append(one.features[a:b])
             words += one.words[start:end]
         return torch.cat(parts), words
@@ -265,7 +274,7 @@ def replace_rows(
         features,
         tokens,
         align_tokens,
-        ids=[MADE_UP + name if row in made else name for row, name in enumerate(batch.ids)],
+        recombined=[row in made for row in range(len(batch))],
         texts=texts,
         references=[None if row in made else one for row, one in enumerate(batch.references)],
     )

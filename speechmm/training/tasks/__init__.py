@@ -1,1 +1,113 @@
-"""What a model is trained on: one file a task, with its settings, losses and metrics."""
+"""What a model is trained on: one file a task, with its settings, losses, metrics and heads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.errors import ConfigError
+from speechmm.models.speech_text import HEADS
+from speechmm.training.tasks.align import Align
+from speechmm.training.tasks.asr import Asr
+from speechmm.training.tasks.guided_attention import GuidedAttention
+from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
+
+__all__ = [
+    "Align",
+    "Asr",
+    "GuidedAttention",
+    "Metric",
+    "Step",
+    "Task",
+    "TaskLosses",
+    "TasksConfig",
+    "sum_losses",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksConfig:
+    """The tasks of a training; those with weight 0 are off."""
+
+    asr: Asr = field(default_factory=Asr)
+    """Speech to text."""
+    align: Align = field(default_factory=Align)
+    """Speech and text to a monotonic alignment."""
+    guided_attention: GuidedAttention = field(default_factory=GuidedAttention)
+    """The decoder attends where the alignment has its tokens."""
+    others: Sequence[Task] = ()
+    """Tasks of your own: class_path and init_args (docs/adding-a-task.md)."""
+
+    def __post_init__(self) -> None:
+        if not any(task.heads for task in self.active):
+            weights = {task.name: task.weight for task in self.all}
+            raise ConfigError(
+                f"tasks: the weights are {weights}; expected asr or align to be positive. "
+                "Correct the config."
+            )
+        for task in self.active:
+            if not task.requires <= self.heads:
+                raise ConfigError(
+                    f"tasks.{task.name}: weight is {task.weight} and the heads that are trained are "
+                    f"{', '.join(head for head in HEADS if head in self.heads)}; expected "
+                    f"{' and '.join(sorted(task.requires))} to be trained, which it works on. "
+                    "Correct the config."
+                )
+
+    @property
+    def all(self) -> list[Task]:
+        """Every task, in the order in which their losses are computed."""
+        return [self.asr, self.align, self.guided_attention, *self.others]
+
+    @property
+    def active(self) -> list[Task]:
+        """Those with a weight."""
+        return [task for task in self.all if task.weight]
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """Heads of the model that are trained."""
+        return frozenset().union(*(task.heads for task in self.active))
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the decoder."""
+        return tuple(tag for task in self.active for tag in task.tags)
+
+    @property
+    def views(self) -> int:
+        """Copies of every utterance in a training step."""
+        return max(task.views for task in self.active)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What tasks read of each other."""
+        return frozenset().union(*(task.reads for task in self.active))
+
+    def settings(self) -> dict[str, Any]:
+        """The settings of the active tasks, as plain values."""
+        active: list[Any] = list(self.active)
+        return {task.name: dataclasses.asdict(task) for task in active}
+
+
+def sum_losses(
+    tasks: TasksConfig, step: Step
+) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
+    """Every loss of a step by name, ``loss`` being their weighted sum; and what tasks shared."""
+    losses: dict[str, Tensor] = {}
+    shared: dict[str, Tensor] = {}
+    total = step.encoding.encoded.new_zeros(())
+    for task in tasks.active:
+        given = task.losses(step, shared)
+        if given is None:
+            continue
+        losses |= given.losses
+        shared |= given.shared
+        total = total + task.weight * given.total
+    losses["loss"] = total
+    return losses, shared

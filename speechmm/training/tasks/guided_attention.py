@@ -1,20 +1,66 @@
-"""Where the decoder should listen: what the task ``align`` found, turned to encoder frames."""
+"""Trains the decoder to attend where the alignment head has the token it writes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechmm.data.batch import Batch
+from speechmm.errors import ConfigError
 from speechmm.models.front_end import length_mask
 from speechmm.text.tokenizer import SIL
+from speechmm.training.tasks.align import OCCUPANCY
+from speechmm.training.tasks.asr import LOG_ATTENTION
+from speechmm.training.tasks.task import Step, Task, TaskLosses
 
 MARGIN = 2
-"""Encoder frames to each side of a token that are as good as its own: neighbours tell of it too."""
+"""Encoder frames to each side of a token that count as its own: neighbours carry its sound too."""
 
 FLOOR = 1e-3
 """What a frame elsewhere counts, so that a wrong alignment costs 7 nats at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedAttention(Task):
+    """The decoder attends where the soft alignment has its next token (docs/decisions/0014)."""
+
+    name: ClassVar[str] = "guided_attention"
+    reads: ClassVar[frozenset[str]] = frozenset({LOG_ATTENTION, OCCUPANCY})
+
+    weight: float = 0.0
+    """Weight of the loss (nats per guided token); 0 switches it off."""
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ConfigError(
+                f"tasks.guided_attention: weight is {self.weight}; expected no negative weight. "
+                "Correct the config."
+            )
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Decoder and alignment head, as one guides the other."""
+        return frozenset({"decoder", "align"})
+
+    def losses(self, step: Step, shared: Mapping[str, Tensor]) -> TaskLosses | None:
+        """The guidance loss, in training only."""
+        if not step.training:
+            return None
+        windows, guided = token_windows(
+            step.batch,
+            shared[OCCUPANCY],
+            torch.tensor(step.tokenizer.aligned_counts),
+            step.model.subsampling,
+            step.encoding.encoded.shape[1],
+        )
+        loss = guidance_loss(shared[LOG_ATTENTION], windows, guided)
+        return TaskLosses({"loss_guidance": loss}, loss)
 
 
 def token_windows(
@@ -24,7 +70,7 @@ def token_windows(
     subsampling: int,
     enc_frames: int,
 ) -> tuple[Float[Tensor, "batch tokens enc_frames"], Bool[Tensor, "batch tokens"]]:
-    """Which encoder frames tell of each token: 1 where it is said or nearly, 0 elsewhere.
+    """Which encoder frames carry each token: 1 where the alignment has it or nearly, 0 elsewhere.
 
     Args:
         batch: With tokens and aligned tokens of the same texts.
@@ -44,9 +90,11 @@ def token_windows(
     covered = counts.to(batch.tokens.device)[batch.tokens] * spoken
     ends = covered.cumsum(dim=1)
     agree = covered.sum(dim=1) == units.sum(dim=1)
+    # owned[b, token, align_token]: which aligned tokens are those of a token, by counting both
     number = units.cumsum(dim=1)[:, None, :]  # of each unit in its text, from 1 on
     owned = units[:, None, :] & (number <= ends[:, :, None])
     owned &= number > (ends - covered)[:, :, None]
+    # share of each feature frame in each token, then the largest share near each encoder frame
     said = owned.to(occupancy.dtype) @ occupancy.transpose(1, 2)
     said = F.pad(said, (0, enc_frames * subsampling - occupancy.shape[1]))
     windows = F.max_pool1d(

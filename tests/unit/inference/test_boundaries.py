@@ -40,7 +40,9 @@ def spoken(tone_bundle: Bundle, speak: Callable) -> tuple[Batch, list]:
         texts=[one.text for one in said],
         seconds=1.0,
         references=references,
-        voices=[""] * 3,
+        speakers=[""] * 3,
+        speeds=[1.0] * 3,
+        recombined=[False] * 3,
     )
     return batch, said
 

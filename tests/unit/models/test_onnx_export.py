@@ -24,7 +24,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 PLAIN = SpeechTextConfig(
     d_model=32, heads=2, ff_dim=64, encoder_layers=3, decoder_layers=2, front_channels=8
 )
-FULL = dataclasses.replace(PLAIN, middle_stride=2, utterance_mean=True, reach=5)
+FULL = dataclasses.replace(PLAIN, middle_stride=2, utterance_cmn=True, attention_window=5)
 
 
 @pytest.fixture(scope="module", params=[PLAIN, FULL], ids=["plain", "full"])

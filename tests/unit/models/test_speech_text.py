@@ -30,8 +30,13 @@ def speech(*lengths: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"encoder_layers": 4, "middle_stride": 2}, {"utterance_mean": True}, {"reach": 3}],
-    ids=["plain", "u-net", "mean", "reach"],
+    [
+        {},
+        {"encoder_layers": 4, "middle_stride": 2},
+        {"utterance_cmn": True},
+        {"attention_window": 3},
+    ],
+    ids=["plain", "u-net", "cmn", "window"],
 )
 @torch.no_grad()
 def test_padding_changes_no_output(changes):
@@ -61,7 +66,7 @@ def test_merged_frames_are_means_of_what_is_there():
 
 @torch.no_grad()
 def test_the_level_of_a_channel_leaves_no_trace():
-    config = dataclasses.replace(TINY, utterance_mean=True)
+    config = dataclasses.replace(TINY, utterance_cmn=True)
     model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
     features, lengths = speech(57, 90)
     shifted = features + torch.randn(2, 1, 20)
@@ -75,10 +80,12 @@ def test_the_level_of_a_channel_leaves_no_trace():
 
 @torch.no_grad()
 def test_attention_reaches_so_far_and_no_further():
-    config = dataclasses.replace(TINY, reach=3, conv_kernel=0)  # two layers see six frames
+    config = dataclasses.replace(
+        TINY, attention_window=3, conv_kernel=0
+    )  # two layers see six frames
     torch.manual_seed(0)
     model = SpeechTextModel(config, vocab_size=12, n_mels=20).eval()
-    encoder, mask = model.encoder, torch.ones(1, 30, dtype=torch.bool)
+    encoder, mask = model.encoder.stack, torch.ones(1, 30, dtype=torch.bool)
     x = torch.randn(1, 30, 16)
     other = x.clone()
     other[0, 10] = torch.randn(16)
@@ -120,7 +127,9 @@ def test_half_way_ctc_reaches_the_lower_layers_only():
     model = SpeechTextModel(config, vocab_size=12, n_mels=20)
     encoding = model.encode_speech(*speech(57, 90))
     model.ctc_log_probs(encoding, middle=True).square().sum().backward()
-    reached = [layer.feed_forward.up.weight.grad is not None for layer in model.encoder.layers]
+    reached = [
+        layer.feed_forward.up.weight.grad is not None for layer in model.encoder.stack.layers
+    ]
     assert reached == [True, True, False, False]
 
 
@@ -180,7 +189,7 @@ def test_what_no_hypothesis_descends_from_is_forgotten(model):
 
 @torch.no_grad()
 def test_returned_attention_is_what_the_first_head_mixes_by(model):
-    attention = model.decoder.layers[0].cross_attention
+    attention = model.decoder.stack.layers[0].cross_attention
     attention.output = torch.nn.Identity()
     torch.manual_seed(2)
     memory, queries = torch.randn(2, 9, 16), torch.randn(2, 4, 16)

@@ -54,7 +54,7 @@ def test_a_loaded_bundle_is_saved_as_it_was(tmp_path: Path) -> None:
     features = LogMelConfig(n_mels=40)
     save_bundle(tmp_path / "first", sized, tokenizer, features, training={})
     loaded = load_bundle(tmp_path / "first")
-    assert not loaded.model.decoder.layers[0].feed_forward.up.weight.is_contiguous()
+    assert not loaded.model.decoder.stack.layers[0].feed_forward.up.weight.is_contiguous()
     save_bundle(tmp_path / "second", loaded.model, tokenizer, features, training={})
     first, second = (tmp_path / name / "model.safetensors" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()

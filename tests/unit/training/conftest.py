@@ -132,7 +132,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 def no_picture() -> Iterator[None]:
     """Drawing the curves takes as long as these trainings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("speechmm.training.callbacks.draw_curves", lambda *_: None)
+        patch.setattr("speechmm.training.callbacks.curves.draw_curves", lambda *_: None)
         yield
 
 

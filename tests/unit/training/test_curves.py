@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from speechmm.training.callbacks import read_metrics
+from speechmm.training.callbacks.metrics import read_metrics
 
 
 def test_the_last_epoch_is_drawn(shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,7 +13,7 @@ def test_the_last_epoch_is_drawn(shop, monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(table: Path, picture: Path) -> None:
         drawn.append(len(read_metrics(table).get("train/loss", [])))
 
-    monkeypatch.setattr("speechmm.training.callbacks.draw_curves", draw)
+    monkeypatch.setattr("speechmm.training.callbacks.curves.draw_curves", draw)
     train, dev = shop.corpus("curves-train", 4), shop.corpus("curves-dev", 2)
     config = shop.config("curves", train, dev, trainer={"max_epochs": 3})
     assert shop.fit(config).code == 0

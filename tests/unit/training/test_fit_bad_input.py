@@ -19,7 +19,7 @@ from lhotse import MonoCut
 from speechmm.cli.train import STAMP, _finished
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.models.bundle import load_bundle
-from speechmm.training.callbacks import read_metrics
+from speechmm.training.callbacks.metrics import read_metrics
 
 SPEEDS = [1.0, 1.1]
 

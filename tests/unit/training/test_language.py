@@ -8,8 +8,8 @@ import yaml
 
 from speechmm.models.bundle import load_bundle, load_language_model
 from speechmm.text.tokenizer import EOS
-from speechmm.training.callbacks import read_metrics
-from speechmm.training.language_model import _TextSampler
+from speechmm.training.callbacks.metrics import read_metrics
+from speechmm.training.lm_data import _TextSampler
 
 SENTENCES = ["go home", "go now", "a word now", "home"] * 8
 

@@ -12,15 +12,15 @@ from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.augmentation import AugmentationConfig
 from speechmm.training.augmentation.recombination import (
-    LONGEST_PAUSE,
-    MADE_UP,
+    MAX_PAUSE_FRAMES,
     RecombinationConfig,
     WordBank,
     word_edges,
 )
 from speechmm.training.module import JointModule
-from speechmm.training.tasks.losses import ObjectivesConfig
+from speechmm.training.tasks import Align, TasksConfig
 
 TEXTS = ["one two, three", "four-teen - five!", "six", "seven eight nine ten"]
 VOICES = ["p", "p", "q", "p"]
@@ -70,7 +70,9 @@ def spoken(tokenizer: Tokenizer) -> tuple[Batch, torch.Tensor]:
         texts=list(TEXTS),
         seconds=1.0,
         references=[None] * len(rows),
-        voices=list(VOICES),
+        speakers=list(VOICES),
+        speeds=[1.0] * len(rows),
+        recombined=[False] * len(rows),
     )
     return batch, occupancy
 
@@ -90,7 +92,7 @@ def heard(values: torch.Tensor) -> tuple[list[float], list[int]]:
 def full_bank(tokenizer: Tokenizer, **settings: object) -> tuple[WordBank, Batch]:
     batch, occupancy = spoken(tokenizer)
     bank = WordBank(tokenizer, RecombinationConfig(share=1.0, **settings))
-    bank.learn(batch, occupancy, batch.feature_lengths)
+    bank.add(batch, occupancy, batch.feature_lengths)
     return bank, batch
 
 
@@ -98,12 +100,14 @@ def test_edges_are_those_of_the_alignment(tokenizer: Tokenizer) -> None:
     _, occupancy = spoken(tokenizer)
     aligned = tokenizer.encode_aligned(TEXTS[1])
     frames = int(spoken(tokenizer)[0].feature_lengths[1])
-    begin, over, doubt = word_edges(occupancy[1, :frames, : len(aligned.ids)], aligned.word_indices)
+    begin, end, variance = word_edges(
+        occupancy[1, :frames, : len(aligned.ids)], aligned.word_indices
+    )
     first = heard_length(aligned.word_indices, 0)
     second = heard_length(aligned.word_indices, 2)
     assert begin == [PAUSE_FRAMES, 2 * PAUSE_FRAMES + first]
-    assert over == [PAUSE_FRAMES + first, 2 * PAUSE_FRAMES + first + second]
-    assert doubt == [0]
+    assert end == [PAUSE_FRAMES + first, 2 * PAUSE_FRAMES + first + second]
+    assert variance == [0]
 
 
 def spoken_by_p() -> set[str]:
@@ -122,14 +126,14 @@ def test_every_frame_belongs_to_the_word_its_text_says(tokenizer: Tokenizer) -> 
     orders = set()
     for seed in range(30):
         made = bank.recombine(batch, torch.Generator().manual_seed(seed))
-        assert made.voices == batch.voices
+        assert made.speakers == batch.speakers
         for row, text in enumerate(made.texts):
             length = int(made.feature_lengths[row])
             assert not made.features[row, length:].any()
             assert made.tokens[row, : made.token_lengths[row]].tolist() == tokenizer.encode(text)
             aligned = made.align_tokens[row, : made.align_lengths[row]].tolist()
             assert aligned == tokenizer.encode_aligned(text).ids
-            if not made.ids[row].startswith(MADE_UP):
+            if not made.recombined[row]:
                 continue
             sounds, _ = heard(made.features[row, :length, 0])
             assert sounds == [sound("p", word) for word in text.split()]
@@ -138,11 +142,11 @@ def test_every_frame_belongs_to_the_word_its_text_says(tokenizer: Tokenizer) -> 
     assert {word for text in orders for word in text.split()} == spoken_by_p()
 
 
-def test_a_voice_with_one_utterance_keeps_it(tokenizer: Tokenizer) -> None:
+def test_a_speaker_with_one_utterance_keeps_it(tokenizer: Tokenizer) -> None:
     bank, batch = full_bank(tokenizer)
     made = bank.recombine(batch, torch.Generator().manual_seed(0))
-    assert made.ids[2] == batch.ids[2]
-    assert [name.startswith(MADE_UP) for name in made.ids] == [True, True, False, True]
+    assert made.ids == batch.ids
+    assert made.recombined == [True, True, False, True]
 
 
 def test_lengths_stay_about_the_same(tokenizer: Tokenizer) -> None:
@@ -159,13 +163,13 @@ def test_edges_of_utterances_become_short_pauses_inside(tokenizer: Tokenizer) ->
     for seed in range(30):
         made = bank.recombine(batch, torch.Generator().manual_seed(seed))
         _, pauses = heard(made.features[3, : made.feature_lengths[3], 0])
-        assert max(pauses[1:-1], default=0) <= max(2 * LONGEST_PAUSE, PAUSE_FRAMES)
+        assert max(pauses[1:-1], default=0) <= max(2 * MAX_PAUSE_FRAMES, PAUSE_FRAMES)
 
 
-def test_nothing_happens_without_a_share_or_before_anything_was_heard(tokenizer: Tokenizer) -> None:
+def test_nothing_happens_without_a_share_or_before_any_alignment(tokenizer: Tokenizer) -> None:
     batch, occupancy = spoken(tokenizer)
     silent = WordBank(tokenizer, RecombinationConfig())
-    silent.learn(batch, occupancy, batch.feature_lengths)
+    silent.add(batch, occupancy, batch.feature_lengths)
     assert silent.recombine(batch) is batch
     assert WordBank(tokenizer, RecombinationConfig(share=1.0)).recombine(batch) is batch
 
@@ -176,7 +180,7 @@ def test_made_up_utterances_teach_nothing_new(tokenizer: Tokenizer) -> None:
     wrong = torch.zeros(len(made), made.features.shape[1], made.align_tokens.shape[1])
     wrong[:, :, 0] = 1.0
     before = bank.recombine(batch, torch.Generator().manual_seed(2))
-    bank.learn(made, wrong, made.feature_lengths)  # of the four only "six", which nobody can use
+    bank.add(made, wrong, made.feature_lengths)  # of the four only "six", which nobody can use
     after = bank.recombine(batch, torch.Generator().manual_seed(2))
     assert before.texts == after.texts
     assert torch.equal(before.features, after.features)
@@ -186,14 +190,14 @@ def test_memory_is_bounded(tokenizer: Tokenizer) -> None:
     batch, occupancy = spoken(tokenizer)
     first = 4 * 2 * int(batch.feature_lengths[0])
     bank = WordBank(tokenizer, RecombinationConfig(share=1.0, keep_gb=(first + 1) / 1e9))
-    bank.learn(batch, occupancy, batch.feature_lengths)
+    bank.add(batch, occupancy, batch.feature_lengths)
     assert bank.recombine(batch) is batch  # one utterance of each voice fits, or none
 
 
 def test_an_alignment_at_another_tempo_is_brought_back(tokenizer: Tokenizer) -> None:
     batch, occupancy = spoken(tokenizer)
     slow = WordBank(tokenizer, RecombinationConfig(share=1.0))
-    slow.learn(batch, occupancy.repeat_interleave(2, dim=1), 2 * batch.feature_lengths)
+    slow.add(batch, occupancy.repeat_interleave(2, dim=1), 2 * batch.feature_lengths)
     usual, _ = full_bank(tokenizer)
     for seed in range(10):
         one = slow.recombine(batch, torch.Generator().manual_seed(seed))
@@ -211,7 +215,7 @@ def test_nothing_is_cut_where_the_alignment_is_unsure(tokenizer: Tokenizer) -> N
     unsure[0, where, pause] = 0.5
     unsure[0, where, pause + 1] = 0.5
     bank = WordBank(tokenizer, RecombinationConfig(share=1.0, run_words=1))
-    bank.learn(batch, unsure, batch.feature_lengths)
+    bank.add(batch, unsure, batch.feature_lengths)
     texts = " ".join(
         f"| {text} |"
         for seed in range(60)
@@ -226,7 +230,7 @@ def test_nothing_is_cut_where_the_sound_is_loud(tokenizer: Tokenizer) -> None:
     batch, occupancy = spoken(tokenizer)
     loud = dataclasses.replace(batch, features=-batch.features)  # now pauses are the loudest
     bank = WordBank(tokenizer, RecombinationConfig(share=1.0, run_words=1))
-    bank.learn(loud, occupancy, batch.feature_lengths)
+    bank.add(loud, occupancy, batch.feature_lengths)
     made = bank.recombine(loud, torch.Generator().manual_seed(0))
     for text in made.texts:
         assert {piece for piece in TEXTS if piece.replace("- ", "") in text}
@@ -253,10 +257,10 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 
 
 def test_words_cannot_be_found_without_the_task_align() -> None:
-    with pytest.raises(ConfigError, match="align_weight"):
+    with pytest.raises(ConfigError, match=r"tasks\.align\.weight"):
         JointModule(
-            objectives=ObjectivesConfig(align_weight=0.0),
-            recombination=RecombinationConfig(share=0.5),
+            tasks=TasksConfig(align=Align(weight=0.0)),
+            augmentation=AugmentationConfig(recombination=RecombinationConfig(share=0.5)),
         )
 
 

@@ -209,7 +209,12 @@ def test_a_finished_run_is_left_alone_until_a_setting_changes(
 def test_words_of_other_utterances_are_drawn_again_as_they_would_have_been(
     study: Study, each_batch: EachBatch
 ) -> None:
-    words = {"recombination": {"share": 0.7, "after_epochs": 1}, "augment": {"tempo": 0.1}}
+    words = {
+        "augmentation": {
+            "recombination": {"share": 0.7, "after_epochs": 1},
+            "features": {"tempo": 0.1},
+        }
+    }
     config = {
         name: study.shop.config(
             name, study.train, study.dev, trainer={"max_epochs": EPOCHS}, model=words

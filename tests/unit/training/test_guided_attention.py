@@ -1,21 +1,23 @@
-"""Where the decoder should listen: by tensors as by going through the words one after another."""
+"""Windows of guided attention: by tensors as by going through the words one after another."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
+from speechmm.models.dropout import Dropout
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.tasks import Align, GuidedAttention, Step, TasksConfig, sum_losses
 from speechmm.training.tasks.guided_attention import (
     FLOOR,
     MARGIN,
     guidance_loss,
     token_windows,
 )
-from speechmm.training.tasks.losses import ObjectivesConfig, task_losses
 
 TEXTS = ["one twenty-two three", "five - one", "ten"]
 SUBSAMPLING = 4
@@ -41,7 +43,9 @@ def make_batch(tokenizer: Tokenizer, texts: list[str], frames: list[int]) -> Bat
         texts=texts,
         seconds=1.0,
         references=[None] * len(texts),
-        voices=[""] * len(texts),
+        speakers=[""] * len(texts),
+        speeds=[1.0] * len(texts),
+        recombined=[False] * len(texts),
     )
 
 
@@ -132,7 +136,9 @@ def test_padding_changes_no_window(tokenizer: Tokenizer) -> None:
     assert torch.equal(F.pad(guided[0], (0, valid.shape[1] - number)), valid[2])
 
 
-def test_the_keys_of_guidance_do_not_teach_the_encoder(tokenizer: Tokenizer) -> None:
+def test_the_keys_of_guidance_do_not_teach_the_encoder(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     model = SpeechTextModel(
         SpeechTextConfig(
@@ -141,22 +147,34 @@ def test_the_keys_of_guidance_do_not_teach_the_encoder(tokenizer: Tokenizer) -> 
         vocab_size=tokenizer.vocab_size,
         n_mels=2,
         align_vocab_size=tokenizer.align_vocab_size,
-    ).eval()  # so that dropout does not differ
+    )
+    monkeypatch.setattr(Dropout, "forward", lambda _, x: x)  # so that two passes do not differ
     batch = make_batch(tokenizer, TEXTS, [203, 120, 60])
     encoding = model.encode_speech(torch.randn_like(batch.features), batch.feature_lengths)
-    settings = ObjectivesConfig(guidance_weight=0.3)
-    counts = torch.tensor(tokenizer.aligned_counts)
-    losses, _ = task_losses(model, settings, batch, encoding, counts=counts)
-    without, _ = task_losses(model, ObjectivesConfig(), batch, encoding)
+
+    def losses_of(tasks: TasksConfig) -> dict[str, torch.Tensor]:
+        step = Step(
+            model=model,
+            batch=batch,
+            encoding=encoding,
+            tokenizer=tokenizer,
+            log_mel=LogMelConfig(),
+            number=1000,
+            wanted=tasks.reads,
+        )
+        return sum_losses(tasks, step)[0]
+
+    losses = losses_of(TasksConfig(guided_attention=GuidedAttention(weight=0.3)))
+    without = losses_of(TasksConfig())
     torch.testing.assert_close(losses["loss"] - without["loss"], 0.3 * losses["loss_guidance"])
     losses["loss_guidance"].backward()
-    attention = model.decoder.layers[-1].cross_attention
+    attention = model.decoder.stack.layers[-1].cross_attention
     assert attention.query.weight.grad.any()
     assert attention.key_value.weight.grad.any()
-    others = (model.alignment_head, model.encoder, model.front_end, model.ctc_head)
+    others = (model.alignment_head, model.encoder, model.heads["ctc"])
     assert all(one.grad is None for other in others for one in other.parameters())
 
 
 def test_guidance_without_the_task_that_guides_is_refused() -> None:
-    with pytest.raises(ConfigError, match="decoder and alignment to be trained"):
-        ObjectivesConfig(guidance_weight=0.3, align_weight=0.0)
+    with pytest.raises(ConfigError, match="expected align and decoder to be trained"):
+        TasksConfig(align=Align(weight=0.0), guided_attention=GuidedAttention(weight=0.3))

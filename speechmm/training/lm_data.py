@@ -1,32 +1,21 @@
-"""Training a language model on texts: Lightning module and data module."""
+"""Reads texts and serves batches of tokens: the Lightning data module of language models."""
 
 from __future__ import annotations
 
-import logging
-import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from speechmm.data.batch import pad_tokens
 from speechmm.data.texts import read_texts
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.models.bundle import save_language_model
-from speechmm.models.language_model import LanguageModel, LanguageModelConfig
-from speechmm.models.losses import attention_loss
 from speechmm.text.normalize import normalize
-from speechmm.text.tokenizer import EOS
-from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
-
-logger = logging.getLogger(__name__)
+from speechmm.training.trainable import TrainingData
 
 
 @dataclass
@@ -43,118 +32,6 @@ class TextBatch:
     def predictions(self) -> int:
         """Tokens that are predicted: those of the texts and their ends."""
         return int(self.lengths.sum()) + len(self)
-
-
-class LanguageModule(TrainingModule):
-    """Trains a LanguageModel by cross-entropy; measures perplexity."""
-
-    def __init__(
-        self,
-        network: LanguageModelConfig = LanguageModelConfig(),  # noqa: B008 (frozen)
-        label_smoothing: float = 0.0,
-        optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
-        seed: int = 0,
-    ):
-        """Keeps the settings.
-
-        Args:
-            network: Dimensions of the model.
-            label_smoothing: Share of probability the targets spread over the whole vocabulary.
-            optimization: Learning rate, decay, averaging.
-            seed: Start of every random choice of training; the same seed repeats a run.
-        """
-        super().__init__(optimization, seed)
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ConfigError(
-                f"label_smoothing: found {label_smoothing}; expected 0 to below 1. Correct it."
-            )
-        self.network_config = network
-        self.label_smoothing = label_smoothing
-        self.network: LanguageModel | None = None
-        self._nats = 0.0
-        self._tokens = 0
-
-    @property
-    def model(self) -> LanguageModel:
-        """The network; it exists once the trainer has set up."""
-        assert self.network is not None
-        return self.network
-
-    def configure_model(self) -> None:
-        """Builds the network once the tokenizer is known."""
-        if self.network is None:
-            torch.manual_seed(self.seed)
-            size = self.training_data.text_tokenizer.vocab_size
-            self.network = LanguageModel(self.network_config, vocab_size=size)
-
-    def _loss(self, batch: TextBatch, label_smoothing: float) -> Float[Tensor, ""]:
-        return attention_loss(
-            self.model(batch.tokens),
-            batch.tokens,
-            batch.lengths,
-            eos=EOS,
-            label_smoothing=label_smoothing,
-        )
-
-    def training_step(self, batch: TextBatch, batch_idx: int) -> Float[Tensor, ""]:
-        """Cross-entropy of a batch."""
-        loss = self._loss(batch, self.label_smoothing)
-        self.log(
-            "train/loss",
-            loss.detach(),
-            batch_size=len(batch),
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-        )
-        return loss
-
-    def on_validation_epoch_start(self) -> None:
-        """Forgets the last validation's sums."""
-        self._nats, self._tokens = 0.0, 0
-
-    def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """Adds up the log-probabilities of the dev texts."""
-        logits = self.model(batch.tokens).log_softmax(dim=-1)
-        targets = torch.nn.functional.pad(batch.tokens, (0, 1))
-        targets.scatter_(1, batch.lengths[:, None], EOS)
-        picked = logits.gather(2, targets[:, :, None])[:, :, 0]
-        place = torch.arange(targets.shape[1], device=targets.device)
-        self._nats -= float(picked[place <= batch.lengths[:, None]].sum())
-        self._tokens += batch.predictions
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs nats per token and perplexity, the ends of texts counted as tokens."""
-        sums = torch.tensor([self._nats, float(self._tokens)], device=self.device)
-        total: Tensor = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        loss = total[0] / total[1].clamp(min=1)
-        self.log("val/loss", loss, sync_dist=True)
-        self.log("val/perplexity", loss.exp(), sync_dist=True)
-        self.log(SELECTION, loss, sync_dist=True)
-
-    def test_step(self, batch: TextBatch, batch_idx: int) -> None:
-        """As validation."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_start(self) -> None:
-        """Forgets earlier sums."""
-        self.on_validation_epoch_start()
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the perplexity."""
-        loss = self._nats / max(1, self._tokens)
-        self.log("test/loss", loss, sync_dist=True)
-        self.log("test/perplexity", math.exp(loss), sync_dist=True)
-
-    def scores(self, metrics: dict[str, Any]) -> str:
-        """Perplexity of the dev texts."""
-        found = metrics.get("val/perplexity")
-        return "" if found is None else f"dev perplexity {float(found):.2f}"
-
-    def save(self, folder: Path, training: dict[str, Any]) -> None:
-        """Writes the bundle."""
-        tokenizer = self.training_data.text_tokenizer
-        save_language_model(folder, self.model, tokenizer, training=training)
 
 
 class _Texts(Dataset[TextBatch]):
@@ -294,24 +171,8 @@ class TextDataModule(TrainingData):
         """Training batches of one process."""
         return max(1, len(self._sampler("train", shuffle=True, world_size=world_size, rank=0)))
 
-    def _loader(self, name: str, *, shuffle: bool) -> DataLoader[TextBatch]:
-        world_size = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
+    def _loader(
+        self, name: str, *, shuffle: bool, world_size: int, rank: int
+    ) -> DataLoader[TextBatch]:
         sampler = self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank)
         return DataLoader(_Texts(self._splits[name]), batch_size=None, sampler=sampler)
-
-    def train_dataloader(self) -> DataLoader[TextBatch]:
-        """Shuffled; the first batches are those of the epoch the trainer is at."""
-        loader = self._loader("train", shuffle=True)
-        if self.trainer:
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
-        return loader
-
-    def val_dataloader(self) -> DataLoader[TextBatch]:
-        """Sorted by length."""
-        return self._loader("dev", shuffle=False)
-
-    def test_dataloader(self) -> DataLoader[TextBatch]:
-        """Sorted by length."""
-        return self._loader("test", shuffle=False)

@@ -9,14 +9,14 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
+from speechmm.training.augmentation.concatenation import ConcatenationConfig
 from speechmm.training.augmentation.features import (
-    SpecAugmentConfig,
+    FeatureAugmentConfig,
     random_gain,
-    random_groups,
     random_tempo,
-    random_voice,
-    spec_augment,
+    random_vtlp,
 )
+from speechmm.training.augmentation.spec_augment import SpecAugmentConfig, spec_augment
 
 LENGTHS = torch.tensor([300, 1, 40, 299, 150])
 
@@ -90,9 +90,9 @@ def test_same_generator_same_masks() -> None:
 
 def test_nothing_asked_for_nothing_changed() -> None:
     features = random_features()
-    config = SpecAugmentConfig(time_masks=0, freq_masks=0, gain_db=0.0)
+    config = SpecAugmentConfig(time_masks=0, freq_masks=0)
     assert torch.equal(spec_augment(features, LENGTHS, config, seeded()), features)
-    assert torch.equal(random_gain(features, config, seeded()), features)
+    assert torch.equal(random_gain(features, FeatureAugmentConfig(gain_db=0.0), seeded()), features)
 
 
 def test_bands_wider_than_the_features() -> None:
@@ -103,32 +103,41 @@ def test_bands_wider_than_the_features() -> None:
 
 def test_gain_is_one_level_per_utterance() -> None:
     features = torch.zeros(1000, 3, 4)
-    offsets = random_gain(features, SpecAugmentConfig(gain_db=6.0), seeded())
+    offsets = random_gain(features, FeatureAugmentConfig(gain_db=6.0), seeded())
     assert torch.equal(offsets, offsets[:, :1, :1].expand_as(offsets))
     decibels = offsets[:, 0, 0] * 10 / math.log(10)
     assert -6.0 <= float(decibels.min()) < -5.9 and 5.9 < float(decibels.max()) <= 6.0
 
 
 @pytest.mark.parametrize(
-    "settings", [{"time_masks": -1}, {"time_mask_share": 1.5}, {"gain_db": -1.0}]
+    ("config", "settings"),
+    [
+        (SpecAugmentConfig, {"time_masks": -1}),
+        (SpecAugmentConfig, {"time_mask_share": 1.5}),
+        (FeatureAugmentConfig, {"gain_db": -1.0}),
+        (FeatureAugmentConfig, {"vtlp": 1.0}),
+        (FeatureAugmentConfig, {"tempo": -0.1}),
+        (ConcatenationConfig, {"share": 1.5}),
+        (ConcatenationConfig, {"max_utterances": 1}),
+    ],
 )
-def test_wrong_settings(settings: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="expected 0"):
-        SpecAugmentConfig(**settings)
+def test_wrong_settings(config: type, settings: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"augmentation\..*expected"):
+        config(**settings)
 
 
-def test_voice_reads_every_band_at_a_multiple_of_its_frequency() -> None:
+def test_vtlp_reads_every_band_at_a_multiple_of_its_frequency() -> None:
     band_hz = LogMelConfig().band_hz
     features = band_hz.log()[None, None, :].expand(200, 2, -1).contiguous()  # says its frequency
-    config = SpecAugmentConfig(voice=0.1)
-    out = random_voice(features, LogMelConfig(), config, torch.Generator().manual_seed(0))
+    config = FeatureAugmentConfig(vtlp=0.1)
+    out = random_vtlp(features, LogMelConfig(), config, torch.Generator().manual_seed(0))
     factor = (out - features).exp()[:, 0]
     middle = factor[:, 20:60]
     assert middle.std(dim=1).max() < 0.01  # one factor for all bands of an utterance
     assert 0.9 <= middle.min() < 0.91 and 1.09 < middle.max() <= 1.1
     assert (out.exp() <= band_hz[-1] * 1.0001).all()
     assert torch.equal(out[:, 0], out[:, 1])
-    assert torch.equal(random_voice(features, LogMelConfig(), SpecAugmentConfig()), features)
+    assert torch.equal(random_vtlp(features, LogMelConfig(), FeatureAugmentConfig()), features)
 
 
 def test_band_hz_are_the_peaks_of_the_bands() -> None:
@@ -138,27 +147,10 @@ def test_band_hz_are_the_peaks_of_the_bands() -> None:
     np.testing.assert_allclose(config.band_hz.numpy(), peaks, atol=4.0)
 
 
-def test_groups_hold_every_utterance_once_and_are_not_too_long() -> None:
-    lengths = torch.tensor([300] * 9 + [900, 1500, 700])
-    config = SpecAugmentConfig(join_share=1.0, join_most=4)
-    sizes = set()
-    for seed in range(50):
-        groups = random_groups(lengths, config, seeded(seed))
-        assert groups is not None
-        assert [row for group in groups for row in group] == list(range(12))
-        assert all(len(g) == 1 or lengths[g].sum() <= 2000 for g in groups)
-        sizes |= {len(group) for group in groups}
-    assert sizes == {1, 2, 3, 4}
-    half = SpecAugmentConfig(join_share=0.5)
-    joined = sum(random_groups(lengths, half, seeded(seed)) is not None for seed in range(200))
-    assert 70 < joined < 130
-    assert random_groups(lengths, SpecAugmentConfig()) is None
-
-
 def test_another_tempo_reads_the_same_frames_at_another_pace() -> None:
     lengths = torch.tensor([200, 120, 0])
     features = torch.arange(200.0)[None, :, None].repeat(3, 1, 2)
-    config = SpecAugmentConfig(tempo=0.2)
+    config = FeatureAugmentConfig(tempo=0.2)
     for seed in range(20):
         out, new = random_tempo(features, lengths, config, torch.Generator().manual_seed(seed))
         assert out.shape[1] == new.max()
@@ -171,11 +163,11 @@ def test_another_tempo_reads_the_same_frames_at_another_pace() -> None:
             assert out[row, new[row] - 1, 0] >= lengths[row] - 1 - 2.4
             assert not out[row, new[row] :].any()
         assert new[2] == 0
-    same, kept = random_tempo(features, lengths, SpecAugmentConfig())
+    same, kept = random_tempo(features, lengths, FeatureAugmentConfig())
     assert torch.equal(same, features)
     assert torch.equal(kept, lengths)
 
 
 def test_an_impossible_tempo_is_refused() -> None:
     with pytest.raises(ConfigError, match="tempo"):
-        SpecAugmentConfig(tempo=1.0)
+        FeatureAugmentConfig(tempo=1.0)

@@ -1,0 +1,86 @@
+"""Encodes features to frames at a lower rate: the protocol, and the encoder trained from scratch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from speechmm.models.front_end import ConvFrontEnd, length_mask
+from speechmm.models.transformer import TransformerEncoder
+
+
+@dataclass
+class Encoded:
+    """The frames of a batch."""
+
+    frames: Float[Tensor, "batch enc_frames d_model"]
+    """What stands at padded frames is meaningless."""
+    lengths: Int[Tensor, " batch"]
+    """Valid frames."""
+    middle: Float[Tensor, "batch enc_frames d_model"]
+    """From half-way up, before :attr:`Encoder.norm`."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What the heads of a model stand on; an implementation is an ``nn.Module`` besides.
+
+    Inputs are log-mel features, or a waveform with one channel; padding must not change the valid
+    frames of an utterance.
+    """
+
+    @property
+    def width(self) -> int:
+        """Of a frame: the ``d_model`` of the heads."""
+        ...
+
+    @property
+    def subsampling(self) -> int:
+        """Feature frames (10 ms) per encoder frame: frame ``j`` is centred on ``j * subsampling``."""
+        ...
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm that ends the encoder, for those who read the middle frames."""
+        ...
+
+    def __call__(
+        self, inputs: Float[Tensor, "batch positions channels"], lengths: Int[Tensor, " batch"]
+    ) -> Encoded:
+        """Frames of padded inputs of which ``lengths`` positions are valid."""
+        ...
+
+
+class ConvTransformerEncoder(nn.Module):
+    """Convolutions over log-mel features, then Transformer or Conformer layers."""
+
+    def __init__(self, front_end: ConvFrontEnd, stack: TransformerEncoder):
+        super().__init__()
+        self.front_end = front_end
+        self.stack = stack
+
+    @property
+    def width(self) -> int:
+        """Of a frame."""
+        return self.stack.d_model
+
+    @property
+    def subsampling(self) -> int:
+        """Feature frames per encoder frame."""
+        return self.front_end.subsampling
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the last layer."""
+        return self.stack.norm
+
+    def forward(
+        self, inputs: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> Encoded:
+        """Frames of normalised log-mel features."""
+        x, lengths = self.front_end(inputs, lengths)
+        frames, middle = self.stack(x, length_mask(lengths, x.shape[1]))
+        return Encoded(frames, lengths, middle)

@@ -1,0 +1,1 @@
+"""Reports on a training, keeps its files, and ends it: one file a callback."""

@@ -1,0 +1,46 @@
+"""Writes the best weights of a training as a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from speechmm.training.trainable import TrainingModule
+
+BUNDLE = "bundle"
+
+
+class BundleWriter(Callback):
+    """Writes the best weights as a bundle when training ends."""
+
+    def __init__(self, folder: Path, command: str):
+        self.folder = folder
+        self.command = command
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Loads the best checkpoint and saves it without its optimiser."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, TrainingModule)
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        if best and Path(best).is_file():
+            state = torch.load(best, map_location="cpu", weights_only=True)
+            weights = {
+                name.removeprefix("network."): value
+                for name, value in state["state_dict"].items()
+                if name.startswith("network.")
+            }
+            assert pl_module.network is not None
+            pl_module.network.load_state_dict(weights)
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        training = {
+            "seed": pl_module.seed,
+            "steps": trainer.global_step,
+            "epochs": trainer.current_epoch,
+            "selection": None if score is None else round(float(score), 5),
+            "command": self.command,
+        }
+        pl_module.save(self.folder, training)

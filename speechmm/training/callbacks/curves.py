@@ -1,0 +1,64 @@
+"""Draws losses and dev scores of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+from speechmm.training.callbacks.metrics import METRICS, read_metrics
+
+CURVES = "curves.png"
+
+
+class TrainingCurves(Callback):
+    """Draws losses and dev scores of ``metrics.csv`` as ``curves.png`` after each validation."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Redraws the picture; Lightning logs the losses of this epoch only after this."""
+        self._draw(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draws the last epoch too."""
+        for logger in trainer.loggers:
+            logger.save()
+        self._draw(trainer)
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        table = self.folder / METRICS
+        if trainer.is_global_zero and table.is_file():
+            draw_curves(table, self.folder / CURVES)
+
+
+def draw_curves(table: Path, picture: Path) -> None:
+    """Losses on the left, dev WER (and boundary error) on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    series = read_metrics(table)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, scores = figure.subplots(1, 2)
+    for name in sorted(series):
+        if "/loss" in name:
+            losses.plot(*zip(*series[name], strict=True), label=name)
+    losses.set(xlabel="step", ylabel="loss (nats)", title="losses")
+    if series:
+        losses.legend(fontsize="x-small")
+    if "val/wer" in series:
+        steps, values = zip(*series["val/wer"], strict=True)
+        scores.plot(steps, [100 * value for value in values], label="dev WER (%)")
+    if "val/perplexity" in series:
+        scores.plot(*zip(*series["val/perplexity"], strict=True), label="dev perplexity")
+    if "val/boundary_ms" in series:
+        scores.plot(*zip(*series["val/boundary_ms"], strict=True), label="dev boundary error (ms)")
+    scores.set(xlabel="step", ylim=(0, 100), title="dev scores")
+    if scores.lines:
+        scores.legend()
+    aside = picture.with_name(f".tmp-{picture.name}")
+    figure.savefig(aside, format="png", dpi=110)
+    aside.replace(picture)

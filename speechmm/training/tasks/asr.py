@@ -1,0 +1,134 @@
+"""Trains speech to text: CTC on the encoder, cross-entropy on the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.errors import ConfigError
+from speechmm.evaluation.error_rate import count_errors
+from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.models.losses import attention_loss, consistency_loss, ctc_loss
+from speechmm.text.normalize import normalize
+from speechmm.text.tokenizer import EOS
+from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
+
+LOG_ATTENTION = "log_attention"
+"""Shared: where the decoder attends to, as logarithms (batch, positions, enc_frames)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asr(Task):
+    """Speech to text, by CTC and by the decoder."""
+
+    name: ClassVar[str] = "asr"
+    tags: ClassVar[tuple[str, ...]] = ("asr",)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="wer", text="dev WER {:.1f} %", scale=100.0, selects=True),
+    )
+
+    weight: float = 1.0
+    """Weight of the task; 0 switches it off."""
+    ctc_weight: float = 0.3
+    """Share of CTC in the task; the rest is the decoder's cross-entropy."""
+    intermediate_weight: float = 0.0
+    """Share of CTC that is computed half-way up the encoder. Source: Lee and Watanabe 2021,
+    "Intermediate Loss Regularization for CTC-based Speech Recognition", equation 13."""
+    consistency_weight: float = 0.0
+    """Weight of the consistency of CTC between two differently masked views of every utterance,
+    relative to CTC; above 0 each step holds every utterance twice. Source: Yao et al. 2025,
+    "CR-CTC", equation 5."""
+    label_smoothing: float = 0.1
+    """Share of probability the decoder's targets spread over the whole vocabulary."""
+
+    def __post_init__(self) -> None:
+        shares = (self.ctc_weight, self.intermediate_weight, self.label_smoothing)
+        if any(not 0.0 <= share <= 1.0 for share in shares):
+            raise ConfigError(
+                f"tasks.asr: ctc_weight, intermediate_weight, label_smoothing are {shares}; "
+                "expected 0 to 1 each. Correct the config."
+            )
+        if min(self.weight, self.consistency_weight) < 0:
+            raise ConfigError(
+                f"tasks.asr: weight is {self.weight}, consistency_weight "
+                f"{self.consistency_weight}; expected no negative weight. Correct the config."
+            )
+        if self.consistency_weight and "ctc" not in self.heads:
+            raise ConfigError(
+                f"tasks.asr: consistency_weight is {self.consistency_weight}, weight {self.weight} "
+                f"and ctc_weight {self.ctc_weight}; expected CTC to be trained, which is made "
+                "consistent. Correct the config."
+            )
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """CTC and decoder, as far as they have a share."""
+        if not self.weight:
+            return frozenset()
+        shares = {"ctc": self.ctc_weight, "decoder": 1.0 - self.ctc_weight}
+        return frozenset(head for head, share in shares.items() if share > 0)
+
+    @property
+    def views(self) -> int:
+        """Two where they are made consistent."""
+        return 2 if self.consistency_weight else 1
+
+    def losses(self, step: Step, shared: Mapping[str, Tensor]) -> TaskLosses:
+        """CTC and attention, as far as trained, nats per token."""
+        losses: dict[str, Tensor] = {}
+        given: dict[str, Tensor] = {}
+        total = step.encoding.encoded.new_zeros(())
+        if "ctc" in self.heads:
+            losses, ctc = self._ctc(step)
+            total = total + self.ctc_weight * ctc
+        if "decoder" in self.heads:
+            batch = step.batch
+            decoded = step.model.decode(
+                batch.tokens, step.encoding, with_attention=LOG_ATTENTION in step.wanted
+            )
+            losses["loss_attention"] = attention_loss(
+                decoded.logits,
+                batch.tokens,
+                batch.token_lengths,
+                eos=EOS,
+                label_smoothing=self.label_smoothing,
+            )
+            total = total + (1.0 - self.ctc_weight) * losses["loss_attention"]
+            if decoded.log_attention is not None:
+                given[LOG_ATTENTION] = decoded.log_attention
+        return TaskLosses(losses, total, given)
+
+    def _ctc(self, step: Step) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
+        """CTC at one or two heights and its consistency; and their weighted sum."""
+        batch, lengths = step.batch, step.encoding.enc_lengths
+        log_probs = step.model.ctc_log_probs(step.encoding)
+        ctc = ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths)
+        losses = {"loss_ctc": ctc}
+        if self.intermediate_weight:
+            losses["loss_ctc_middle"] = ctc_loss(
+                step.model.ctc_log_probs(step.encoding, middle=True),
+                lengths,
+                batch.tokens,
+                batch.token_lengths,
+            )
+            ctc = torch.lerp(ctc, losses["loss_ctc_middle"], self.intermediate_weight)
+        if self.consistency_weight and step.training:
+            losses["loss_consistency"] = consistency_loss(log_probs, lengths, batch.token_lengths)
+            ctc = ctc + self.consistency_weight * losses["loss_consistency"]
+        return losses, ctc
+
+    def measure(self, step: Step) -> dict[str, tuple[float, float]]:
+        """Word errors of a greedy search, and words of the references."""
+        options = SearchOptions(decoder="ctc" if "ctc" in self.heads else "attention")
+        found = search(step.model, step.encoding, options)
+        texts = [step.tokenizer.decode(best.tokens) for best, *_ in found]
+        normalizer = step.tokenizer.normalizer
+        counts = count_errors([normalize(text, normalizer) for text in step.batch.texts], texts)
+        errors = counts.substitutions + counts.deletions + counts.insertions
+        words = counts.hits + counts.substitutions + counts.deletions
+        return {"wer": (float(errors), float(words))}

@@ -1,0 +1,113 @@
+"""Defines a training task: settings, losses, metrics and heads in one class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.data.batch import Batch
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One batch as the tasks see it."""
+
+    model: SpeechTextModel
+    """In training or in evaluation mode."""
+    batch: Batch
+    encoding: SpeechEncoding
+    """Of the speech of the batch, augmented while training."""
+    tokenizer: Tokenizer
+    log_mel: LogMelConfig
+    number: int = 0
+    """Optimiser steps before this one."""
+    wanted: frozenset[str] = frozenset()
+    """What tasks read of each other in this step (:attr:`Task.reads`)."""
+
+    @property
+    def training(self) -> bool:
+        """Whether weights are being trained, not measured."""
+        return self.model.training
+
+
+@dataclass(frozen=True)
+class TaskLosses:
+    """What one task gives for a step."""
+
+    losses: dict[str, Float[Tensor, ""]]
+    """As logged, each ``train/loss_<name>``; per token or frame, so that batch size does not matter."""
+    total: Float[Tensor, ""]
+    """Their weighted sum, before the weight of the task."""
+    shared: dict[str, Tensor] = field(default_factory=dict)
+    """What later tasks may read, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A ratio of two sums over a data set, logged as ``val/<name>``."""
+
+    name: str
+    text: str
+    """How it is shown, for example ``dev WER {:.1f} %``."""
+    scale: float = 1.0
+    """What the value is multiplied by to be shown."""
+    selects: bool = False
+    """Whether the best checkpoint is chosen by it; the lower the better."""
+
+
+class Task:
+    """Something a model is trained to do. A subclass is a frozen dataclass: its fields are settings.
+
+    A weight of 0 switches a task off; heads that no active task trains are not built.
+    """
+
+    name: ClassVar[str]
+    """In the config, in checkpoints, in messages."""
+    tags: ClassVar[tuple[str, ...]] = ()
+    """First inputs of the decoder, one for each kind of text the task writes."""
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """What it reads of the tasks before it (:attr:`TaskLosses.shared`)."""
+    weight: float
+    """Of its total in the loss."""
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """Heads of the model (``speechmm.models.speech_text.HEADS``) that it trains."""
+        return frozenset()
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Heads that other tasks must train for this one to make sense."""
+        return frozenset()
+
+    @property
+    def views(self) -> int:
+        """Differently masked copies of every utterance that a training step holds."""
+        return 1
+
+    def make_heads(self, model: SpeechTextModel) -> dict[str, nn.Module]:
+        """Auxiliary heads of its own, by name: trained and checkpointed, not part of a bundle."""
+        del model
+        return {}
+
+    def losses(self, step: Step, shared: Mapping[str, Tensor]) -> TaskLosses | None:
+        """The losses of a step; None where the task has nothing to say.
+
+        Args:
+            step: The batch and what the model made of it.
+            shared: What the tasks before it gave.
+        """
+        raise NotImplementedError
+
+    def measure(self, step: Step) -> dict[str, tuple[float, float]]:
+        """Numerator and denominator of each metric, for one batch of a dev or test set."""
+        del step
+        return {}
