@@ -1,4 +1,4 @@
-"""A bundle as ONNX graphs, for programs without PyTorch."""
+"""Exports a bundle as ONNX graphs, for programs without PyTorch."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ TAG = -1
 
 ENCODER_INPUTS = ("features", "lengths")
 ENCODER_OUTPUTS = ("ctc_log_probs", "enc_mask", "cross_keys", "cross_values")
+"""Of a model with CTC and decoder; without one of them, its outputs are left out."""
 STEP_INPUTS = ("tokens", "position", "enc_mask", "cross_keys", "cross_values", "keys", "values")
 STEP_OUTPUTS = ("log_probs", "new_keys", "new_values")
 
@@ -41,18 +42,31 @@ class EncoderGraph(nn.Module):
 
     def forward(
         self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Outputs in the order of ``ENCODER_OUTPUTS``."""
+    ) -> tuple[Tensor, ...]:
+        """Those of ``ENCODER_OUTPUTS`` that the model has, in their order."""
         encoding = self.model.encode_speech(features, lengths)
-        layers = self.model.decode_init(encoding).layers
-        keys = torch.stack([layer.cross_keys for layer in layers if layer.cross_keys is not None])
-        values = torch.stack(
-            [layer.cross_values for layer in layers if layer.cross_values is not None]
-        )
-        return self.model.ctc_log_probs(encoding), encoding.mask, keys, values
+        outputs = [encoding.mask]
+        if "ctc" in self.model.heads:
+            outputs.insert(0, self.model.ctc_log_probs(encoding))
+        if "decoder" in self.model.heads:
+            layers = self.model.decode_init(encoding).layers
+            keys = [layer.cross_keys for layer in layers if layer.cross_keys is not None]
+            values = [layer.cross_values for layer in layers if layer.cross_values is not None]
+            outputs += [torch.stack(keys), torch.stack(values)]
+        return tuple(outputs)
 
 
-class RowsPast:
+def encoder_outputs(model: SpeechTextModel) -> tuple[str, ...]:
+    """Names of what the encoder graph of a model gives."""
+    absent = set()
+    if "ctc" not in model.heads:
+        absent.add("ctc_log_probs")
+    if "decoder" not in model.heads:
+        absent |= {"cross_keys", "cross_values"}
+    return tuple(name for name in ENCODER_OUTPUTS if name not in absent)
+
+
+class RowsCache:
     """Keys and values of every hypothesis for itself: what a graph takes and gives."""
 
     def __init__(self, own: Float[Tensor, "two rows heads past d_head"]):
@@ -61,7 +75,7 @@ class RowsPast:
     def attend(
         self, projected: Float[Tensor, "three batch heads beams d_head"]
     ) -> Float[Tensor, "batch heads beams d_head"]:
-        """Appends the new keys and values; what each row's query finds in its own past."""
+        """Appends the new keys and values; attention of each row over its own tokens."""
         _, batch, heads, beams, width = projected.shape
         rows = projected.transpose(2, 3).reshape(3, batch * beams, heads, 1, width)
         self.own = torch.cat([self.own, rows[1:]], dim=3)
@@ -87,7 +101,7 @@ class DecoderStepGraph(nn.Module):
         values: Float[Tensor, "layers rows heads past d_head"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs in the order of ``STEP_OUTPUTS``; ``TAG`` is the first token."""
-        pasts = [RowsPast(own) for own in torch.stack([keys, values], dim=1)]
+        pasts = [RowsCache(own) for own in torch.stack([keys, values], dim=1)]
         layers = [LayerCache(*parts) for parts in zip(pasts, cross_keys, cross_values, strict=True)]
         bias = torch.zeros(enc_mask.shape, dtype=cross_keys.dtype)
         bias = bias.masked_fill(~enc_mask, float("-inf"))[:, None, None, :]
@@ -109,7 +123,7 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
         opset: Version of the ONNX operators.
 
     Raises:
-        ConfigError: the extra ``onnx`` is not installed.
+        ConfigError: the extra ``onnx`` is not installed, or the model writes no texts.
     """
     try:
         import onnx  # noqa: F401
@@ -119,10 +133,16 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
             f"export: {error.name} is not installed; expected the extra onnx. "
             "Install it with pip install 'speechmm[onnx]'."
         ) from error
+    if not bundle.heads & {"ctc", "decoder"}:
+        raise ConfigError(
+            f"{bundle.path}: it was trained to align only; expected CTC or a decoder, which the "
+            "graphs are of. Train the task asr, too."
+        )
     out.mkdir(parents=True, exist_ok=True)
     model = bundle.model.eval()
     _export_encoder(model, out / ENCODER, opset)
-    _export_step(model, out / DECODER_STEP, opset)
+    if "decoder" in model.heads:
+        _export_step(model, out / DECODER_STEP, opset)
     bundle.tokenizer.save(out / TOKENIZER_FILE)
     write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n")
 
@@ -140,8 +160,10 @@ def _description(bundle: Bundle, opset: int) -> dict[str, Any]:
         "d_head": config.d_model // config.heads,
         "tag": TAG,
         "trained": sorted(bundle.heads),
-        "encoder": {"inputs": ENCODER_INPUTS, "outputs": ENCODER_OUTPUTS},
-        "decoder_step": {"inputs": STEP_INPUTS, "outputs": STEP_OUTPUTS},
+        "encoder": {"inputs": ENCODER_INPUTS, "outputs": encoder_outputs(bundle.model)},
+        "decoder_step": {"inputs": STEP_INPUTS, "outputs": STEP_OUTPUTS}
+        if "decoder" in bundle.heads
+        else None,
         "weights_sha256": bundle.sha256,
     }
 
@@ -150,7 +172,9 @@ def _export_encoder(model: SpeechTextModel, path: Path, opset: int) -> None:
     batch, frames = torch.export.Dim("batch"), torch.export.Dim("frames", min=2)
     example = (torch.randn(2, 61, model.n_mels), torch.tensor([61, 45]))
     shapes = ({0: batch, 1: frames}, {0: batch})
-    _export(EncoderGraph(model), example, shapes, path, ENCODER_INPUTS, ENCODER_OUTPUTS, opset)
+    _export(
+        EncoderGraph(model), example, shapes, path, ENCODER_INPUTS, encoder_outputs(model), opset
+    )
 
 
 def _export_step(model: SpeechTextModel, path: Path, opset: int) -> None:

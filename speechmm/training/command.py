@@ -27,6 +27,7 @@ from speechmm.training.lm_data import TextDataModule
 from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
 from speechmm.training.renamed_settings import upgrade_arguments
+from speechmm.training.tasks import Align, Asr, GuidedAttention
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,10 @@ class TrainingCLI(LightningCLI):
             command: The whole command line, to remember in the bundle.
             refuse: Called with the parser, its complaint and the error; must raise.
         """
-        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        set_parsing_settings(
+            docstring_parse_attribute_docstrings=True,
+            subclasses_disabled=[Asr, Align, GuidedAttention],  # their fields are plain settings
+        )
         self.refuse = refuse
         self.kind = kind
         self.name = arguments[0]

@@ -116,6 +116,30 @@ def test_the_description_fits(exported) -> None:
         assert [one.name for one in session.get_outputs()] == found[name]["outputs"]
 
 
+@pytest.mark.parametrize("heads", [["ctc", "align"], ["decoder"]], ids=["ctc", "decoder"])
+def test_a_model_with_some_heads_gives_what_it_has(heads: list[str], tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["ab cd"], kind="char")
+    model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20, heads=heads)
+    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20), training={})
+    command = [sys.executable, "-m", "speechmm", "export", tmp_path / "bundle", tmp_path / "onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    description = json.loads((tmp_path / "onnx" / "config.json").read_text("utf-8"))
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / onnx_export.ENCODER)
+    assert [one.name for one in session.get_outputs()] == description["encoder"]["outputs"]
+    assert ("ctc_log_probs" in description["encoder"]["outputs"]) == ("ctc" in heads)
+    step = tmp_path / "onnx" / onnx_export.DECODER_STEP
+    assert step.exists() == ("decoder" in heads) == (description["decoder_step"] is not None)
+
+
+def test_a_model_that_only_aligns_is_refused(tmp_path: Path, capsys) -> None:
+    tokenizer = train_tokenizer(["ab cd"], kind="char")
+    model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20, heads=["align"])
+    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20), training={})
+    assert main(["export", str(tmp_path / "bundle"), str(tmp_path / "onnx")]) == 2
+    assert "it was trained to align only; expected CTC or a decoder" in capsys.readouterr().err
+
+
 def test_without_the_extra(exported, monkeypatch, capsys) -> None:
     bundle, folder = exported
     monkeypatch.setitem(sys.modules, "onnxscript", None)
