@@ -18,6 +18,7 @@ from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, Speech
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
+from speechmm.training.renamed_settings import tasks_by_old_name
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.trainable import SELECTION, TrainingModule
 
@@ -39,6 +40,7 @@ class JointModule(TrainingModule):
         augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008 (frozen)
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
         seed: int = 0,
+        **renamed: Any,
     ):
         """Keeps the settings; see each dataclass.
 
@@ -48,8 +50,10 @@ class JointModule(TrainingModule):
             augmentation: Changes to training batches.
             optimization: Learning rate, decay, averaging.
             seed: Start of every random choice of training; the same seed repeats a run.
+            renamed: ``objectives``, which ``tasks`` was called before.
         """
         super().__init__(optimization, seed)
+        tasks = tasks_by_old_name(renamed, tasks)
         if augmentation.recombination.share and "align" not in tasks.heads:
             raise ConfigError(
                 f"augmentation.recombination.share is {augmentation.recombination.share} and "

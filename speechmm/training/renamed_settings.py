@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from speechmm.training.tasks import Align, Asr, GuidedAttention, TasksConfig
+
 logger = logging.getLogger(__name__)
 
 _TASKS, _AUGMENTATION = "model.tasks", "model.augmentation"
@@ -140,3 +142,32 @@ def _set(settings: dict[str, Any], name: str, value: Any) -> None:
             return
         settings = inner
     settings[last] = value
+
+
+def ObjectivesConfig(**settings: float) -> TasksConfig:  # noqa: N802 (the name of a former class)
+    """The tasks, by the flat settings of before: ``ctc_weight``, ``align_weight``, ..."""
+    upgraded = upgrade_settings(
+        {f"model.objectives.{name}": value for name, value in settings.items()}, "ObjectivesConfig"
+    )
+    unknown = upgraded["model"].get("objectives") if upgraded else None
+    if unknown:
+        raise TypeError(f"ObjectivesConfig: there is no setting {', '.join(unknown)}")
+    types = {"asr": Asr, "align": Align, "guided_attention": GuidedAttention}
+    given = upgraded["model"]["tasks"] if upgraded else {}
+    return TasksConfig(**{name: types[name](**values) for name, values in given.items()})
+
+
+def tasks_by_old_name(renamed: Mapping[str, Any], tasks: TasksConfig) -> TasksConfig:
+    """The tasks of ``JointModule(objectives=...)``, else those given.
+
+    Raises:
+        TypeError: There are other names.
+    """
+    unknown = set(renamed) - {"objectives"}
+    if unknown:
+        raise TypeError(f"JointModule: there is no argument {', '.join(sorted(unknown))}")
+    if "objectives" not in renamed:
+        return tasks
+    logger.warning("JointModule: objectives is now tasks; the old name works until version 0.3")
+    objectives: TasksConfig = renamed["objectives"]
+    return objectives

@@ -111,3 +111,18 @@ def test_a_training_with_an_old_config_is_that_with_todays(shop) -> None:
     assert "is now" not in outcomes["new"].err
     rows = [(shop.root / "runs" / name / "metrics.csv").read_text() for name in outcomes]
     assert rows[0] == rows[1]
+
+
+def test_names_of_before_in_python(caplog: pytest.LogCaptureFixture) -> None:
+    from speechmm.training import JointModule, ObjectivesConfig, TasksConfig
+    from speechmm.training.tasks import Align, Asr
+
+    with caplog.at_level(logging.WARNING):
+        module = JointModule(objectives=ObjectivesConfig(ctc_weight=0.4, align_weight=0.5))
+    assert module.tasks == TasksConfig(asr=Asr(ctc_weight=0.4), align=Align(weight=0.5))
+    assert "objectives is now tasks" in caplog.text
+    assert ObjectivesConfig() == TasksConfig()
+    with pytest.raises(TypeError, match="no setting ctc_wait"):
+        ObjectivesConfig(ctc_wait=0.4)
+    with pytest.raises(TypeError, match="no argument room"):
+        JointModule(room=1)
