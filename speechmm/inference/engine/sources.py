@@ -14,6 +14,7 @@ from torch import Tensor
 from speechmm.audio.io import audio_info, find_audio, iter_audio, read_audio
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, AudioError, ManifestError, SpeechmmError
+from speechmm.files.text import read_text
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -102,25 +103,6 @@ class Source:
                 ".lab file of the same name, or give them with --text."
             )
         return text
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        ManifestError: It cannot be read or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); expected text in UTF-8. "
-            "Convert it, for example with iconv."
-        ) from error
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}); expected a text file. Check the path."
-        ) from error
 
 
 def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Source]:
