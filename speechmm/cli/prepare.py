@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.corpora.catalog import CORPORA
 from speechmm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from speechmm.data.prepared import PreparedCorpus
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +152,7 @@ def _prepare(corpus: str, root: Path, report: Any, arguments: dict[str, Any]) ->
         raise
 
 
-def _print_table(summary: dict[str, Any]) -> None:
+def _print_table(summary: PreparedCorpus) -> None:
     print(f"{'split':<12}{'utterances':>11}{'hours':>9}{'speakers':>10}")
     for split, row in summary["splits"].items():
         speakers = row["speakers"] or "?"
