@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import AUDIO_SUFFIXES
+from speechmm.audio.files import AUDIO_SUFFIXES
 from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.skips import SkipReport
 from speechmm.data.transcripts.audio_lookup import AudioLookup, common_folder

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from speechmm.audio.io import AUDIO_SUFFIXES
+from speechmm.audio.files import AUDIO_SUFFIXES
 
 Parts = tuple[str, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from speechmm.audio.io import AUDIO_SUFFIXES
+from speechmm.audio.files import AUDIO_SUFFIXES
 from speechmm.data.corpora.splits import SPLIT_NAMES
 from speechmm.data.transcripts.sidecars import pair_files
 from speechmm.errors import ManifestError

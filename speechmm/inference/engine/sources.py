@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.audio.io import audio_info, find_audio, iter_audio, read_audio
+from speechmm.audio.files import find_audio
+from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, AudioError, ManifestError, SpeechmmError
 from speechmm.files.text import read_text
