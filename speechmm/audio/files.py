@@ -8,49 +8,16 @@ from pathlib import Path
 from speechmm.errors import AudioError
 from speechmm.files.tree import list_files
 
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".wave",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".mpga",
-        ".sph",
-        ".nist",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ]
-)
+AUDIO_SUFFIXES = frozenset((
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mpga", ".sph", ".nist",
+    ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64",
+))  # fmt: skip
 """Lower-case suffixes by which a folder is searched. A file named on its own may have any name."""
 
-UNREADABLE_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".aac",
-        ".ac3",
-        ".amr",
-        ".ape",
-        ".awb",
-        ".m4a",
-        ".m4b",
-        ".mka",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".webm",
-        ".wma",
-        ".wv",
-    ]
-)
+UNREADABLE_SUFFIXES = frozenset((
+    ".3gp", ".aac", ".ac3", ".amr", ".ape", ".awb", ".m4a", ".m4b", ".mka", ".mkv",
+    ".mov", ".mp4", ".webm", ".wma", ".wv",
+))  # fmt: skip
 """Audio, or video with sound, that libsndfile does not read."""
 
 

@@ -7,7 +7,16 @@ from speechmm.files.tree import list_files
 
 
 def test_audio_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    for name in ("a.wav", "b.WAVE", "c.mpga", "d.M4A", "deep/e.mp4", "notes.txt", "f.flac", "f.m4a"):
+    for name in (
+        "a.wav",
+        "b.WAVE",
+        "c.mpga",
+        "d.M4A",
+        "deep/e.mp4",
+        "notes.txt",
+        "f.flac",
+        "f.m4a",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert [path.name for path in find_audio(tmp_path)] == ["a.wav", "b.WAVE", "c.mpga", "f.flac"]
