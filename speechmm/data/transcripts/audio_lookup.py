@@ -70,15 +70,23 @@ class AudioLookup:
         return Naming()
 
     def find(self, name: str, naming: Naming, folder: Path, speaker: str | None) -> list[Path]:
-        """The file ``name`` means; none when it is not there, several when it cannot be told."""
+        """The file ``name`` means; none when it is not there, several when it cannot be told.
+
+        A relative path counts from the table's folder, else from the corpus. Only where the corpus
+        has no such file it counts from the current folder, which may be another corpus with files
+        of the same names.
+        """
         plain = name.strip()
-        for path in (Path(plain), folder / plain, self.root / plain):
-            if (path.is_absolute() or path.parent != Path()) and _is_audio_file(path):
+        for path in (folder / plain, self.root / plain):  # an absolute name stays as it is
+            if _is_audio_file(path):
                 return [path]
         parts = name_parts(plain)
         found = self._endings(parts[naming.ignored :])
         if naming.ignored:
             found = [(base, path) for base, path in found if base == naming.base]
+        here = Path(plain).absolute()
+        if not found and Path(plain).parent != Path() and _is_audio_file(here):
+            return [here]
         suffix = PurePosixPath(plain).suffix
         wishes: list[Callable[[Parts, Path], bool]] = [
             lambda base, path: path.as_posix().endswith(plain),

@@ -448,3 +448,34 @@ def test_two_formats_of_one_recording(tmp_path, record):
     cuts, _, report = prepare(tmp_path)
     assert sorted(cuts) == TEN
     assert [item for item, _ in report.items] == ["u00"]
+
+
+@pytest.mark.parametrize("deeper", ["", "audio"])
+def test_the_current_folder_is_another_corpus(tmp_path, record, monkeypatch, caplog, deeper):
+    """Relative paths of a table count from its folder, never first from where one happens to be."""
+    for corpus in ("here", "there"):
+        for name in TEN:
+            record(tmp_path / corpus / deeper / "wavs" / f"{name}.wav")
+            record(tmp_path / "here" / "wavs" / f"{name}.wav")
+        rows = [f"wavs/{name}.wav|Says {name} {corpus}" for name in TEN]
+        (tmp_path / corpus / "metadata.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path / "here")
+    with caplog.at_level("INFO"):
+        cuts, _, report = prepare(Path("../there"), dev=0.0, test=0.0)
+    assert sorted(cuts) == TEN
+    assert not report.items
+    assert {audio_path(cut).resolve().parent for cut in cuts.values()} == {
+        tmp_path / "there" / deeper / "wavs"
+    }
+    assert "not named by the transcripts" not in caplog.text
+
+
+def test_paths_that_only_the_current_folder_makes_whole(tmp_path, record, monkeypatch):
+    for name in TEN:
+        record(tmp_path / "elsewhere" / "wavs" / f"{name}.wav")
+    (tmp_path / "corpus").mkdir()
+    rows = [f"elsewhere/wavs/{name}.wav|Says {name}" for name in TEN]
+    (tmp_path / "corpus" / "metadata.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    cuts, _, _ = prepare(Path("corpus"), dev=0.0, test=0.0)
+    assert audio_path(cuts["u03"]) == tmp_path / "elsewhere" / "wavs" / "u03.wav"
