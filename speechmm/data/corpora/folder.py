@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.files import AUDIO_SUFFIXES
+from speechmm.audio.files import AUDIO_SUFFIXES, audio_among, unreadable_among
 from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
+from speechmm.data.ids import common_folder
 from speechmm.data.skips import SkipReport
-from speechmm.data.transcripts.audio_lookup import AudioLookup, common_folder
+from speechmm.data.transcripts.audio_lookup import AudioLookup
 from speechmm.data.transcripts.find import find_tables
 from speechmm.data.transcripts.rows import read_tables
 from speechmm.data.transcripts.sidecars import read_sidecars
@@ -56,7 +57,10 @@ def prepare(
     """
     root = root.absolute()
     files = list_files(root)
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    audio, unreadable = audio_among(files), unreadable_among(files)
+    if unreadable and not audio and transcripts is None:
+        first = next(iter(unreadable.values()))
+        raise ManifestError(f"{first} None of the {len(unreadable)} recordings here can be read.")
     tables = find_tables(root, files) if transcripts is None else [_locate(transcripts, root)]
     if not audio and not tables:
         raise ManifestError(
@@ -67,6 +71,8 @@ def prepare(
         logger.info("transcripts: %s", ", ".join(str(table) for table in tables))
         splits = read_tables(tables, AudioLookup(root, audio), report)
     else:
+        for path, error in unreadable.items():
+            report.add(path.relative_to(root).as_posix(), error)
         splits = {"": read_sidecars(root, files, audio, report)}
     splits = _use_folder_names(splits, speakers)
     if language is not None:

@@ -138,37 +138,6 @@ def name_parts(name: str) -> Parts:
     return tuple(map(_fold, parts))
 
 
-def make_ids(paths: Iterable[Path]) -> dict[Path, str]:
-    """An id for every file: its name where these differ, else its path below the folder of all.
-
-    Ids hold no white space, so that every list of ids and texts can be read again.
-    """
-    files = sorted(set(paths))
-    if not files:
-        return {}
-    stems = {path.stem for path in files}
-    if len(stems) == len({path.with_suffix("") for path in files}):
-        return {path: without_spaces(path.stem) for path in files}
-    top = common_folder(files)
-    return {
-        path: without_spaces(path.relative_to(top).with_suffix("").as_posix()) for path in files
-    }
-
-
-def common_folder(paths: Iterable[Path]) -> Path:
-    """The deepest folder that all the files are in."""
-    parents = [path.parent for path in paths]
-    top = parents[0]
-    while not all(parent.is_relative_to(top) for parent in parents):
-        top = top.parent
-    return top
-
-
-def without_spaces(name: str) -> str:
-    """The name with an underscore for every run of white space."""
-    return "_".join(name.split())
-
-
 def _fold(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 

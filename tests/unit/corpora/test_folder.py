@@ -47,12 +47,12 @@ def test_text_files_beside_recordings(tmp_path, record):
     cuts, _, report = prepare(tmp_path)
     assert {name: text_of(cut) for name, cut in cuts.items()} == {
         "a": "says a and more",
-        "b_c": "says b c and more",
+        "b c": "says b c and more",
         "ü'é\"": "says ü'é\" and more",
         "d": "says d and more",
     }
     assert not report.items
-    assert audio_path(cuts["b_c"]) == tmp_path / "in here" / "b c.WAV"
+    assert audio_path(cuts["b c"]) == tmp_path / "in here" / "b c.WAV"
 
 
 def test_text_files_in_a_tree_of_their_own(tmp_path, record):
