@@ -18,14 +18,11 @@ from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.batch import Batch, pad_tokens
 from speechmm.data.features import check_features, load_features
 from speechmm.data.manifest import cut_text, reference_alignment
-from speechmm.data.sampling import make_sampler
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ConfigError, SpeechmmError
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import UNK, Tokenizer
-
-__all__ = ["SpeechDataset", "check_cuts", "expand_speeds", "make_sampler"]
 
 MAX_UTTERANCE_SECONDS = 120.0
 """Attention takes memory by the square of this; longer recordings must be segmented first."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from speechmm import __version__
-from speechmm.data.manifest import audio_path, write_cuts
+from speechmm.data.manifest import write_cuts
 from speechmm.data.skips import SkippedItem, SkipReport
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ConfigError
 from speechmm.files.atomic import write_aside
 from speechmm.files.stamps import is_current, make_stamp, read_record, remove_record, write_record

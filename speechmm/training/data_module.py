@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
-from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds, make_sampler
+from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
 from speechmm.data.manifest import cut_text, read_cuts
+from speechmm.data.sampling import make_sampler
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.training.trainable import TrainingData
 

@@ -58,7 +58,7 @@ def prepare_splits(
     Raises:
         ManifestError: Nothing, or nothing of one split, can be used.
     """
-    from speechmm.data.corpora.splits import require_utterances
+    from speechmm.data.splits import require_utterances
 
     splits = find_parser(name)(root, report, **options)
     order = sorted(splits, key=lambda split: (_ORDER.get(split, len(_ORDER)), split))

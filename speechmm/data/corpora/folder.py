@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.audio.files import AUDIO_SUFFIXES, audio_among, unreadable_among
-from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.ids import common_folder
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.transcripts.audio_lookup import AudioLookup
 from speechmm.data.transcripts.find import find_tables
 from speechmm.data.transcripts.rows import read_tables

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from speechmm.audio.io import audio_info
 from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picks_channel
-from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import AudioError, ManifestError
 from speechmm.files.text import read_lines

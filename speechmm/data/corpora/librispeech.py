@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.audio.io import audio_info
-from speechmm.data.corpora.splits import draw_missing
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import AudioError, ManifestError
 from speechmm.files.text import read_lines

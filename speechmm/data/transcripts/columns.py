@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from speechmm.data.corpora.splits import SPLIT_NAMES
+from speechmm.data.splits import SPLIT_NAMES
 from speechmm.errors import ManifestError
 
 Roles = dict[str, int]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from speechmm.audio.files import audio_among
-from speechmm.data.corpora.splits import SPLIT_NAMES
+from speechmm.data.splits import SPLIT_NAMES
 from speechmm.data.transcripts.sidecars import pair_files
 from speechmm.errors import ManifestError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from speechmm.data.corpora.splits import SPLIT_NAMES
 from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import SPLIT_NAMES
 from speechmm.data.transcripts.audio_lookup import AudioLookup
 from speechmm.data.transcripts.find import split_of_folders, split_of_table
 from speechmm.data.transcripts.tables import Row, read_table

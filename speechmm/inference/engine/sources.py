@@ -77,7 +77,7 @@ class Source:
                 )
             return self.waveform
         if self.cut is not None:
-            from speechmm.data.manifest import load_waveform
+            from speechmm.data.waveforms import load_waveform
 
             return load_waveform(self.cut, sample_rate)
         return read_audio(self.audio, sample_rate=sample_rate)
@@ -156,7 +156,8 @@ def _folder_sources(folder: Path, skipped: SkipReport) -> list[Source]:
 
 def cut_sources(cuts: Iterable[MonoCut], skipped: SkipReport | None = None) -> list[Source]:
     """Cuts as sources, with their texts; a cut whose audio is not one file is noted."""
-    from speechmm.data.manifest import audio_path, cut_text
+    from speechmm.data.manifest import cut_text
+    from speechmm.data.waveforms import audio_path
 
     skipped = SkipReport(strict=True) if skipped is None else skipped
     sources = []

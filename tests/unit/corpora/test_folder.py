@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from speechmm.data.corpora import folder
-from speechmm.data.corpora.splits import require_utterances
-from speechmm.data.manifest import SkipReport, audio_path
+from speechmm.data.skips import SkipReport
+from speechmm.data.splits import require_utterances
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ManifestError
 
 TEN = [f"u{i:02d}" for i in range(10)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from speechmm.data.corpora.synth.grammar import SPLIT_SIZES, sentences
 from speechmm.data.corpora.synth.voices import Order, Spoken, make_speakers, speak_all
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ConfigError
 
