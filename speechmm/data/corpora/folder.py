@@ -1,4 +1,4 @@
-"""Any corpus in a folder: audio with text files beside it, or with a table of transcripts.
+"""Parses any corpus in a folder: audio with text files beside it, or with a table of transcripts.
 
 Where the corpus says who speaks and what is train, dev or test, that is kept; otherwise dev and
 test are drawn, by speaker where speakers are known.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.audio.files import AUDIO_SUFFIXES, audio_among, unreadable_among
+from speechmm.data.corpora.options import CHECK, DRAWN_SPLITS, LANGUAGE, Option
 from speechmm.data.ids import common_folder
 from speechmm.data.skips import SkipReport
 from speechmm.data.splits import SPLIT_NAMES, draw_missing
@@ -25,6 +26,25 @@ from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "any corpus: audio with text files beside it, or with a table"
+OPTIONS = (
+    Option(
+        name="transcripts",
+        type=Path,
+        metavar="FILE",
+        help="table of transcripts; found when not given",
+    ),
+    Option(
+        name="speakers",
+        choices=("auto", "table", "none"),
+        default="auto",
+        help="who speaks: the table says, or else the folders (auto); the table; nobody knows",
+    ),
+    *DRAWN_SPLITS,
+    LANGUAGE,
+    CHECK,
+)
 
 logger = logging.getLogger(__name__)
 
