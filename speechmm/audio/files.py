@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 
 from speechmm.errors import AudioError
 from speechmm.files.tree import list_files
@@ -45,7 +46,7 @@ def unreadable_among(files: Iterable[Path]) -> dict[Path, AudioError]:
     return {
         path: AudioError(
             f"{path}: {path.suffix} is not read; expected wav, flac, ogg, mp3, sph or the like. "
-            f'Convert it: "ffmpeg -i {path.name} {path.stem}.flac".'
+            f'Convert it: "ffmpeg -i {quote(path.name)} -vn {quote(path.stem)}.flac".'
         )
         for path in files
         if _suffix(path) in UNREADABLE_SUFFIXES and path.with_suffix("") not in readable

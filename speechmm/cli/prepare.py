@@ -1,4 +1,4 @@
-"""``speechmm prepare``: a corpus becomes manifests for train, dev and test."""
+"""Runs ``speechmm prepare``: a corpus becomes manifests for train, dev and test."""
 
 from __future__ import annotations
 

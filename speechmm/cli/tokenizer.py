@@ -1,4 +1,4 @@
-"""``speechmm tokenizer``: train a text tokenizer on the texts of a manifest."""
+"""Runs ``speechmm tokenizer``: trains a text tokenizer on the texts of manifests."""
 
 from __future__ import annotations
 

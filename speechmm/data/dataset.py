@@ -1,4 +1,4 @@
-"""Cuts to batches: which cuts can be trained on, how they are read."""
+"""Turns cuts into batches: checks which can be trained on, reads them, computes features."""
 
 from __future__ import annotations
 

@@ -1,14 +1,11 @@
 """Names and counts what a command leaves out."""
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypedDict
 
 from speechmm.errors import ManifestError, SpeechmmError
-from speechmm.files.atomic import write_text
 
 
 class SkippedItem(TypedDict):
@@ -73,8 +70,3 @@ class SkipReport:
     def to_dicts(self) -> list[SkippedItem]:
         """The items as rows for a JSON file."""
         return [{"item": item, "reason": reason} for item, reason in self.items]
-
-    def write(self, path: Path | str) -> None:
-        """Write the items as a JSON list of ``{"item", "reason"}``."""
-        text = json.dumps(self.to_dicts(), ensure_ascii=False, indent=1)
-        write_text(Path(path), text + "\n")

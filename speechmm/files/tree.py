@@ -1,4 +1,4 @@
-"""Walks the folder of a corpus: every file once, links to folders followed."""
+"""Lists the files of a folder: every file once, links to folders followed."""
 
 from __future__ import annotations
 

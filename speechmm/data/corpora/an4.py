@@ -1,4 +1,4 @@
-"""Parses CMU AN4: spelled names, numbers, census answers and short commands (948 + 130 utterances).
+"""Parses CMU AN4: 948 + 130 spelled names, numbers, census answers and short commands.
 
 Layout of the official archive: ``an4/etc/an4_{train,test}.{fileids,transcription}`` and
 ``an4/wav/an4_clstk/<speaker>/<utterance>.sph``; FLAC and WAV are found as well. As in Kaldi's and

@@ -1,4 +1,4 @@
-"""Which file does a transcript table mean by ``clips/a.mp3``, ``a`` or ``/my/wavs/a.wav``?
+"""Finds the file that a transcript table means by ``clips/a.mp3``, ``a`` or ``/my/wavs/a.wav``.
 
 A table has one way of naming its files: relative to itself, to the corpus, to some folder below,
 with or without suffix, or with a path of another machine in front. The names are matched to the

@@ -1,4 +1,4 @@
-"""Which column of a transcript table is what: by the header's names, or by what is in it."""
+"""Tells the columns of a transcript table apart: by the header's names, or by what is in them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Finds the text of a recording in a file of its own: ``a.wav`` with ``a.txt``, ``a.lab``, ``a.wav.txt``.
+"""Finds texts in files of their own: ``a.wav`` with ``a.txt``, ``a.lab`` or ``a.wav.txt``.
 
-Letters of either case and of either Unicode form are the same. The text lies beside the recording,
-or anywhere in the corpus where its name is the only one.
+Case and Unicode form of a name do not matter. The text lies beside the recording, or anywhere in the
+corpus where no other text has its name.
 """
 
 from __future__ import annotations

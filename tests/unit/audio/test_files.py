@@ -22,4 +22,4 @@ def test_audio_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert [path.name for path in find_audio(tmp_path)] == ["a.wav", "b.WAVE", "c.mpga", "f.flac"]
     named = unreadable_among(list_files(tmp_path))
     assert [path.name for path in named] == ["d.M4A", "e.mp4"]
-    assert 'Convert it: "ffmpeg -i e.mp4 e.flac"' in str(named[tmp_path / "deep/e.mp4"])
+    assert 'Convert it: "ffmpeg -i e.mp4 -vn e.flac"' in str(named[tmp_path / "deep/e.mp4"])

@@ -140,4 +140,4 @@ def test_a_folder_of_audio_that_must_be_converted(
     Path("phone/a.txt").write_text("hi")
     for command in (("prepare", "folder", "phone", "out"), ("transcribe", "phone", "--model", "m")):
         assert call(*command) == 2
-        assert 'Convert it: "ffmpeg -i a.m4a a.flac"' in capsys.readouterr().err
+        assert 'Convert it: "ffmpeg -i a.m4a -vn a.flac"' in capsys.readouterr().err

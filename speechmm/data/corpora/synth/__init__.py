@@ -1,4 +1,4 @@
-"""Speaks a corpus with espeak-ng, with the exact time of every word and phone."""
+"""The spoken demo corpus: sentences, voices, and the exact time of every word and phone."""
 
 from speechmm.data.corpora.synth.corpus import ABOUT, NEEDS_ROOT, OPTIONS, prepare
 
