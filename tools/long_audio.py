@@ -26,14 +26,8 @@ import soundfile
 from lhotse import MonoCut
 
 from speechmm.alignments import read_alignments
-from speechmm.data.manifest import (
-    cut_text,
-    load_waveform,
-    make_cut,
-    read_cuts,
-    reference_alignment,
-    write_cuts,
-)
+from speechmm.data.manifest import cut_text, make_cut, read_cuts, reference_alignment, write_cuts
+from speechmm.data.waveforms import load_waveform
 from speechmm.evaluation.error_rate import score_texts
 
 RATE = 16_000

@@ -6,12 +6,15 @@
 set -euo pipefail
 corpus=$(realpath "${1:?usage: run.sh ROOT [CONFIG [--any.key VALUE ...]]}")
 cd "$(dirname "$0")/../.."
-config=${2:-recipes/folder/small.yaml}
+recipe=${RECIPE:-recipes/folder}  # recipes/kaldi/run.sh sets it
+kind=folder
+[[ $recipe != recipes/kaldi ]] || kind=kaldi
+config=${2:-$recipe/small.yaml}
 name=$(basename "$config" .yaml)
-data=recipes/folder/data
-run=recipes/folder/exp/$name
+data=$recipe/data
+run=$recipe/exp/$name
 
-speechmm prepare folder "$corpus" "$data" || [[ $? == 3 ]]
+speechmm prepare "$kind" "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
@@ -23,6 +26,6 @@ speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]
 
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "folder test, $name, beam 4"
+  --results "$run/RESULTS.md" --title "$kind test, $name, beam 4"
 echo "report:    $run/report/report.html"
 echo "alignment: $run/textgrids"

@@ -1,28 +1,6 @@
 #!/usr/bin/env bash
-# Kaldi data folders: train on them, transcribe and align the test set.
-# A rerun goes on where this one stopped; manifests and training that are up to date are left alone.
+# Kaldi data folders: train on them, transcribe and align the test set, with the commands of
+# recipes/folder/run.sh on this folder's settings, data and results.
 #   recipes/kaldi/run.sh ROOT [CONFIG [any "speechmm fit" setting ...]]
-# Exit code 3: a command finished, and named what it left out or flagged.
 set -euo pipefail
-corpus=$(realpath "${1:?usage: run.sh ROOT [CONFIG [--any.key VALUE ...]]}")
-cd "$(dirname "$0")/../.."
-config=${2:-recipes/kaldi/small.yaml}
-name=$(basename "$config" .yaml)
-data=recipes/kaldi/data
-run=recipes/kaldi/exp/$name
-
-speechmm prepare kaldi "$corpus" "$data" || [[ $? == 3 ]]
-speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
-  [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.3 --length-bonus 0.5 \
-  --format jsonl --out "$run/test.jsonl"
-speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
-  --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
-speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
-  --out "$run/textgrids" || [[ $? == 3 ]]
-
-speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "kaldi test, $name, beam 4"
-echo "report:    $run/report/report.html"
-echo "alignment: $run/textgrids"
+RECIPE=recipes/kaldi exec "$(dirname "$0")/../folder/run.sh" "$@"

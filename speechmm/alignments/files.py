@@ -14,6 +14,7 @@ from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, gr
 from speechmm.alignments.textgrid import format_textgrid, read_textgrid
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.files.atomic import safe_name, write_aside, write_text
+from speechmm.files.tree import list_files
 
 AlignmentFormat = Literal["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"]
 
@@ -157,7 +158,7 @@ def _read_file(path: Path, units: Sequence[str] | None) -> list[Alignment]:
 
 
 def _textgrids(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".textgrid")
+    files = [file for file in list_files(folder) if file.suffix.lower() == ".textgrid"]
     if not files:
         raise AlignmentError(
             f"{folder}: no TextGrid is in this folder; expected files that end in .TextGrid. "

@@ -1,6 +1,5 @@
 """Alignments as lines of text: the toolkit's own jsonl, and NIST's CTM."""
 
-import gzip
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from speechmm.alignments.segments import Alignment, Segment
 from speechmm.errors import AlignmentError
+from speechmm.files.text import read_lines
 
 _CTM_DECIMALS = 3
 
@@ -126,13 +126,4 @@ def _from_transcript(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers; gunzipped where needed."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise AlignmentError(
-            f"{path}: cannot be read ({error}); expected lines of text in UTF-8. Write it again."
-        ) from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line.strip()
+    return ((number, line.strip()) for number, line in read_lines(path, error=AlignmentError))

@@ -1,4 +1,4 @@
-"""Reading audio: all libsndfile reads, mono, at the rate asked for, or an error that says why.
+"""Reads audio: all libsndfile reads, mono, at the rate asked for, or an error that says why.
 
 Nothing is cut in silence: a file that holds less than its header promises is an error, as is a
 sample that is not a number.
@@ -21,28 +21,6 @@ from torch import Tensor
 from speechmm.audio.resample import resample_blocks
 from speechmm.errors import AudioError
 from speechmm.timing import samples_to_seconds, seconds_to_samples
-
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".sph",
-        ".nist",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".snd",
-        ".caf",
-        ".w64",
-        ".rf64",
-    ]
-)
-"""Lower-case suffixes by which a folder is searched. A file named on its own may have any name."""
 
 _END_TOLERANCE = 0.025  # seconds by which a rounded time may pass the end of the file
 _BLOCK_SECONDS = 30.0
@@ -122,26 +100,6 @@ def iter_audio(
     for block in _resampled(Path(path), sample_rate, 0.0, None, block_seconds):
         if len(block):
             yield block
-
-
-def find_audio(path: str | Path) -> list[Path]:
-    """The audio files in a folder and the folders below it, sorted; hidden ones left out.
-
-    Raises:
-        AudioError: There is no such folder.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise AudioError(
-            f"{folder}: there is no such folder; expected one with audio. Check the path."
-        )
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-    )
 
 
 @contextmanager

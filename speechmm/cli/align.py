@@ -146,7 +146,7 @@ def _check_out(out: Path, format: str) -> None:
 
 def _with_text(sources: list[Source], text: str) -> list[Source]:
     """The one source with the text given on the command line."""
-    from speechmm.inference.engine.sources import read_text
+    from speechmm.files.text import read_text
 
     if len(sources) != 1:
         raise ConfigError(

@@ -75,7 +75,8 @@ def run(argv: list[str]) -> int:
 
 def _words(arguments: Any, sample_rate: int, skipped: SkipReport) -> list[_Word]:
     """The words of the alignments with their audio, drawn at random where there are many."""
-    from speechmm.data.manifest import load_waveform, read_cuts
+    from speechmm.data.manifest import read_cuts
+    from speechmm.data.waveforms import load_waveform
     from speechmm.evaluation.alignment_sets import match_ids, read_alignment_set
 
     cuts = {cut.id: cut for cut in read_cuts(arguments.cuts, skipped)}

@@ -1,4 +1,4 @@
-"""``speechmm features``: store log-mel features and their statistics."""
+"""Runs ``speechmm features``: log-mel features and their statistics, stored."""
 
 from __future__ import annotations
 

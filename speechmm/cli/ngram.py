@@ -1,4 +1,4 @@
-"""``speechmm ngram``: learn a word n-gram model from texts and write it as an ARPA file."""
+"""Runs ``speechmm ngram``: learns a word n-gram model from texts and writes it as an ARPA file."""
 
 from __future__ import annotations
 

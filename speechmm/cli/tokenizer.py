@@ -1,8 +1,7 @@
-"""``speechmm tokenizer``: train a text tokenizer on the texts of a manifest."""
+"""Runs ``speechmm tokenizer``: trains a text tokenizer on the texts of manifests."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,37 +9,40 @@ from typing import Any
 from jsonargparse.typing import PositiveInt
 
 from speechmm.cli.arguments import CommandParser
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.files.stamps import is_current, make_record, make_stamp, read_record
 from speechmm.text.normalize import NORMALIZERS
 from speechmm.text.tokenizer import KINDS
 
 DEFAULT_LANGUAGE = "en-us"
+_SETTINGS = ("kind", "vocab_size", "normalizer", "language")
+"""Flags that decide about the tokenizer, beside the texts."""
 
 
 def run(argv: list[str]) -> int:
     """Trains and writes one tokenizer file, or leaves alone one that is up to date."""
     arguments = _parser().parse_args(argv)
-    from speechmm.data.skips import SkipReport
-
     if arguments.language is not None and arguments.kind != "phone":
         raise ConfigError(
             f"--language: found {arguments.language} with --kind {arguments.kind}; expected it "
             "with --kind phone only, where it says how words are pronounced. Leave it out."
         )
     skipped = SkipReport(strict=arguments.strict)
-    made_from = _made_from(arguments)
-    previous = _previous(arguments.out)
-    if previous.get("settings") == made_from["settings"]:
+    settings = {name: arguments[name] for name in _SETTINGS}
+    stamp = make_stamp(settings, arguments.cuts)
+    previous = read_record(arguments.out).get("made_from", {})
+    if is_current(previous, stamp, arguments.out.parent):
         skipped.add_dicts(previous["skipped"])
         texts = previous["texts"]
         print(f"{arguments.out}: up to date", file=sys.stderr)
     else:
-        texts = _train(arguments, made_from, skipped)
+        texts = _train(arguments, settings, stamp, skipped)
     skipped.print(texts + len(skipped), noun="utterances")
     return skipped.exit_code
 
 
-def _train(arguments: Any, made_from: dict[str, Any], skipped: Any) -> int:
+def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipReport) -> int:
     """Writes the tokenizer; returns how many texts it learned from."""
     from speechmm.data.manifest import cut_text, read_cuts
     from speechmm.text.tokenizer_training import train_tokenizer
@@ -59,29 +61,14 @@ def _train(arguments: Any, made_from: dict[str, Any], skipped: Any) -> int:
         normalizer=arguments.normalizer,
         language=arguments.language or DEFAULT_LANGUAGE,
     )
-    made_from |= {"texts": len(texts), "skipped": skipped.to_dicts()}
-    tokenizer.save(arguments.out, made_from=made_from)
+    content = {
+        "settings": {"inputs": [str(path) for path in arguments.cuts], **settings},
+        "texts": len(texts),
+        "skipped": skipped.to_dicts(),
+    }
+    tokenizer.save(arguments.out, made_from=make_record(stamp, content))
     print(f"{arguments.out}: {tokenizer.kind}, {tokenizer.vocab_size} entries, {len(texts)} texts")
     return len(texts)
-
-
-def _made_from(arguments: Any) -> dict[str, Any]:
-    inputs = [
-        [str(path), path.stat().st_size, path.stat().st_mtime_ns]
-        for path in arguments.cuts
-        if path.is_file()
-    ]
-    names = ("kind", "vocab_size", "normalizer", "language")
-    return {"settings": {"inputs": inputs} | {name: arguments[name] for name in names}}
-
-
-def _previous(out: Path) -> dict[str, Any]:
-    """What the file in place was made from; empty when it cannot be used."""
-    try:
-        found = json.loads(out.read_text(encoding="utf-8"))["made_from"]
-        return found if {"settings", "texts", "skipped"} <= found.keys() else {}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
 
 
 def _parser() -> CommandParser:

@@ -207,14 +207,10 @@ def _listening(arguments: Namespace) -> dict[str, Any]:
 
 def _phrases(file_or_list: str) -> list[str]:
     """The lines of a file of that name, else what stands between commas."""
+    from speechmm.files.text import read_text
+
     path = Path(file_or_list)
-    try:
-        lines = path.read_text("utf-8").splitlines() if path.is_file() else file_or_list.split(",")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"--hotwords: {path} is not UTF-8 ({error.reason} at byte {error.start}); expected a "
-            "text file with one phrase a line. Convert it."
-        ) from error
+    lines = read_text(path).split("\n") if path.is_file() else file_or_list.split(",")
     return [line.strip() for line in lines if line.strip()]
 
 

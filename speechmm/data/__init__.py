@@ -1,1 +1,1 @@
-"""Corpora to batches: manifests, feature store, bucketing."""
+"""Corpora to batches: parsers, manifests, feature store, bucketing."""

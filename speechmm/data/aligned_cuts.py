@@ -1,4 +1,4 @@
-"""Alignments inside cuts, as lhotse keeps them: times count from the start of the recording."""
+"""Puts alignments into cuts, as lhotse keeps them: times from the start of the recording."""
 
 from bisect import bisect_right
 from itertools import accumulate

@@ -1,4 +1,4 @@
-"""A feature store: log-mel features on disk, tied to the settings they were made with.
+"""Stores log-mel features on disk, tied to the settings they were made with.
 
 On the fly, features cost about a two-thousandth of the audio's duration; a store pays where audio
 is slow to read or decode. lhotse keeps the arrays, one exact numpy file per cut.
@@ -27,7 +27,14 @@ from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
-from speechmm.files.atomic import write_text
+from speechmm.files.stamps import (
+    Record,
+    is_current,
+    make_stamp,
+    read_record,
+    remove_record,
+    write_record,
+)
 
 FORMAT = "speechmm-features/1"
 SETTINGS_FILE = "features.json"
@@ -73,28 +80,29 @@ def store_features(
         ManifestError: nothing could be stored.
     """
     _check_names(manifests, out)
-    made_from = _made_from(manifests, config)
-    previous = _read_settings(out)
-    if previous.get("made_from") == made_from and _is_whole(out, previous):
+    stamp = make_stamp([FORMAT, asdict(config)], manifests)
+    previous = read_record(out / SETTINGS_FILE)
+    if is_current(previous, stamp, out):
         report.add_dicts(previous["skipped"])
         return StoreSummary(sum(previous["stored"].values()), unchanged=True)
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-    archive = _ARCHIVE_PREFIX + digest
+    archive = _ARCHIVE_PREFIX + stamp[:12]
     stored, statistics = _store_all(
         manifests, out.absolute() / archive, config, report, num_workers
     )
+    remove_record(out / SETTINGS_FILE)
     for name, cuts in stored.items():
         write_cuts(cuts, out / name)
     statistics.save(out / CMVN_FILE)
-    settings: dict[str, Any] = {
+    content = {
         "format": FORMAT,
         "type": feature_type(config),
         "archive": archive,
         "stored": {name: len(cuts) for name, cuts in stored.items()},
         "skipped": report.to_dicts(),
-        "made_from": made_from,
+        "made_from": {"settings": asdict(config), "inputs": [str(path) for path in manifests]},
     }
-    write_text(out / SETTINGS_FILE, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+    outputs = [out / name for name in (*stored, CMVN_FILE, archive)]
+    settings = write_record(out / SETTINGS_FILE, stamp, content, outputs)
     _remove_previous(out, previous, settings)
     return StoreSummary(sum(settings["stored"].values()), unchanged=False)
 
@@ -248,32 +256,10 @@ def _check_names(manifests: Sequence[Path], out: Path) -> None:
             )
 
 
-def _made_from(manifests: Sequence[Path], config: LogMelConfig) -> dict[str, Any]:
-    inputs = [
-        [str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns]
-        for path in manifests
-        if path.is_file()
-    ]
-    return {"settings": asdict(config), "inputs": inputs}
-
-
-def _read_settings(out: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((out / SETTINGS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
-
-
-def _is_whole(out: Path, settings: dict[str, Any]) -> bool:
-    names = [*settings["stored"], CMVN_FILE]
-    return (out / settings["archive"]).is_dir() and all((out / name).is_file() for name in names)
-
-
-def _remove_previous(out: Path, previous: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Removes what an older store left and the new one does not have."""
+def _remove_previous(out: Path, previous: Record, settings: Record) -> None:
+    """Removes what older stores, whole or interrupted, left and the new one does not have."""
     for name in previous.get("stored", {}).keys() - settings["stored"].keys():
         (out / name).unlink(missing_ok=True)
-    archive = previous.get("archive", "")
-    if archive.startswith(_ARCHIVE_PREFIX) and archive != settings["archive"]:
-        shutil.rmtree(out / archive, ignore_errors=True)
+    for archive in out.glob(f"{_ARCHIVE_PREFIX}*"):
+        if archive.name != settings["archive"]:
+            shutil.rmtree(archive, ignore_errors=True)

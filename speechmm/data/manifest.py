@@ -1,4 +1,4 @@
-"""Cuts manifests: lhotse's JSON lines, read and written so that no bad line goes unnamed.
+"""Reads and writes cuts manifests (lhotse's JSON lines) so that no bad line goes unnamed.
 
 A cut here is one utterance: a span of one audio file with one supervision (text, speaker,
 reference alignment). Times are in seconds: that of a supervision from the start of its cut, those of
@@ -26,23 +26,9 @@ from lhotse.supervision import AlignmentItem
 from speechmm.alignments import Alignment, Segment
 from speechmm.audio.io import AudioInfo, audio_info
 from speechmm.data.skips import SkipReport
-from speechmm.data.splits import split_by_speaker
-from speechmm.data.waveforms import audio_path, load_waveform
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
-
-__all__ = [
-    "SkipReport",
-    "audio_path",
-    "cut_text",
-    "load_waveform",
-    "make_cut",
-    "read_cuts",
-    "reference_alignment",
-    "split_by_speaker",
-    "write_aside",
-    "write_cuts",
-]
 
 OVERHANG_SECONDS = 0.05
 """Corpora round the end of their segments; one that ends this much too late ends with its file."""

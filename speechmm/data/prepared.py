@@ -1,29 +1,57 @@
-"""What `prepare` writes: a manifest for every split, and ``prepare.json``.
+"""Writes what ``prepare`` makes: a manifest for every split, and ``prepare.json``.
 
 ``prepare.json`` also tells a rerun whether anything has changed since.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from speechmm import __version__
-from speechmm.data.manifest import audio_path, write_cuts
-from speechmm.data.skips import SkipReport
+from speechmm.data.manifest import write_cuts
+from speechmm.data.skips import SkippedItem, SkipReport
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ConfigError
 from speechmm.files.atomic import write_aside
-from speechmm.files.tree import fingerprint, list_files
+from speechmm.files.stamps import is_current, make_stamp, read_record, remove_record, write_record
+from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-FORMAT = "speechmm-prepare/1"
+FORMAT = "speechmm-prepare/2"
 REPORT_NAME = "prepare.json"
+
+
+class SplitSummary(TypedDict):
+    """What one split holds."""
+
+    utterances: int
+    hours: float
+    speakers: int
+    """0 when they are not known."""
+
+
+class PreparedCorpus(TypedDict):
+    """``prepare.json``."""
+
+    format: str
+    version: str
+    """Of speechmm."""
+    splits: dict[str, SplitSummary]
+    skipped: list[SkippedItem]
+    settings: dict[str, Any]
+    """The corpus, its folder and the options it was prepared with."""
+    elsewhere: list[str]
+    """Tables, and folders of audio, that lie outside the corpus."""
+    stamp: str
+    """Digest of settings and inputs."""
+    outputs: dict[str, int]
+    """Size of each manifest, in bytes."""
 
 
 def write_corpus(
@@ -34,8 +62,8 @@ def write_corpus(
     settings: dict[str, Any],
     source: Path,
     extra: Iterable[Path] = (),
-) -> dict[str, Any]:
-    """Write ``out/<split>.jsonl.gz`` and ``out/prepare.json``, all aside, then renamed together.
+) -> PreparedCorpus:
+    """Writes ``out/<split>.jsonl.gz``, all aside and renamed together, then ``out/prepare.json``.
 
     Args:
         splits: Split name to its cuts.
@@ -44,61 +72,47 @@ def write_corpus(
         settings: All that decides about the result, ready for JSON.
         source: Folder whose files the corpus was made from.
         extra: Files outside that folder that it was made from, too.
-
-    Returns:
-        What ``prepare.json`` holds.
     """
-    previous = _read(out / REPORT_NAME)
+    record_path = out / REPORT_NAME
+    previous = read_record(record_path)
     elsewhere = _elsewhere(splits, source, extra)
-    names = {split: out / f"{split}.jsonl.gz" for split in splits}
-    summary = {
+    stamp = _stamp(settings, source, out, elsewhere)
+    manifests = {out / f"{split}.jsonl.gz": cuts for split, cuts in splits.items()}
+    with ExitStack() as stack:
+        for path, cuts in manifests.items():
+            write_cuts(cuts, stack.enter_context(write_aside(path)))
+        remove_record(record_path)  # before the first manifest is replaced
+    content = {
         "format": FORMAT,
         "version": __version__,
         "splits": {split: _describe(cuts) for split, cuts in splits.items()},
         "skipped": report.to_dicts(),
         "settings": settings,
-        "inputs": {
-            "fingerprint": _stamp(source, out, elsewhere),
-            "elsewhere": [str(path) for path in elsewhere],
-        },
+        "elsewhere": [str(path) for path in elsewhere],
     }
-    with ExitStack() as stack:  # left in reverse order: prepare.json is renamed last
-        json_aside = stack.enter_context(write_aside(out / REPORT_NAME))
-        sizes = {}
-        for split, path in names.items():
-            aside = stack.enter_context(write_aside(path))
-            write_cuts(splits[split], aside)
-            sizes[path.name] = aside.stat().st_size
-        summary["outputs"] = sizes
-        text = json.dumps(summary, ensure_ascii=False, indent=1)
-        json_aside.write_text(text + "\n", "utf-8", "backslashreplace")
+    record = write_record(record_path, stamp, content, manifests)
     for name in previous.get("outputs", {}):
-        if name not in sizes:
+        if out / name not in manifests:
             (out / name).unlink(missing_ok=True)
-    return summary
+    return cast(PreparedCorpus, record)
 
 
 def read_unchanged(
     out: Path, *, settings: dict[str, Any], source: Path, strict: bool
-) -> dict[str, Any] | None:
+) -> PreparedCorpus | None:
     """What ``prepare.json`` holds, when its manifests still say what a new run would; else None.
 
     Utterances that were skipped are looked at again when their audio may lie outside ``source``,
     or when ``strict`` makes them fatal.
     """
-    summary = _read(out / REPORT_NAME)
-    if summary.get("format") != FORMAT or summary.get("version") != __version__:
+    record = read_record(out / REPORT_NAME)
+    if record.get("format") != FORMAT or not source.is_dir():
         return None
-    if summary["settings"] != settings:
+    elsewhere = [Path(path) for path in record["elsewhere"]]
+    if record["skipped"] and (strict or elsewhere or settings["corpus"] == "kaldi"):
         return None
-    elsewhere = [Path(path) for path in summary["inputs"]["elsewhere"]]
-    if summary["skipped"] and (strict or elsewhere or settings["corpus"] == "kaldi"):
-        return None
-    for name, size in summary["outputs"].items():
-        if not (out / name).is_file() or (out / name).stat().st_size != size:
-            return None
-    current = source.is_dir() and _stamp(source, out, elsewhere)
-    return summary if current == summary["inputs"]["fingerprint"] else None
+    stamp = _stamp(settings, source, out, elsewhere)
+    return cast(PreparedCorpus, record) if is_current(record, stamp, out) else None
 
 
 def check_writable(out: Path) -> None:
@@ -116,7 +130,7 @@ def check_writable(out: Path) -> None:
     probe.unlink()
 
 
-def _describe(cuts: list[MonoCut]) -> dict[str, Any]:
+def _describe(cuts: list[MonoCut]) -> SplitSummary:
     speakers = {s.speaker for cut in cuts for s in cut.supervisions if s.speaker}
     return {
         "utterances": len(cuts),
@@ -131,16 +145,8 @@ def _elsewhere(splits: dict[str, list[MonoCut]], source: Path, extra: Iterable[P
     return sorted(path for path in {*folders, *extra} if not path.is_relative_to(source))
 
 
-def _stamp(source: Path, out: Path, elsewhere: Iterable[Path]) -> str:
+def _stamp(settings: dict[str, Any], source: Path, out: Path, elsewhere: Iterable[Path]) -> str:
     files = list_files(source, leave_out=out)
     for path in elsewhere:
-        files += sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    return fingerprint(files)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        files += [p for p in path.iterdir() if p.is_file()] if path.is_dir() else [path]
+    return make_stamp({"version": __version__, **settings}, files)

@@ -1,13 +1,18 @@
-"""What a command leaves out is named and counted."""
+"""Names and counts what a command leaves out."""
 
-import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TypedDict
 
 from speechmm.errors import ManifestError, SpeechmmError
-from speechmm.files.atomic import write_text
+
+
+class SkippedItem(TypedDict):
+    """What was left out, as JSON files have it."""
+
+    item: str
+    reason: str
 
 
 @dataclass
@@ -36,7 +41,7 @@ class SkipReport:
         for item, reason in other.items:
             self.add(item, reason)
 
-    def add_dicts(self, rows: Iterable[Mapping[str, str]]) -> None:
+    def add_dicts(self, rows: Iterable[SkippedItem]) -> None:
         """Note what an earlier run wrote with `to_dicts`."""
         for row in rows:
             self.add(row["item"], row["reason"])
@@ -62,11 +67,6 @@ class SkipReport:
             print(f"skipped: {item}: {reason}", file=sys.stderr)
         print(self.summary(total, noun=noun), file=sys.stderr)
 
-    def to_dicts(self) -> list[dict[str, str]]:
+    def to_dicts(self) -> list[SkippedItem]:
         """The items as rows for a JSON file."""
         return [{"item": item, "reason": reason} for item, reason in self.items]
-
-    def write(self, path: Path | str) -> None:
-        """Write the items as a JSON list of ``{"item", "reason"}``."""
-        text = json.dumps(self.to_dicts(), ensure_ascii=False, indent=1)
-        write_text(Path(path), text + "\n")

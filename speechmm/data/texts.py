@@ -1,4 +1,4 @@
-"""Texts to learn language from: cuts manifests, or plain lines."""
+"""Reads texts to learn language from: cuts manifests, or plain lines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from speechmm.data.manifest import cut_text, read_cuts
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ManifestError
+from speechmm.files.text import read_lines
 
 
 def read_texts(path: Path, skipped: SkipReport) -> Iterator[str]:
@@ -35,15 +36,4 @@ def _cuts(path: Path, skipped: SkipReport) -> Iterator[str]:
 
 
 def _lines(path: Path, skipped: SkipReport) -> Iterator[str]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    reason = f"not UTF-8 ({error.reason} at byte {error.start})"
-                    skipped.add(f"{path}:{number}", reason)
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}); expected a text file. Check the path."
-        ) from error
+    return (line for _, line in read_lines(path, skip=skipped.add))

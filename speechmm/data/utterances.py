@@ -1,4 +1,4 @@
-"""What every corpus parser hands over (`Utterance`), and the checks that turn it into cuts."""
+"""Checks the utterances that corpus parsers hand over, and turns them into cuts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import AudioInfo, audio_info, iter_audio
-from speechmm.data.manifest import make_cut
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError, ConfigError
 
@@ -20,18 +18,18 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
     from lhotse.supervision import AlignmentItem
 
+    from speechmm.audio.io import AudioInfo
+
 logger = logging.getLogger(__name__)
 
 CHECKS = ("full", "header")
-MAX_OVERSHOOT = (
-    0.5  # seconds a segment may end after its recording before it is refused, as in Kaldi
-)
+MAX_OVERSHOOT = 0.5  # seconds a segment may end after its recording; Kaldi allows as much
 CHECK_BLOCK_SECONDS = 30.0  # decoded at a time, so that an hour of audio needs no more memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One stretch of speech with its text, as a parser found it: nothing is checked yet."""
+    """One utterance with its text, as a parser found it: nothing is checked yet."""
 
     id: str
     audio: Path
@@ -43,13 +41,6 @@ class Utterance:
     duration: float | None = None
     """Seconds; None reaches to the end of the file."""
     alignment: dict[str, list[AlignmentItem]] | None = field(default=None, repr=False)
-
-
-def make_cuts(
-    utterances: Iterable[Utterance], report: SkipReport, *, check: str = "full"
-) -> list[MonoCut]:
-    """Cuts of the usable utterances of a corpus that has no split of its own."""
-    return make_split_cuts({"train": list(utterances)}, report, check=check)["train"]
 
 
 def make_split_cuts(
@@ -126,6 +117,8 @@ def _with_progress(
 
 
 def _inspect_one(path: Path, check: str) -> AudioInfo | AudioError:
+    from speechmm.audio.io import audio_info, iter_audio
+
     try:
         info = audio_info(path)
         if check == "full":
@@ -141,6 +134,8 @@ def _inspect_one(path: Path, check: str) -> AudioInfo | AudioError:
 def _make_cut(utterance: Utterance, info: AudioInfo | AudioError) -> MonoCut:
     if isinstance(info, AudioError):
         raise info
+    from speechmm.data.manifest import make_cut
+
     return make_cut(
         id=utterance.id,
         audio=utterance.audio,

@@ -1,4 +1,4 @@
-"""The audio of a cut."""
+"""Reads the audio of a cut."""
 
 from pathlib import Path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from typing import Any
 
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_text
+from speechmm.files.text import read_text
 
 _TRN = re.compile(r"^(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*$")
 _TRN_SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|(?<!\S);(?=;)")
@@ -185,23 +185,8 @@ _Parser = Callable[[str, str], _Row]
 
 def _lines(path: Path) -> list[str]:
     """All lines of a file, packed or not, without their ends."""
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path}: byte {error.start} is not UTF-8; expected UTF-8 text. Convert the file."
-        ) from error
-    except (OSError, EOFError) as error:  # gzip reports damage with both
-        raise ManifestError(
-            f"{path}: cannot be read ({error}); expected a whole file. Make it again."
-        ) from error
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    lines = read_text(path).split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _kind(path: Path, lines: Iterable[str]) -> tuple[str, _Parser]:

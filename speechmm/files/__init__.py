@@ -1,1 +1,1 @@
-"""Files: written whole, read as text, walked, and known to be up to date."""
+"""Files: written whole, read as text, listed, and known to be up to date."""

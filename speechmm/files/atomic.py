@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside, then renamed."""
+"""Writes files that appear whole or not at all: aside first, then renamed."""
 
 import errno
 import hashlib

@@ -1,48 +1,107 @@
-"""Reading what people type: text files in UTF-8, with or without a byte order mark."""
+"""Reads text that people typed: UTF-8 or UTF-16, any line ends, gzipped or not.
+
+A byte order mark is never part of the text; it alone says that a file is UTF-16.
+"""
 
 from __future__ import annotations
 
 import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from speechmm.errors import ManifestError
+from speechmm.errors import ManifestError, SpeechmmError
+
+_GZIP = b"\x1f\x8b"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+Skip = Callable[[str, str], None]
+"""Takes what is left out ("texts.txt:3") and why; `SkipReport.add` is one."""
 
 
-def read_text(path: Path) -> str:
-    """The file's text, with Unix line ends; UTF-8, or UTF-16 where a byte order mark says so.
+def read_text(path: Path, *, error: type[SpeechmmError] = ManifestError) -> str:
+    """The whole text of a file, with Unix line ends.
+
+    Args:
+        path: The file.
+        error: What is raised when it cannot be read.
 
     Raises:
-        ManifestError: The file cannot be read, or is in another encoding (names line and byte).
+        SpeechmmError: The file cannot be read, or is in another encoding (names line and byte).
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}); expected a text file."
-        ) from error
-    encoding = "utf-8-sig"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
+    data = _read_bytes(path, error)
+    encoding = "utf-16" if data.startswith(_UTF16) else "utf-8-sig"
     try:
         text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ManifestError(_encoding_message(path, data, error)) from error
+    except UnicodeDecodeError as cause:
+        where, reason = _wrong_byte(data, cause)
+        raise error(f"{path}:{where}: {reason}. {_ADVICE}") from cause
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
-    lines = read_text(path).split("\n")
-    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+def read_lines(
+    path: Path, *, skip: Skip | None = None, error: type[SpeechmmError] = ManifestError
+) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1.
+
+    Args:
+        path: The file.
+        skip: Told of each line in another encoding, which is then left out; without it the first
+            such line is an error.
+        error: What is raised when the file cannot be read.
+
+    Raises:
+        SpeechmmError: As `read_text`.
+    """
+    if skip is None:
+        numbered: Iterator[tuple[int, str]] = enumerate(read_text(path, error=error).split("\n"), 1)
+    else:
+        numbered = _good_lines(path, skip, error)
+    return [(number, line) for number, line in numbered if line.strip()]
 
 
-def _encoding_message(path: Path, data: bytes, error: UnicodeDecodeError) -> str:
-    bom = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-    offset = min(error.start + (bom if error.encoding == "utf-8" else 0), len(data) - 1)
-    line_start = data.rfind(b"\n", 0, offset) + 1
-    line = data.count(b"\n", 0, offset) + 1
-    return (
-        f"{path}:{line}: byte 0x{data[offset]:02x} at position {offset - line_start + 1} of the"
-        f" line (offset {offset} in the file) is not UTF-8; expected UTF-8 text. Convert it, for"
-        f' example with "iconv -f WINDOWS-1252 -t UTF-8".'
-    )
+_ADVICE = 'Convert it, for example with "iconv -f WINDOWS-1252 -t UTF-8".'
+
+
+def _read_bytes(path: Path, error: type[SpeechmmError]) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data.startswith(_GZIP) else data
+    except (OSError, EOFError, zlib.error) as cause:  # gzip reports damage with all three
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(
+            f"{path}: cannot be read ({reason}); expected a text file. Check the path."
+        ) from cause
+
+
+def _good_lines(path: Path, skip: Skip, error: type[SpeechmmError]) -> Iterator[tuple[int, str]]:
+    """The lines in UTF-8; a file in UTF-16 is whole or not at all."""
+    data = _read_bytes(path, error)
+    if data.startswith(_UTF16):
+        yield from enumerate(read_text(path, error=error).split("\n"), 1)
+        return
+    data = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            yield number, line.decode("utf-8")
+        except UnicodeDecodeError as cause:
+            byte, column = line[cause.start], cause.start + 1
+            skip(
+                f"{path}:{number}",
+                f"byte 0x{byte:02x} at position {column} is not UTF-8; expected UTF-8 text",
+            )
+
+
+def _wrong_byte(data: bytes, cause: UnicodeDecodeError) -> tuple[int, str]:
+    """The line of the byte that stopped the decoder, and what is wrong there."""
+    mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""
+    offset = min(cause.start + len(mark), len(data) - 1)  # the decoder counts from behind the mark
+    if data.startswith(_UTF16):
+        line = data[:offset].decode("utf-16", "ignore").count("\n") + 1
+        place, name = f"at offset {offset} in the file", "UTF-16"
+    else:
+        line = data.count(b"\n", 0, offset) + 1
+        column = offset - data.rfind(b"\n", 0, offset)
+        place, name = f"at position {column} of the line (offset {offset} in the file)", "UTF-8"
+    return line, f"byte 0x{data[offset]:02x} {place} is not {name}; expected {name} text"

@@ -1,49 +1,44 @@
-"""The files of a corpus folder: a sorted walk, and a fingerprint that tells of changes."""
+"""Lists the files of a folder: every file once, links to folders followed."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
-from speechmm.errors import ManifestError
+from speechmm.errors import ManifestError, SpeechmmError
 
 
-def list_files(root: Path, *, leave_out: Path | None = None) -> list[Path]:
+def list_files(
+    root: Path, *, leave_out: Path | None = None, error: type[SpeechmmError] = ManifestError
+) -> list[Path]:
     """All files below ``root``, sorted; hidden ones are left out, links to folders are followed.
 
-    Raises:
-        ManifestError: ``root`` is not a folder.
+    A folder that can be reached in several ways is listed once, by its own path where that lies
+    below ``root``; so a link to a folder above it ends the walk.
+
+    Args:
+        root: The folder.
+        leave_out: A folder whose files are not wanted.
+        error: What is raised when there is no such folder.
     """
     if not root.is_dir():
-        raise ManifestError(f"{root}: not a folder; expected the folder of a corpus.")
-    unwanted = leave_out.resolve() if leave_out is not None else None
-    seen: set[Path] = set()
+        raise error(f"{root}: there is no such folder; expected one with files. Check the path.")
+    seen = set() if leave_out is None else {leave_out.resolve()}
     files: list[Path] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        here = Path(folder)
-        real = here.resolve()
-        if real in seen or real == unwanted:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if _is_visible(name))
-        files += [here / name for name in names if _is_visible(name)]
+    waiting = [root]  # links wait until every real folder has been seen
+    while waiting:
+        for folder, subfolders, names in os.walk(waiting.pop(0)):
+            here = Path(folder)
+            if here.resolve() in seen:
+                subfolders.clear()
+                continue
+            seen.add(here.resolve())
+            visible = sorted(filter(_is_visible, subfolders))
+            links = [name for name in visible if (here / name).is_symlink()]
+            waiting += [here / name for name in links]
+            subfolders[:] = [name for name in visible if name not in links]
+            files += [here / name for name in names if _is_visible(name)]
     return sorted(files)
-
-
-def fingerprint(files: Iterable[Path]) -> str:
-    """A digest of names, sizes and modification times; a missing file counts as such."""
-    digest = hashlib.sha256()
-    for path in files:
-        try:
-            status = path.stat()
-            state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            state = "missing"
-        digest.update(f"{path}\0{state}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _is_visible(name: str) -> bool:

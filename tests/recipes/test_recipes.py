@@ -183,6 +183,8 @@ class Case:
     """Whether the recipe checks that damaged transcripts are noticed."""
     always: bool = False
     """Run where no environment variable asks for it, too."""
+    script: str = ""
+    """The recipe whose script it runs, where that is another."""
 
 
 TEST_ONLY = {"scored": {"test": "report"}, "textgrids": {"test": "textgrids"}}
@@ -195,7 +197,7 @@ VOICE = {
 CASES = {
     "folder": Case(make=make_folder, **TEST_ONLY, skipped=1, always=True),
     "kerstin": Case(make=make_kerstin, **VOICE, skipped=1, damaged=True, always=True),
-    "kaldi": Case(make=make_kaldi, **TEST_ONLY),
+    "kaldi": Case(make=make_kaldi, **TEST_ONLY, script="folder"),
     "ljspeech": Case(make=make_ljspeech, **VOICE),
     "librispeech": Case(
         make=make_librispeech,
@@ -235,6 +237,9 @@ def test_a_recipe_runs(name: str, tmp_path: Path, record: Record):
     recipe = tmp_path / "recipes" / name
     ignored = shutil.ignore_patterns("data", "exp")
     shutil.copytree(ROOT / "recipes" / name, recipe, ignore=ignored)
+    if case.script:
+        (tmp_path / "recipes" / case.script).mkdir()
+        shutil.copy(ROOT / "recipes" / case.script / "run.sh", tmp_path / "recipes" / case.script)
     corpus = tmp_path / "elsewhere" / "my corpus"
     corpus.mkdir(parents=True)
     case.make(corpus, record)

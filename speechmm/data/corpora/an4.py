@@ -1,4 +1,4 @@
-"""CMU AN4: spelled names, numbers, census answers and short commands (948 + 130 utterances).
+"""Parses CMU AN4: 948 + 130 spelled names, numbers, census answers and short commands.
 
 Layout of the official archive: ``an4/etc/an4_{train,test}.{fileids,transcription}`` and
 ``an4/wav/an4_clstk/<speaker>/<utterance>.sph``; FLAC and WAV are found as well. As in Kaldi's and
@@ -12,6 +12,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
@@ -19,6 +20,9 @@ from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "CMU AN4: spelled names, numbers and short commands, 84 speakers"
+OPTIONS = (CHECK,)
 
 DEV_UTTERANCES = 100
 SUFFIXES = (".flac", ".sph", ".wav")

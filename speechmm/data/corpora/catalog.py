@@ -1,16 +1,19 @@
-"""The corpora by name.
+"""Lists the corpora by name.
 
-A new corpus is a parser file in this folder, a line here, its options (if any) in
-``cli/prepare.py``, a recipe folder and a test.
+A new corpus is a parser file in this folder, its name here, a recipe folder and a test. The parser
+has ``ABOUT`` (one line), ``OPTIONS`` (flags of its own) and ``prepare(root, report, **options)``; it
+imports what is slow to import inside its functions, since help is made from all of them.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from speechmm.data.corpora.options import Option
 from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,36 +21,37 @@ if TYPE_CHECKING:
 
     from speechmm.data.skips import SkipReport
 
-CORPORA = {
-    "synth": "numbers, dates, times and commands, spoken by espeak-ng here and now",
-    "an4": "CMU AN4: spelled names, numbers and short commands, 84 speakers",
-    "fsdd": "Free Spoken Digit Dataset: English digits, six speakers",
-    "yesno": "OpenSLR 1: yes and no in Hebrew, one speaker",
-    "kerstin": "Kerstin: one German woman reading",
-    "ljspeech": "LJSpeech 1.1: one English woman reading",
-    "librispeech": "LibriSpeech and Mini LibriSpeech: English audiobooks",
-    "folder": "any corpus: audio with text files beside it, or with a table",
-    "kaldi": "Kaldi data folders",
-}
-"""Name, which is also the parser's module, and what it is."""
-
+CORPORA = (
+    "synth", "an4", "fsdd", "yesno", "kerstin", "ljspeech", "librispeech", "folder", "kaldi",
+)  # fmt: skip
+"""Each is also the name of its parser's module."""
 
 _ORDER = {"train": 0, "dev": 1, "test": 2}
 
 
-def find_parser(
-    name: str,
-) -> Callable[..., dict[str, list[MonoCut]]]:
-    """The ``prepare(root, report, **options)`` of a corpus.
+@dataclass(frozen=True)
+class Corpus:
+    """What a parser says of itself."""
+
+    name: str
+    about: str
+    options: tuple[Option, ...]
+    needs_root: bool
+    """Whether it reads a folder; else it makes the corpus in the output folder."""
+    prepare: Callable[..., dict[str, list[MonoCut]]]
+
+
+def find_corpus(name: str) -> Corpus:
+    """The corpus of this name.
 
     Raises:
-        ConfigError: There is no corpus of this name.
+        ConfigError: There is none.
     """
     if name not in CORPORA:
         raise ConfigError(f"corpus: found '{name}'; expected one of {', '.join(CORPORA)}.")
     module = importlib.import_module(f"speechmm.data.corpora.{name}")
-    prepare: Callable[..., dict[str, list[MonoCut]]] = module.prepare
-    return prepare
+    needs_root = getattr(module, "NEEDS_ROOT", True)
+    return Corpus(name, module.ABOUT, module.OPTIONS, needs_root, module.prepare)
 
 
 def prepare_splits(
@@ -58,9 +62,9 @@ def prepare_splits(
     Raises:
         ManifestError: Nothing, or nothing of one split, can be used.
     """
-    from speechmm.data.corpora.splits import require_utterances
+    from speechmm.data.splits import require_utterances
 
-    splits = find_parser(name)(root, report, **options)
+    splits = find_corpus(name).prepare(root, report, **options)
     order = sorted(splits, key=lambda split: (_ORDER.get(split, len(_ORDER)), split))
     splits = {split: splits[split] for split in order if splits[split] or options.get(split) != 0}
     require_utterances(splits, report, str(root))

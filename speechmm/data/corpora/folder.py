@@ -1,4 +1,4 @@
-"""Any corpus in a folder: audio with text files beside it, or with a table of transcripts.
+"""Parses any corpus in a folder: audio with text files beside it, or with a table of transcripts.
 
 Where the corpus says who speaks and what is train, dev or test, that is kept; otherwise dev and
 test are drawn, by speaker where speakers are known.
@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import AUDIO_SUFFIXES
-from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
+from speechmm.audio.files import AUDIO_SUFFIXES, audio_among, unreadable_among
+from speechmm.data.corpora.options import CHECK, DRAWN_SPLITS, LANGUAGE, Option
+from speechmm.data.ids import common_folder
 from speechmm.data.skips import SkipReport
-from speechmm.data.transcripts.audio_lookup import AudioLookup, common_folder
+from speechmm.data.splits import SPLIT_NAMES, draw_missing
+from speechmm.data.transcripts.audio_lookup import AudioLookup
 from speechmm.data.transcripts.find import find_tables
 from speechmm.data.transcripts.rows import read_tables
 from speechmm.data.transcripts.sidecars import read_sidecars
@@ -24,6 +26,25 @@ from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "any corpus: audio with text files beside it, or with a table"
+OPTIONS = (
+    Option(
+        name="transcripts",
+        type=Path,
+        metavar="FILE",
+        help="table of transcripts; found when not given",
+    ),
+    Option(
+        name="speakers",
+        choices=("auto", "table", "none"),
+        default="auto",
+        help="who speaks: the table says, or else the folders (auto); the table; nobody knows",
+    ),
+    *DRAWN_SPLITS,
+    LANGUAGE,
+    CHECK,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +77,10 @@ def prepare(
     """
     root = root.absolute()
     files = list_files(root)
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    audio, unreadable = audio_among(files), unreadable_among(files)
+    if unreadable and not audio and transcripts is None:
+        first = next(iter(unreadable.values()))
+        raise ManifestError(f"{first} None of the {len(unreadable)} recordings here can be read.")
     tables = find_tables(root, files) if transcripts is None else [_locate(transcripts, root)]
     if not audio and not tables:
         raise ManifestError(
@@ -67,6 +91,8 @@ def prepare(
         logger.info("transcripts: %s", ", ".join(str(table) for table in tables))
         splits = read_tables(tables, AudioLookup(root, audio), report)
     else:
+        for path, error in unreadable.items():
+            report.add(path.relative_to(root).as_posix(), error)
         splits = {"": read_sidecars(root, files, audio, report)}
     splits = _use_folder_names(splits, speakers)
     if language is not None:

@@ -1,4 +1,4 @@
-"""Free Spoken Digit Dataset: 3,000 English digits, ``{digit}_{speaker}_{index}.wav``.
+"""Parses the Free Spoken Digit Dataset: 3,000 English digits, ``{digit}_{speaker}_{index}.wav``.
 
 Official split: index 0 to 4 is test, 5 to 49 is for training; of these, 5 to 9 are dev here
 (never the test recordings). With ``leave_out`` a speaker's recordings are the test, index 0 to 4
@@ -11,13 +11,20 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import find_audio
+from speechmm.audio.files import find_audio
+from speechmm.data.corpora.options import CHECK, Option
 from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "Free Spoken Digit Dataset: English digits, six speakers"
+OPTIONS = (
+    Option(name="leave_out", metavar="SPEAKER", help="the test is all of this speaker"),
+    CHECK,
+)
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_INDICES = range(5)

@@ -1,4 +1,4 @@
-"""Kaldi data folders: ``wav.scp``, ``text``, optional ``utt2spk`` and ``segments``.
+"""Parses Kaldi data folders: ``wav.scp``, ``text``, optional ``utt2spk`` and ``segments``.
 
 ``root`` holds train, dev and test (or names alike: ``valid``, ``eval``, ...), or is one data
 folder itself. Where there is no dev or no test, it is taken out of train. No command of a
@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from speechmm.audio.io import audio_info
 from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picks_channel
-from speechmm.data.corpora.splits import SPLIT_NAMES, draw_missing
+from speechmm.data.corpora.options import CHECK, DRAWN_SPLITS, LANGUAGE
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import AudioError, ManifestError
 from speechmm.files.text import read_lines
@@ -23,10 +23,21 @@ from speechmm.files.text import read_lines
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
+ABOUT = "Kaldi data folders"
+OPTIONS = (*DRAWN_SPLITS, LANGUAGE, CHECK)
+
 logger = logging.getLogger(__name__)
 
-Segment = tuple[str, float, float | None]
-"""Recording, start in seconds, duration in seconds (None: to the end)."""
+
+class KaldiSegment(NamedTuple):
+    """Where an utterance lies: a line of ``segments``."""
+
+    recording: str
+    """Its key in ``wav.scp``."""
+    start: float = 0.0
+    """Seconds."""
+    duration: float | None = None
+    """Seconds; None reaches to the end of the recording."""
 
 
 def prepare(
@@ -107,9 +118,9 @@ def _read_folder(
         if utterance_id not in segments:
             report.add(utterance_id, f"{folder / 'text'}: {_nowhere(folder)}")
             continue
-        recording, start, duration = segments[utterance_id]
+        segment = segments[utterance_id]
         try:
-            audio = _find_audio(recordings[recording], folder, root)
+            audio = _find_audio(recordings[segment.recording], folder, root)
         except PipeError as error:
             report.add(utterance_id, f"{folder / 'wav.scp'}: {error}")
             continue
@@ -120,8 +131,8 @@ def _read_folder(
                 text=text,
                 speaker=speakers.get(utterance_id) or None,
                 language=language,
-                start=start,
-                duration=duration,
+                start=segment.start,
+                duration=segment.duration,
             )
         )
     for utterance_id in segments.keys() - texts.keys():
@@ -150,10 +161,10 @@ def _read_map(path: Path, report: SkipReport, *, may_be_empty: bool = False) -> 
 
 def _read_segments(
     folder: Path, recordings: dict[str, str], report: SkipReport
-) -> dict[str, Segment]:
+) -> dict[str, KaldiSegment]:
     path = folder / "segments"
     if not path.is_file():
-        return {key: (key, 0.0, None) for key in recordings}
+        return {key: KaldiSegment(key) for key in recordings}
     segments = {}
     for key, value in _read_map(path, report).items():
         try:
@@ -166,7 +177,7 @@ def _read_segments(
             report.add(key, f"{path}: its recording '{recording}' is not in wav.scp")
             continue
         duration = None if times[1] == -1 else times[1] - times[0]
-        segments[key] = (recording, times[0], duration)
+        segments[key] = KaldiSegment(recording, times[0], duration)
     return segments
 
 
@@ -185,6 +196,8 @@ def _find_audio(entry: str, folder: Path, root: Path) -> Path:
 
 
 def _count_channels(audio: Path) -> int:
+    from speechmm.audio.io import audio_info
+
     try:
         return audio_info(audio).channels
     except AudioError:  # said when the audio is checked

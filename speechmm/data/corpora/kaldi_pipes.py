@@ -1,4 +1,4 @@
-"""What a ``wav.scp`` entry decodes, without running it.
+"""Tells which file a ``wav.scp`` entry decodes, without running it.
 
 ``sph2pipe -f wav a.sph |`` means the audio of ``a.sph``, which libsndfile reads by itself. So
 does every command that only changes the format, the rate or averages the channels; anything else

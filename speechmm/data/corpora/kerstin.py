@@ -1,4 +1,4 @@
-"""Kerstin: one German woman reading 1,374 sentences (a TTS corpus), ``metadata.csv`` and ``wavs/``.
+"""Parses Kerstin: one German woman reading 1,374 sentences; ``metadata.csv`` and ``wavs/``.
 
 There is no official split: the last 100 ids are test and the 100 before them dev (a tenth each
 when fewer than 1,000 are there).
@@ -9,14 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.data.corpora.splits import hold_out_last
+from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import hold_out_last
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
 from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "Kerstin: one German woman reading"
+OPTIONS = (CHECK,)
 
 HELD_OUT = 100
 SUFFIXES = (".flac", ".wav")

@@ -1,4 +1,4 @@
-"""LibriSpeech and Mini LibriSpeech: English audiobooks; lhotse's recipe reads every utterance.
+"""Parses LibriSpeech and Mini LibriSpeech: English audiobooks, read by lhotse's recipe.
 
 train is all ``train-*`` that are there, dev ``dev-clean`` and test ``test-clean``; ``dev-other``
 and ``test-other`` become splits of these names. Mini LibriSpeech has no test: its ``dev-clean-2``
@@ -11,9 +11,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import audio_info
-from speechmm.data.corpora.splits import draw_missing
+from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import AudioError, ManifestError
 from speechmm.files.text import read_lines
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from lhotse.supervision import AlignmentItem
 
 logger = logging.getLogger(__name__)
+
+ABOUT = "LibriSpeech and Mini LibriSpeech: English audiobooks"
+OPTIONS = (CHECK,)
 
 DRAWN_DEV = 0.1  # share of the training seconds
 
@@ -87,6 +90,8 @@ def _read_chapter(part: Path, transcript: Path, report: SkipReport) -> list[Utte
 
 def _read_line(part: Path, line: str, alignments: dict[str, list[AlignmentItem]]) -> Utterance:
     from lhotse.recipes.librispeech import parse_utterance
+
+    from speechmm.audio.io import audio_info
 
     name, *text = line.split(maxsplit=1)
     if not text:

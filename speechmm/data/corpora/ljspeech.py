@@ -1,4 +1,4 @@
-"""LJSpeech 1.1: one English woman reading 13,100 sentences; lhotse's recipe reads it.
+"""Parses LJSpeech 1.1: one English woman reading 13,100 sentences; lhotse's recipe reads it.
 
 The text is the normalized one (numbers and abbreviations written out). There is no official
 split: as in ESPnet the last 250 ids are test and the 250 before them dev (a twentieth each of a
@@ -11,15 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import audio_info
-from speechmm.data.corpora.splits import hold_out_last
+from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
+from speechmm.data.splits import hold_out_last
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import AudioError, ManifestError
 from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "LJSpeech 1.1: one English woman reading"
+OPTIONS = (CHECK,)
 
 HELD_OUT = 250
 
@@ -39,6 +42,8 @@ def prepare(root: Path, report: SkipReport, *, check: str = "full") -> dict[str,
 
 def _usable_lines(root: Path, report: SkipReport) -> list[str]:
     """The lines lhotse's recipe can read: it stops at the first bad line or bad file."""
+    from speechmm.audio.io import audio_info
+
     usable: dict[str, str] = {}
     for number, line in read_lines(root / "metadata.csv"):
         fields = line.strip().split("|")

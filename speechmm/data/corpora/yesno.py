@@ -1,4 +1,4 @@
-"""yesno (OpenSLR 1): 60 recordings of one man saying yes or no eight times in Hebrew.
+"""Parses yesno (OpenSLR 1): 60 recordings of one man saying yes or no eight times in Hebrew.
 
 The truth is in the file name (``1_0_0_1_...``, 1 is yes). As in Kaldi and icefall the first 30
 sorted names are test and the last 30 train. There is no official dev: the final 5 of the training
@@ -11,13 +11,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.audio.io import find_audio
+from speechmm.audio.files import find_audio
+from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
+
+ABOUT = "OpenSLR 1: yes and no in Hebrew, one speaker"
+OPTIONS = (CHECK,)
 
 WORDS = {"0": "NO", "1": "YES"}
 DEV_SHARE = 6  # one training recording in so many is dev: the final 5 of 30

@@ -1,1 +1,1 @@
-"""Transcripts that people keep beside recordings: tables, sidecar files, and which audio they mean."""
+"""Transcripts beside recordings: tables, text files, and which audio they mean."""

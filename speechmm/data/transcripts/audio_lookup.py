@@ -1,4 +1,4 @@
-"""Which file does a transcript table mean by ``clips/a.mp3``, ``a`` or ``/my/wavs/a.wav``?
+"""Finds the file that a transcript table means by ``clips/a.mp3``, ``a`` or ``/my/wavs/a.wav``.
 
 A table has one way of naming its files: relative to itself, to the corpus, to some folder below,
 with or without suffix, or with a path of another machine in front. The names are matched to the
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from speechmm.audio.io import AUDIO_SUFFIXES
+from speechmm.audio.files import AUDIO_SUFFIXES
 
 Parts = tuple[str, ...]
 
@@ -70,15 +70,23 @@ class AudioLookup:
         return Naming()
 
     def find(self, name: str, naming: Naming, folder: Path, speaker: str | None) -> list[Path]:
-        """The file ``name`` means; none when it is not there, several when it cannot be told."""
+        """The file ``name`` means; none when it is not there, several when it cannot be told.
+
+        A relative path counts from the table's folder, else from the corpus. Only where the corpus
+        has no such file it counts from the current folder, which may be another corpus with files
+        of the same names.
+        """
         plain = name.strip()
-        for path in (Path(plain), folder / plain, self.root / plain):
-            if (path.is_absolute() or path.parent != Path()) and _is_audio_file(path):
+        for path in (folder / plain, self.root / plain):  # an absolute name stays as it is
+            if _is_audio_file(path):
                 return [path]
         parts = name_parts(plain)
         found = self._endings(parts[naming.ignored :])
         if naming.ignored:
             found = [(base, path) for base, path in found if base == naming.base]
+        here = Path(plain).absolute()
+        if not found and Path(plain).parent != Path() and _is_audio_file(here):
+            return [here]
         suffix = PurePosixPath(plain).suffix
         wishes: list[Callable[[Parts, Path], bool]] = [
             lambda base, path: path.as_posix().endswith(plain),
@@ -128,37 +136,6 @@ def name_parts(name: str) -> Parts:
     if parts and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES:
         parts[-1] = PurePosixPath(parts[-1]).stem
     return tuple(map(_fold, parts))
-
-
-def make_ids(paths: Iterable[Path]) -> dict[Path, str]:
-    """An id for every file: its name where these differ, else its path below the folder of all.
-
-    Ids hold no white space, so that every list of ids and texts can be read again.
-    """
-    files = sorted(set(paths))
-    if not files:
-        return {}
-    stems = {path.stem for path in files}
-    if len(stems) == len({path.with_suffix("") for path in files}):
-        return {path: without_spaces(path.stem) for path in files}
-    top = common_folder(files)
-    return {
-        path: without_spaces(path.relative_to(top).with_suffix("").as_posix()) for path in files
-    }
-
-
-def common_folder(paths: Iterable[Path]) -> Path:
-    """The deepest folder that all the files are in."""
-    parents = [path.parent for path in paths]
-    top = parents[0]
-    while not all(parent.is_relative_to(top) for parent in parents):
-        top = top.parent
-    return top
-
-
-def without_spaces(name: str) -> str:
-    """The name with an underscore for every run of white space."""
-    return "_".join(name.split())
 
 
 def _fold(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which column of a transcript table is what: by the header's names, or by what is in it."""
+"""Tells the columns of a transcript table apart: by the header's names, or by what is in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from speechmm.data.corpora.splits import SPLIT_NAMES
+from speechmm.data.splits import SPLIT_NAMES
 from speechmm.errors import ManifestError
 
 Roles = dict[str, int]

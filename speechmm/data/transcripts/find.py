@@ -1,12 +1,12 @@
-"""Where are a corpus's transcripts: which table is meant when none is named?"""
+"""Finds a corpus's transcripts: which table is meant when none is named."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from speechmm.audio.io import AUDIO_SUFFIXES
-from speechmm.data.corpora.splits import SPLIT_NAMES
+from speechmm.audio.files import audio_among
+from speechmm.data.splits import SPLIT_NAMES
 from speechmm.data.transcripts.sidecars import pair_files
 from speechmm.errors import ManifestError
 
@@ -41,7 +41,7 @@ def find_tables(root: Path, files: list[Path]) -> list[Path]:
     Raises:
         ManifestError: There is no transcript at all, or any of several tables could be meant.
     """
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    audio = audio_among(files)
     tables = [path for path in files if path.suffix.lower() in _SUFFIXES]
     recorded = {path.stem.lower() for path in audio}
     here = [path for path in tables if path.parent == root and path.stem.lower() not in recorded]

@@ -1,13 +1,14 @@
-"""The utterances a corpus's transcript tables describe."""
+"""Reads the utterances that a corpus's transcript tables describe."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
 
-from speechmm.data.corpora.splits import SPLIT_NAMES
+from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport
-from speechmm.data.transcripts.audio_lookup import AudioLookup, make_ids, without_spaces
+from speechmm.data.splits import SPLIT_NAMES
+from speechmm.data.transcripts.audio_lookup import AudioLookup
 from speechmm.data.transcripts.find import split_of_folders, split_of_table
 from speechmm.data.transcripts.tables import Row, read_table
 from speechmm.data.utterances import Utterance
@@ -29,7 +30,7 @@ def read_tables(
         if len(tables) > 1:
             given = split_of_table(table) or split_of_folders(table, lookup.root)
         found += _find_audio(table, given, lookup, report)
-    ids = make_ids(path for _, _, path in found if path.is_file())
+    ids = make_ids({*lookup.files, *(path for _, _, path in found if path.is_file())})
     splits: dict[str, list[Utterance]] = {}
     for split, row, path in found:
         utterance = _to_utterance(row, path, ids.get(path, ""), report)
@@ -90,7 +91,7 @@ def _to_utterance(row: Row, audio: Path, file_id: str, report: SkipReport) -> Ut
     except ValueError:
         report.add(named or file_id, f"line {row.line}: found the times {times}; expected seconds")
         return None
-    utterance_id = file_id if not named or is_path else without_spaces(named)
+    utterance_id = file_id if not named or is_path else "_".join(named.split())
     if start is not None and not named:
         utterance_id += f"-{round(start * 1000):07d}"
     return Utterance(

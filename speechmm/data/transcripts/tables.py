@@ -1,4 +1,4 @@
-"""Transcript tables: comma, semicolon, tab or ``|`` between columns, with or without a header.
+"""Reads transcript tables: comma, semicolon, tab or ``|`` between columns, header or none.
 
 What people make with spreadsheets and scripts: a byte order mark, Windows line ends, quotes or
 none, a comma in an unquoted text, more columns than needed. A row that cannot be used is reported

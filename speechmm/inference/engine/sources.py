@@ -1,8 +1,7 @@
-"""What a user names (files, folders, manifests) as a list of utterances to read."""
+"""Turns what a user names (files, folders, manifests) into utterances to read."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,19 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.audio.io import audio_info, find_audio, iter_audio, read_audio
+from speechmm.audio.files import audio_among, unreadable_among
+from speechmm.audio.io import audio_info, iter_audio, read_audio
+from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport
+from speechmm.data.transcripts.sidecars import pair_files, text_beside
 from speechmm.errors import AlignmentError, AudioError, ManifestError, SpeechmmError
+from speechmm.files.text import read_text
+from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
 MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
-TEXT_SUFFIXES = (".txt", ".lab")
-"""Where the text of an audio file is looked for, beside it and with its stem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class Source:
     """Seconds from the start of the audio file."""
     text: str | None = None
     """What is said, when that is known already."""
+    text_file: Path | None = None
+    """Where that is written, when it has been found already."""
     waveform: Float[Tensor, " samples"] | None = None
     """Audio in memory, mono, at the rate of the model."""
     cut: MonoCut | None = None
@@ -73,7 +77,7 @@ class Source:
                 )
             return self.waveform
         if self.cut is not None:
-            from speechmm.data.manifest import load_waveform
+            from speechmm.data.waveforms import load_waveform
 
             return load_waveform(self.cut, sample_rate)
         return read_audio(self.audio, sample_rate=sample_rate)
@@ -85,16 +89,16 @@ class Source:
         return iter([self.load(sample_rate)])
 
     def transcript(self) -> str:
-        """What is said: the given text, or that of the ``.txt`` or ``.lab`` file beside the audio.
+        """What is said: the given text, or that of the ``.txt`` or ``.lab`` file of the audio.
 
         Raises:
             AlignmentError: There is no text.
             ManifestError: The file of the text cannot be read.
         """
         text = self.text
-        if text is None and self.audio:
-            beside = [Path(self.audio).with_suffix(suffix) for suffix in TEXT_SUFFIXES]
-            text = next((read_text(path) for path in beside if path.is_file()), None)
+        if text is None and self.audio and self.cut is None:
+            path = self.text_file or text_beside(Path(self.audio))
+            text = None if path is None else read_text(path)
         if text is None or not text.strip():
             found = "there is no text" if text is None else "its text is empty"
             raise AlignmentError(
@@ -104,34 +108,17 @@ class Source:
         return text
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte order mark.
-
-    Raises:
-        ManifestError: It cannot be read or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{path}: not UTF-8 ({error.reason} at byte {error.start}); expected text in UTF-8. "
-            "Convert it, for example with iconv."
-        ) from error
-    except OSError as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}); expected a text file. Check the path."
-        ) from error
-
-
 def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Source]:
     """The utterances of audio files, folders and cuts manifests, in the order given.
 
-    Files get their stem as id; files that share a stem get their path below the given folder, and
-    what then still collides a number. Cuts keep their ids unless two inputs share one.
+    Files named by themselves get their stem as id; those of a folder the id and the text that
+    ``speechmm prepare folder`` gives them. Cuts keep their ids. Of inputs that share an id, all but
+    the first get a number.
 
     Args:
         inputs: Paths; a folder stands for the audio files in it and below.
-        skipped: Where inputs without any audio, and bad lines of manifests, are noted.
+        skipped: Where inputs without any audio, audio in formats that cannot be read, and bad lines
+            of manifests are noted.
     """
     sources: list[Source] = []
     for path in map(Path, inputs):
@@ -139,7 +126,7 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
             if path.name.endswith(MANIFEST_SUFFIXES):
                 sources += cut_sources(_read_cuts(path, skipped), skipped)
             elif path.is_dir():
-                sources += file_sources(_audio_in(path), folder=path)
+                sources += _folder_sources(path, skipped)
             else:
                 sources += file_sources([path])
         except SpeechmmError as error:
@@ -147,22 +134,30 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
     return _with_own_ids(sources)
 
 
-def file_sources(paths: Iterable[Path | str], folder: Path | None = None) -> list[Source]:
-    """Audio files as sources; two of the same stem are told apart by their paths below a folder."""
-    files = [Path(path) for path in paths]
-    stems = Counter(file.stem for file in files)
+def file_sources(paths: Iterable[Path | str]) -> list[Source]:
+    """Audio files as sources, named by their stems."""
+    return _with_own_ids([Source(id=Path(path).stem, audio=str(path)) for path in paths])
 
-    def name(file: Path) -> str:
-        if stems[file.stem] > 1 and folder is not None:
-            return file.relative_to(folder).with_suffix("").as_posix()
-        return file.stem
 
-    return _with_own_ids([Source(id=name(file), audio=str(file)) for file in files])
+def _folder_sources(folder: Path, skipped: SkipReport) -> list[Source]:
+    """The audio files in a folder and below as sources, with their texts where there are any."""
+    files = list_files(folder, error=AudioError)
+    for path, error in unreadable_among(files).items():
+        skipped.add(str(path), error)
+    audio = audio_among(files)
+    if not audio:
+        raise AudioError(
+            f"{folder}: there are no audio files in this folder; expected at least one. "
+            "Check the path, or name the files."
+        )
+    ids, texts = make_ids(audio), pair_files(files, audio)
+    return [Source(id=ids[path], audio=str(path), text_file=texts.get(path)) for path in audio]
 
 
 def cut_sources(cuts: Iterable[MonoCut], skipped: SkipReport | None = None) -> list[Source]:
     """Cuts as sources, with their texts; a cut whose audio is not one file is noted."""
-    from speechmm.data.manifest import audio_path, cut_text
+    from speechmm.data.manifest import cut_text
+    from speechmm.data.waveforms import audio_path
 
     skipped = SkipReport(strict=True) if skipped is None else skipped
     sources = []
@@ -181,16 +176,6 @@ def _read_cuts(path: Path, skipped: SkipReport) -> Iterable[MonoCut]:
 
     cuts: Iterable[MonoCut] = read_cuts(path, skipped)
     return cuts
-
-
-def _audio_in(folder: Path) -> list[Path]:
-    files = find_audio(folder)
-    if not files:
-        raise AudioError(
-            f"{folder}: there are no audio files in this folder; expected at least one. "
-            "Check the path, or name the files."
-        )
-    return files
 
 
 def _with_own_ids(sources: list[Source]) -> list[Source]:

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from speechmm.audio.io import audio_info, find_audio, iter_audio, read_audio
+from speechmm.audio.files import find_audio
+from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.errors import AudioError
 
 RATE = 16000

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from speechmm.data.corpora import folder
-from speechmm.data.corpora.splits import require_utterances
-from speechmm.data.manifest import SkipReport, audio_path
+from speechmm.data.skips import SkipReport
+from speechmm.data.splits import require_utterances
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ManifestError
 
 TEN = [f"u{i:02d}" for i in range(10)]
@@ -47,12 +48,12 @@ def test_text_files_beside_recordings(tmp_path, record):
     cuts, _, report = prepare(tmp_path)
     assert {name: text_of(cut) for name, cut in cuts.items()} == {
         "a": "says a and more",
-        "b_c": "says b c and more",
+        "b c": "says b c and more",
         "ü'é\"": "says ü'é\" and more",
         "d": "says d and more",
     }
     assert not report.items
-    assert audio_path(cuts["b_c"]) == tmp_path / "in here" / "b c.WAV"
+    assert audio_path(cuts["b c"]) == tmp_path / "in here" / "b c.WAV"
 
 
 def test_text_files_in_a_tree_of_their_own(tmp_path, record):
@@ -448,3 +449,34 @@ def test_two_formats_of_one_recording(tmp_path, record):
     cuts, _, report = prepare(tmp_path)
     assert sorted(cuts) == TEN
     assert [item for item, _ in report.items] == ["u00"]
+
+
+@pytest.mark.parametrize("deeper", ["", "audio"])
+def test_the_current_folder_is_another_corpus(tmp_path, record, monkeypatch, caplog, deeper):
+    """Relative paths of a table count from its folder, never first from where one happens to be."""
+    for corpus in ("here", "there"):
+        for name in TEN:
+            record(tmp_path / corpus / deeper / "wavs" / f"{name}.wav")
+            record(tmp_path / "here" / "wavs" / f"{name}.wav")
+        rows = [f"wavs/{name}.wav|Says {name} {corpus}" for name in TEN]
+        (tmp_path / corpus / "metadata.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path / "here")
+    with caplog.at_level("INFO"):
+        cuts, _, report = prepare(Path("../there"), dev=0.0, test=0.0)
+    assert sorted(cuts) == TEN
+    assert not report.items
+    assert {audio_path(cut).resolve().parent for cut in cuts.values()} == {
+        tmp_path / "there" / deeper / "wavs"
+    }
+    assert "not named by the transcripts" not in caplog.text
+
+
+def test_paths_that_only_the_current_folder_makes_whole(tmp_path, record, monkeypatch):
+    for name in TEN:
+        record(tmp_path / "elsewhere" / "wavs" / f"{name}.wav")
+    (tmp_path / "corpus").mkdir()
+    rows = [f"elsewhere/wavs/{name}.wav|Says {name}" for name in TEN]
+    (tmp_path / "corpus" / "metadata.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    cuts, _, _ = prepare(Path("corpus"), dev=0.0, test=0.0)
+    assert audio_path(cuts["u03"]) == tmp_path / "elsewhere" / "wavs" / "u03.wav"

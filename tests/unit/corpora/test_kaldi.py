@@ -6,7 +6,8 @@ import pytest
 
 from speechmm.data.corpora import kaldi
 from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picks_channel
-from speechmm.data.manifest import SkipReport, audio_path
+from speechmm.data.skips import SkipReport
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ManifestError
 
 

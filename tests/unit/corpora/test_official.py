@@ -3,7 +3,8 @@
 import pytest
 
 from speechmm.data.corpora import an4, fsdd, kerstin, librispeech, ljspeech, yesno
-from speechmm.data.manifest import SkipReport, audio_path
+from speechmm.data.skips import SkipReport
+from speechmm.data.waveforms import audio_path
 from speechmm.errors import ConfigError, ManifestError
 
 

@@ -11,10 +11,12 @@ from lhotse import CutSet, MonoCut
 from torch.utils.data import DataLoader
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
-from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds, make_sampler
+from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
 from speechmm.data.features import store_features
-from speechmm.data.manifest import load_waveform, make_cut, read_cuts, write_cuts
+from speechmm.data.manifest import make_cut, read_cuts, write_cuts
+from speechmm.data.sampling import make_sampler
 from speechmm.data.skips import SkipReport
+from speechmm.data.waveforms import load_waveform
 from speechmm.errors import AudioError, ConfigError, ManifestError
 from speechmm.text.tokenizer import Tokenizer
 

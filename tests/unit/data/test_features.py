@@ -13,8 +13,9 @@ from lhotse.qa import validate
 from speechmm.audio.cmvn import CmvnStats
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.features import check_features, feature_type, load_features, store_features
-from speechmm.data.manifest import load_waveform, make_cut, read_cuts, write_cuts
+from speechmm.data.manifest import make_cut, read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
+from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ConfigError, ManifestError
 
 MakeCuts = Callable[..., list[MonoCut]]

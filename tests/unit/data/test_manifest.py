@@ -10,14 +10,8 @@ import pytest
 from lhotse import CutSet, MonoCut
 from lhotse.supervision import AlignmentItem
 
-from speechmm.data.manifest import (
-    SkipReport,
-    cut_text,
-    make_cut,
-    read_cuts,
-    reference_alignment,
-    write_cuts,
-)
+from speechmm.data.manifest import cut_text, make_cut, read_cuts, reference_alignment, write_cuts
+from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError, ConfigError, ManifestError
 
 MakeAudio = Callable[..., Path]

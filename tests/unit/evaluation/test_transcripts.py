@@ -76,7 +76,7 @@ def test_transcripts_packed_with_gzip(tmp_path: Path) -> None:
         ("a.trn", b"a (u1)\nb (u1)\n", '"u1" is there twice'),
         ("text", b"u1 a\nu1 b\n", '"u1" is there twice'),
         ("a.txt", b"", "no utterance"),
-        ("a.txt", b"caf\xe9\n", "byte 3 is not UTF-8"),
+        ("a.txt", b"caf\xe9\n", r"a.txt:1: byte 0xe9 at position 4 .*is not UTF-8"),
         ("a.jsonl.gz", gzip.compress(b"x" * 100)[:20], "cannot be read"),
     ],
 )

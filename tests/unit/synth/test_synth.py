@@ -10,7 +10,8 @@ from speechmm.data.corpora.synth.voices import (
     VARIANTS,
     make_speakers,
 )
-from speechmm.data.manifest import SkipReport, reference_alignment
+from speechmm.data.manifest import reference_alignment
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 
 pytest.importorskip("espeakng_loader")

@@ -1,5 +1,5 @@
-"""synth: a corpus that speaks itself with espeak-ng, with the exact time of every word and phone."""
+"""The spoken demo corpus: sentences, voices, and the exact time of every word and phone."""
 
-from speechmm.data.corpora.synth.corpus import prepare
+from speechmm.data.corpora.synth.corpus import ABOUT, NEEDS_ROOT, OPTIONS, prepare
 
-__all__ = ["prepare"]
+__all__ = ["ABOUT", "NEEDS_ROOT", "OPTIONS", "prepare"]

@@ -1,7 +1,7 @@
-"""synth: a corpus that speaks itself with espeak-ng, with the exact time of every word and phone.
+"""Speaks a corpus with espeak-ng, with the exact time of every word and phone.
 
-Short commands, numbers, dates and times (``synth_text``) by voices that differ in accent, vocal
-tract, pitch and speed (``synth_voices``). No voice and no sentence of dev and test is in train;
+Short commands, numbers, dates and times (``grammar``) by voices that differ in accent, vocal
+tract, pitch and speed (``voices``). No voice and no sentence of dev and test is in train;
 their words all are, at the default size. The same seed gives the same corpus, whatever the number
 of processes.
 """
@@ -16,9 +16,9 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+from speechmm.data.corpora.options import Option
 from speechmm.data.corpora.synth.grammar import SPLIT_SIZES, sentences
-from speechmm.data.corpora.synth.voices import Order, Spoken, make_speakers, speak_all
-from speechmm.data.manifest import SkipReport
+from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ConfigError
 
@@ -27,6 +27,22 @@ if TYPE_CHECKING:
     from lhotse.supervision import AlignmentItem
 
     from speechmm.alignments import Segment
+    from speechmm.data.corpora.synth.voices import Order, Spoken
+
+ABOUT = "numbers, dates, times and commands, spoken by espeak-ng here and now"
+OPTIONS = (
+    *(
+        Option(name=split, type=int, default=size, help=f"utterances in {split}, about 3 s each")
+        for split, size in SPLIT_SIZES.items()
+    ),
+    Option(name="seed", type=int, default=0, help="another one gives another corpus"),
+    Option(
+        name="num_workers",
+        type=int,
+        help="processes; as many as cores, 4 at most, when not given",
+    ),
+)
+NEEDS_ROOT = False  # it is made in the output folder
 
 
 def prepare(
@@ -54,6 +70,7 @@ def prepare(
         ConfigError: The extra ``synth`` is not installed, a size is negative, or ``out`` cannot be
             written to.
     """
+    from speechmm.data.corpora.synth.voices import speak_all
     from speechmm.text.espeak.library import load_espeak
 
     sizes = {"train": train, "dev": dev, "test": test}
@@ -82,6 +99,8 @@ def _check_sizes(sizes: dict[str, int]) -> None:
 
 def _make_orders(sizes: dict[str, int], folder: Path, seed: int) -> list[Order]:
     """What is to be said by whom; the sentences of train are kept out of the other splits."""
+    from speechmm.data.corpora.synth.voices import Order, make_speakers
+
     orders: list[Order] = []
     said: frozenset[str] = frozenset()
     for split, size in sizes.items():

@@ -1,4 +1,4 @@
-"""Sentences for the spoken corpus: numbers, dates, times, short commands, as they are said.
+"""Makes sentences for the spoken corpus: numbers, dates, times, short commands, as they are said.
 
 A small grammar drawn from at random: about 250 different words and far more sentences than any
 corpus holds, so that a test set has known words in sentences never heard.

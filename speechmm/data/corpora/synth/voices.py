@@ -1,4 +1,4 @@
-"""Who speaks in the spoken corpus, and how one utterance is made: in a process of its own kind.
+"""Draws the speakers of the spoken corpus, and speaks utterances in processes of their own.
 
 Imports nothing heavy: the processes that speak start in a fraction of a second.
 """
