@@ -1,11 +1,9 @@
-"""``speechmm fit`` (and ``validate``, ``test``): Lightning's command line over our settings."""
+"""Runs ``speechmm fit`` (and ``validate``, ``test``): Lightning's command line over our settings."""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
-import json
 import re
 import shlex
 import signal
@@ -14,21 +12,16 @@ import warnings
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from speechmm.data.skips import SkipReport
 from speechmm.errors import SpeechmmError
-from speechmm.files.atomic import write_text
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
     from speechmm.training.command import TrainingCLI
-    from speechmm.training.trainable import TrainingData
-
-STAMP = "fit.json"
-STARTED = "started.txt"
-"""Settings and data of the run that the folder's checkpoints belong to."""
+    from speechmm.training.run_folder import Finished
 
 _UNKNOWN_KEY = re.compile(
     r"Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not accepted"
@@ -38,8 +31,8 @@ _NO_CONFIG = re.compile(r"Problems parsing config|Unexpected config")
 OVERVIEW = """\
 usage: speechmm {name} --config FILE [--any.key VALUE ...]
 
-Trains ("fit") a joint model, or with "kind: lm" in its config a language model for it to listen
-to, or measures a checkpoint ("validate", "test").
+Trains ("fit") a joint model, or with "kind: lm" in its config a language model for shallow
+fusion, or measures a checkpoint ("validate", "test").
 The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
 
   --config FILE           settings (YAML); may be given several times, the later wins
@@ -54,8 +47,8 @@ The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
 main settings (defaults and units: --help_all):
   data.train, data.dev    cuts manifests          data.tokenizer   tokenizer file
   data.batch_seconds      audio per batch (s)     data.speeds      speed factors
-  model.network.*         dimensions              model.objectives.*    tasks and weights
-  model.augment.*         SpecAugment, level      model.optimization.*  learning rate, averaging
+  model.network.*         dimensions              model.tasks.*         tasks and weights
+  model.augmentation.*    SpecAugment, noise, ... model.optimization.*  learning rate, averaging
   trainer.max_epochs      length of the training  patience         epochs without gain before a stop
   trainer.*               everything of Lightning's Trainer: devices, strategy, precision, ...
 
@@ -78,7 +71,7 @@ def run(argv: list[str]) -> int:
 
 
 def _run_lightning(arguments: list[str]) -> int:
-    _quieten()
+    _filter_warnings()
     from speechmm.training.command import TrainingCLI
 
     files = [file for flag, file in pairwise(arguments) if flag == "--config"]
@@ -87,30 +80,35 @@ def _run_lightning(arguments: list[str]) -> int:
     command = shlex.join(["speechmm", *arguments])
     kind = _kind(arguments, files)
     cli = TrainingCLI(arguments, kind=kind, command=command, refuse=refuse)
-    config = cli.settings()
-    if arguments[0] == "fit":
-        stamp = fingerprint(config, cli.datamodule.input_files())
-        folder = Path(cli.trainer.default_root_dir)
-        finished = _finished(folder, stamp)
-        if finished is not None:
-            print(f"{folder}: trained already with these settings and data", file=sys.stderr)
-            return _report(SkipReport(items=finished["skipped"]), finished["utterances"])
-        started, start = (
-            folder / STARTED,
-            fingerprint(_without_length(config), cli.datamodule.input_files()),
-        )
-        if cli.config.ckpt_path == "last" and not _started(started, start):
-            cli.start_over()
-        if cli.trainer.is_global_zero:
-            write_text(started, start + "\n")
+    if arguments[0] != "fit":
         _run_trainer(cli)
-        if cli.trainer.is_global_zero:
-            _write_stamp(folder, stamp, cli.datamodule)
     else:
-        _run_trainer(cli)
+        finished = _fit(cli)
+        if finished is not None:
+            return _report(finished.skipped, finished.utterances)
     if not cli.trainer.is_global_zero:  # the first process speaks for all of them
         return 0
     return _report(cli.datamodule.skipped, cli.datamodule.num_utterances)
+
+
+def _fit(cli: TrainingCLI) -> Finished | None:
+    """Trains, unless the run folder holds the result already, which is then returned."""
+    from speechmm.training.run_folder import RunFolder
+
+    path = Path(cli.trainer.default_root_dir)
+    folder = RunFolder(path, cli.settings(), cli.datamodule.input_files())
+    finished = folder.finished()
+    if finished is not None:
+        print(f"{path}: trained already with these settings and data", file=sys.stderr)
+        return finished
+    if cli.config.ckpt_path == "last" and not folder.can_go_on():
+        cli.start_over()
+    if cli.trainer.is_global_zero:
+        folder.begin()
+    _run_trainer(cli)
+    if cli.trainer.is_global_zero:
+        folder.finish(cli.datamodule.skipped, cli.datamodule.num_utterances)
+    return None
 
 
 def _kind(arguments: list[str], files: list[str]) -> str:
@@ -164,61 +162,14 @@ def _refuse(parser: ArgumentParser, message: str, cause: Exception, *, where: st
     refuse(parser, message, cause)
 
 
-def fingerprint(config: dict[str, Any], files: list[Path]) -> str:
-    """Changes when a setting, or the size or time of an input file changes."""
-    rows = [config]
-    for path in files:
-        if path.is_file():
-            stat = path.stat()
-            rows.append({"path": str(path), "size": stat.st_size, "time": stat.st_mtime_ns})
-    return hashlib.sha256(json.dumps(rows, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _finished(folder: Path, stamp: str) -> dict[str, Any] | None:
-    """What the run that wrote the stamp left out; None when it was another run, or none."""
-    try:
-        found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-        same = found["stamp"] == stamp and (folder / "bundle" / "model.safetensors").is_file()
-        skipped = [(row["item"], row["reason"]) for row in found["skipped"]]
-        return {"skipped": skipped, "utterances": int(found["utterances"])} if same else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _without_length(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings but for when training ends: a longer training goes on from a shorter one."""
-    settings = json.loads(config["settings"])
-    settings.pop("patience", None)
-    for name in ("max_epochs", "max_steps", "max_time"):
-        settings["trainer"].pop(name, None)
-    return {"settings": settings}
-
-
-def _started(path: Path, stamp: str) -> bool:
-    """Whether a run with the same settings and data began here."""
-    try:
-        return path.read_text(encoding="utf-8").strip() == stamp
-    except (OSError, ValueError):
-        return False
-
-
-def _write_stamp(folder: Path, stamp: str, data: TrainingData) -> None:
-    content = {
-        "stamp": stamp,
-        "utterances": data.num_utterances,
-        "skipped": data.skipped.to_dicts(),
-    }
-    write_text(folder / STAMP, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-
-
 def _report(skipped: SkipReport, good: int) -> int:
     """Names and counts what was left out; the exit code that says so."""
     skipped.print(len(skipped) + good, noun="utterances")
     return skipped.exit_code
 
 
-def _quieten() -> None:
-    """Lightning's advertisements and advice that does not apply to this toolkit."""
+def _filter_warnings() -> None:
+    """Hides Lightning's advertisements and advice that does not apply to this toolkit."""
     import logging
 
     for source in (

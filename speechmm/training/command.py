@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
@@ -200,8 +201,8 @@ class TrainingCLI(LightningCLI):
         """Every setting as plain values, without where to go on from."""
         config = self.config.clone()
         config["ckpt_path"] = None
-        plain = self.parser.dump(config, format="json")
-        return {"settings": plain}
+        plain: dict[str, Any] = json.loads(self.parser.dump(config, format="json"))
+        return plain
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer with our loggers and callbacks; the run folder is made here."""

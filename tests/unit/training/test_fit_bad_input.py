@@ -16,10 +16,10 @@ import soundfile
 import torch
 from lhotse import MonoCut
 
-from speechmm.cli.train import STAMP, _finished
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.models.bundle import load_bundle
 from speechmm.training.callbacks.metrics import read_metrics
+from speechmm.training.run_folder import RECORD, RunFolder
 
 SPEEDS = [1.0, 1.1]
 
@@ -459,5 +459,6 @@ def test_the_last_checkpoint_of_other_settings_is_put_aside(shop, good) -> None:
 def test_a_stamp_of_another_version_is_no_finished_run(content: str, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "model.safetensors").touch()
-    (tmp_path / STAMP).write_text(content)
-    assert _finished(tmp_path, "x") is None
+    folder = RunFolder(tmp_path, {"trainer": {}}, [])
+    (tmp_path / RECORD).write_text(content.replace("x", folder._stamp))
+    assert folder.finished() is None
