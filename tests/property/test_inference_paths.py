@@ -16,7 +16,7 @@ from speechmm.inference.alignment.token_path import (
 )
 from speechmm.inference.alignment.viterbi import monotonic_path, monotonic_paths, required_frames
 from speechmm.inference.engine.chunks import MAX_PADDING, plan_batches
-from speechmm.inference.recognition.transcriber import LONGEST_PIECE_SECONDS, cut_blocks
+from speechmm.inference.recognition.transcriber import LONGEST_CHUNK_SECONDS, cut_blocks
 from speechmm.text.tokenizer import SIL, AlignedTokens
 
 LOG_PROBS = st.floats(-50.0, 0.0, width=32)
@@ -115,7 +115,7 @@ def test_pieces_of_a_stream_are_the_stream(blocks: list[int], seed: int) -> None
     pieces = []
     for first, piece in cut_blocks(iter(stream), rate):
         assert first == position
-        assert 0 < len(piece) <= LONGEST_PIECE_SECONDS * rate
+        assert 0 < len(piece) <= LONGEST_CHUNK_SECONDS * rate
         position += len(piece)
         pieces.append(piece)
     assert torch.equal(torch.cat(pieces), torch.cat(stream))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,11 @@ from speechmm.inference.alignment.long_audio import Stretch, anchor_text
 from speechmm.inference.alignment.token_path import FrameClock
 from speechmm.inference.alignment.transcript_edits import DoubtLimits
 from speechmm.inference.alignment.verification import Doubt, Opinion, SecondOpinion
-from speechmm.inference.engine.chunks import Piece, Steps, WaveformEncoder, run
+from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
 from speechmm.inference.engine.sources import Source, file_sources
+from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
+from speechmm.models.speech_text import SpeechEncoding
 from speechmm.text.tokenizer import AlignedTokens
 
 KINDS = ("head", "ctc")
@@ -51,18 +53,18 @@ Observer = Callable[[Alignment, SoftAlignment], None]
 """Called with every stretch of audio that was aligned in one pass (times from its own start)."""
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The text of one piece."""
+@dataclass(frozen=True, kw_only=True)
+class ChunkText:
+    """The text of one chunk."""
 
     aligned: AlignedTokens
     id: str
-    """Of the source, with a number where that is cut into stretches."""
+    """Of the source, with a number where that is cut into several chunks."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The units of one piece, in seconds from its start, and how much they are to be trusted."""
+@dataclass(frozen=True, kw_only=True)
+class ChunkAlignment:
+    """The units of one chunk, in seconds from its start, and how much they are to be trusted."""
 
     words: list[Segment]
     tokens: list[Segment]
@@ -70,7 +72,7 @@ class _Found:
     """Summed over the frames of speech."""
     frames: int
     """Frames of speech."""
-    doubts: list[Doubt]
+    doubts: list[Doubt] = field(default_factory=list)
     """Where the text does not say what the audio says."""
 
 
@@ -156,65 +158,70 @@ class Aligner:
             sources: Audio with its text.
             skipped: Where a source that fails is noted; without it, the first failure is raised.
         """
-        steps = Steps(cut=self._cut, process=self._process, finish=self._finish)
-        return run(
-            sources,
-            steps,
-            batch_samples=self.batch_samples,
-            skipped=SkipReport(strict=True) if skipped is None else skipped,
-        )
+        skipped = SkipReport(strict=True) if skipped is None else skipped
+        chunks = read_chunks(sources, self._cut)
+        done = in_batches(chunks, self._align_batch, batch_samples=self.batch_samples)
+        for source, results in regroup(done, skipped):
+            yield self._joined(source, results)
 
-    def _cut(self, source: Source) -> Iterator[Piece[_Task, _Found]]:
-        """A source of ordinary length whole; a long one in stretches between anchored words."""
-        text = source.transcript()
-        aligned = self.tokenizer.encode_aligned(text)
+    def _cut(self, source: Source) -> Iterator[Chunk[ChunkText] | ChunkResult[ChunkAlignment]]:
+        """A source of ordinary length whole; a long one in segments, cut between words."""
+        aligned = self._tokens(source)
+        rate = self.features.sample_rate
+        if source.duration(rate) <= ONE_PASS_SECONDS:
+            waveform = source.load(rate)
+            self._check_length(source, aligned, len(waveform))
+            text = ChunkText(aligned=aligned, id=source.id)
+            yield Chunk(waveform=waveform, start=0.0, seconds=len(waveform) / rate, task=text)
+            return
+        waveform = torch.cat(list(source.blocks(rate)))
+        self._check_length(source, aligned, len(waveform))
+        segments = anchor_text(
+            self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
+        )
+        for number, segment in enumerate(segments, 1):
+            yield self._chunk(waveform, segment, f"{source.id}-{number:04d}")
+
+    def _tokens(self, source: Source) -> AlignedTokens:
+        """The tokens of the text of a source.
+
+        Raises:
+            AlignmentError: There is no text, or no word of it is left.
+        """
+        aligned = self.tokenizer.encode_aligned(source.transcript())
         if not any(index >= 0 for index in aligned.word_indices):
             raise AlignmentError(
                 f"{source.name}: no word of its text is left after the normalizer "
                 f'"{self.tokenizer.normalizer}"; expected at least one. Correct the text.'
             )
-        rate = self.features.sample_rate
-        if source.duration(rate) <= ONE_PASS_SECONDS:
-            waveform = source.load(rate)
-            self._check_length(source, aligned, len(waveform))
-            task = _Task(aligned, source.id)
-            yield Piece(waveform, 0.0, task, seconds=len(waveform) / rate)
-            return
-        waveform = torch.cat(list(source.blocks(rate)))
-        self._check_length(source, aligned, len(waveform))
-        stretches = anchor_text(
-            self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
-        )
-        for number, stretch in enumerate(stretches, 1):
-            yield self._piece(waveform, stretch, f"{source.id}-{number:04d}")
+        return aligned
 
-    def _piece(
-        self, waveform: Float[Tensor, " samples"], stretch: Stretch, id: str
-    ) -> Piece[_Task, _Found]:
-        """A stretch of long audio; one too long or too dense for the head keeps its CTC times."""
+    def _chunk(
+        self, waveform: Float[Tensor, " samples"], segment: Stretch, id: str
+    ) -> Chunk[ChunkText] | ChunkResult[ChunkAlignment]:
+        """A segment of long audio; one too long or too dense for the head keeps its CTC times."""
         rate = self.features.sample_rate
-        part = waveform[stretch.first_sample : stretch.last_sample]
-        piece: Piece[_Task, _Found] = Piece(
-            part, stretch.first_sample / rate, _Task(stretch.aligned, id), seconds=len(part) / rate
-        )
-        needed = token_path.frames_needed(stretch.aligned)
-        if piece.seconds > 2 * ONE_PASS_SECONDS or needed > self._frames(len(part)):
-            piece.found = self._units(stretch.path, piece, stretch.clock)
-            piece.waveform = part[:0]
-        return piece
+        part = waveform[segment.first_sample : segment.last_sample]
+        start, seconds = segment.first_sample / rate, len(part) / rate
+        needed = token_path.frames_needed(segment.aligned)
+        if seconds > 2 * ONE_PASS_SECONDS or needed > self.features.num_frames(len(part)):
+            found = self._units(segment.path, segment.aligned, segment.clock)
+            return ChunkResult(start=start, value=found)
+        text = ChunkText(aligned=segment.aligned, id=id)
+        return Chunk(waveform=part, start=start, seconds=seconds, task=text)
 
-    def _process(self, pieces: list[Piece[_Task, _Found]]) -> None:
-        encoding = self.encoder.encode([piece.waveform for piece in pieces])
-        texts = [piece.work.aligned for piece in pieces]
-        seconds = [piece.seconds for piece in pieces]
-        opinions: list[Opinion | None] = [None] * len(pieces)
+    def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:
+        encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
+        texts = [chunk.task.aligned for chunk in chunks]
+        opinions: list[Opinion | None] = [None] * len(chunks)
         if self.second is not None:
-            anchored = self.kind != "ctc"
-            opinions = list(self.second.ask(encoding, texts, seconds, anchored=anchored))
+            seconds = [chunk.seconds for chunk in chunks]
+            opinions = list(self.second.ask(encoding, texts, seconds, anchored=self.kind != "ctc"))
         if self.kind == "ctc":
-            for piece, opinion in zip(pieces, opinions, strict=True):
-                piece.found = self._by_ctc(piece, opinion)
-            return
+            return [
+                self._judged(self._by_ctc(text, opinion), text, opinion)
+                for text, opinion in zip(texts, opinions, strict=True)
+            ]
         scores, paths = token_path.align_encoded(
             self.encoder.model,
             encoding,
@@ -222,60 +229,63 @@ class Aligner:
             anchors=[None if opinion is None else opinion.anchor for opinion in opinions],
             hop=self.features.frame_shift,
         )
-        for row, (piece, path) in enumerate(zip(pieces, paths, strict=True)):
-            frames = int(encoding.lengths[row])
-            clock = FrameClock.of(self.features, frames, piece.seconds)
-            piece.found = self._judged(self._units(path, piece, clock), piece, opinions[row])
+        found: list[ChunkAlignment] = []
+        for row, (chunk, path) in enumerate(zip(chunks, paths, strict=True)):
+            clock = FrameClock.of(self.features, int(encoding.lengths[row]), chunk.seconds)
+            units = self._units(path, texts[row], clock)
+            found.append(self._judged(units, texts[row], opinions[row]))
             if self.observer is not None:
-                soft = SoftAlignment(
-                    encoding.features[row, :frames].cpu(),
-                    scores[row, :frames, : len(piece.work.aligned.ids)],
-                    self._labels(piece.work.aligned),
-                    clock.hop,
-                )
-                self.observer(self._alignment(piece.found, piece.seconds, id=piece.work.id), soft)
+                alignment = self._alignment(found[-1], chunk.seconds, id=chunk.task.id)
+                self.observer(alignment, self._soft(encoding, scores, row, texts[row]))
+        return found
 
-    def _by_ctc(self, piece: Piece[_Task, _Found], opinion: Opinion | None) -> _Found:
+    def _soft(
+        self,
+        encoding: SpeechEncoding,
+        scores: Float[Tensor, "batch frames tokens"],
+        row: int,
+        aligned: AlignedTokens,
+    ) -> SoftAlignment:
+        """What the alignment of one row of a batch was read from."""
+        frames = int(encoding.lengths[row])
+        return SoftAlignment(
+            encoding.features[row, :frames].cpu(),
+            scores[row, :frames, : len(aligned.ids)],
+            self._labels(aligned),
+            self.features.frame_shift,
+        )
+
+    def _by_ctc(self, aligned: AlignedTokens, opinion: Opinion | None) -> ChunkAlignment:
         assert opinion is not None
         path = opinion.path
         if path is None:  # too dense for encoder frames: one after the other
-            count = len(piece.work.aligned.ids)
+            count = len(aligned.ids)
             edges = np.arange(count + 1) * opinion.clock.frames // count
             path = token_path.TokenPath(edges[:-1], edges[1:], np.full(count, -9.0, np.float32))
-        return self._judged(self._units(path, piece, opinion.clock), piece, opinion)
+        return self._units(path, aligned, opinion.clock)
 
     def _judged(
-        self, found: _Found, piece: Piece[_Task, _Found], opinion: Opinion | None
-    ) -> _Found:
+        self, found: ChunkAlignment, aligned: AlignedTokens, opinion: Opinion | None
+    ) -> ChunkAlignment:
         if opinion is None:
             return found
-        words, doubts = opinion.judge(found.words, piece.work.aligned)
+        words, doubts = opinion.judge(found.words, aligned)
         return replace(found, words=words, doubts=doubts)
 
     def _units(
-        self, path: token_path.TokenPath, piece: Piece[_Task, _Found], clock: FrameClock
-    ) -> _Found:
-        aligned = piece.work.aligned
+        self, path: token_path.TokenPath, aligned: AlignedTokens, clock: FrameClock
+    ) -> ChunkAlignment:
         spoken = np.flatnonzero(~token_path.silence_mask(aligned))
-        return _Found(
+        return ChunkAlignment(
             words=token_path.word_segments(path, aligned, clock),
             tokens=token_path.token_segments(path, aligned, self._labels(aligned), clock),
             log_prob=float(path.log_probs[spoken].sum()),
             frames=int((path.last[spoken] - path.first[spoken]).sum()),
-            doubts=[],
         )
 
-    def _finish(self, source: Source, pieces: list[Piece[_Task, _Found]]) -> Alignment:
-        whole = _Found([], [], 0.0, 0, [])
-        for piece in pieces:
-            assert piece.found is not None
-            whole = _Found(
-                whole.words + [_shifted(segment, piece.start) for segment in piece.found.words],
-                whole.tokens + [_shifted(segment, piece.start) for segment in piece.found.tokens],
-                whole.log_prob + piece.found.log_prob,
-                whole.frames + piece.found.frames,
-                whole.doubts + [doubt.later(piece.start) for doubt in piece.found.doubts],
-            )
+    def _joined(self, source: Source, results: list[ChunkResult[ChunkAlignment]]) -> Alignment:
+        """The alignment of a source from those of its chunks."""
+        whole = _concatenated(results)
         duration = source.duration(self.features.sample_rate)
         alignment = self._alignment(whole, duration, id=source.id)
         alignment = replace(alignment, audio=source.audio, start=source.start)
@@ -286,7 +296,7 @@ class Aligner:
         ]
         return replace(alignment, flags=tuple(flags))
 
-    def _alignment(self, found: _Found, duration: float, *, id: str) -> Alignment:
+    def _alignment(self, found: ChunkAlignment, duration: float, *, id: str) -> Alignment:
         by_name = {"word": found.words}
         units = {unit: by_name.get(unit, found.tokens) for unit in self.units}
         confidence = float(np.exp(found.log_prob / found.frames)) if found.frames else 0.0
@@ -295,11 +305,8 @@ class Aligner:
     def _labels(self, aligned: AlignedTokens) -> list[str]:
         return self.tokenizer.token_labels(aligned.ids)
 
-    def _frames(self, samples: int) -> int:
-        return 1 + samples // self.features.hop_length
-
     def _check_length(self, source: Source, aligned: AlignedTokens, samples: int) -> None:
-        frames, needed = self._frames(samples), token_path.frames_needed(aligned)
+        frames, needed = self.features.num_frames(samples), token_path.frames_needed(aligned)
         if needed > frames:
             raise AlignmentError(
                 f"{source.name}: the text is longer than the audio allows: {needed} tokens, and "
@@ -326,5 +333,17 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(units))
 
 
-def _shifted(segment: Segment, seconds: float) -> Segment:
+def _concatenated(results: Sequence[ChunkResult[ChunkAlignment]]) -> ChunkAlignment:
+    """The alignments of all chunks as one, in seconds from the start of the source."""
+    return ChunkAlignment(
+        words=[_later(one, result.start) for result in results for one in result.value.words],
+        tokens=[_later(one, result.start) for result in results for one in result.value.tokens],
+        log_prob=sum((result.value.log_prob for result in results), 0.0),
+        frames=sum(result.value.frames for result in results),
+        doubts=[one.later(result.start) for result in results for one in result.value.doubts],
+    )
+
+
+def _later(segment: Segment, seconds: float) -> Segment:
+    """The same segment in audio that begins so much earlier."""
     return replace(segment, start=segment.start + seconds, end=segment.end + seconds)

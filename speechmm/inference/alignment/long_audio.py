@@ -21,7 +21,7 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.inference.alignment.ctc_labels import align_ctc_text, ctc_text
 from speechmm.inference.alignment.token_path import FrameClock, TokenPath
 from speechmm.inference.alignment.viterbi import Floats, Ints
-from speechmm.inference.engine.chunks import WaveformEncoder
+from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 WINDOW_SECONDS = 30.0
