@@ -1,4 +1,4 @@
-"""When each word and character of a given text was said."""
+"""Aligns texts to audio of any length: when each word and each token was said."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from torch import Tensor
 from speechmm.alignments import Alignment, Segment
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.inference.alignment import token_path
+from speechmm.inference.alignment.ctc_utterances import CtcHead
+from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows
 from speechmm.inference.alignment.flags import signs_of_misfit, text_flags
-from speechmm.inference.alignment.long_audio import Stretch, anchor_text
-from speechmm.inference.alignment.token_path import FrameClock
-from speechmm.inference.alignment.transcript_edits import DoubtLimits
-from speechmm.inference.alignment.verification import Doubt, Opinion, SecondOpinion
+from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
+from speechmm.inference.alignment.head_alignment import align_encoded
+from speechmm.inference.alignment.long_audio import AudioSegment, segment_audio
+from speechmm.inference.alignment.token_path import (
+    TokenPath,
+    frames_needed,
+    silence_mask,
+    token_segments,
+    word_segments,
+)
+from speechmm.inference.alignment.transcript_edits import EditPenalties
+from speechmm.inference.alignment.verification import Mismatch, TranscriptVerifier, Verification
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
@@ -30,7 +39,7 @@ from speechmm.text.tokenizer import AlignedTokens
 KINDS = ("head", "ctc")
 """What can place the tokens of a text."""
 ONE_PASS_SECONDS = 30.0
-"""Longer audio is anchored by CTC and cut between words before the alignment head sees it."""
+"""Longer audio is placed by CTC and cut between words before the alignment head sees it."""
 FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
 """What an aligned token of each kind of tokenizer is called as a unit."""
 
@@ -50,7 +59,7 @@ class SoftAlignment:
 
 
 Observer = Callable[[Alignment, SoftAlignment], None]
-"""Called with every stretch of audio that was aligned in one pass (times from its own start)."""
+"""Called with every chunk of audio that was aligned in one pass (times from its own start)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +81,7 @@ class ChunkAlignment:
     """Summed over the frames of speech."""
     frames: int
     """Frames of speech."""
-    doubts: list[Doubt] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
     """Where the text does not say what the audio says."""
 
 
@@ -86,7 +95,7 @@ class Aligner:
         units: Sequence[str] | None = None,
         kind: str = "head",
         label_prior: float = 0.0,
-        limits: DoubtLimits = DoubtLimits(),  # noqa: B008 (frozen)
+        penalties: EditPenalties = EditPenalties(),  # noqa: B008 (frozen)
         batch_seconds: float = 60.0,
         device: torch.device | str = "cpu",
         observer: Observer | None = None,
@@ -99,10 +108,10 @@ class Aligner:
                 else "char"); None means both.
             kind: What places the tokens: "head", the alignment head (10 ms), or "ctc".
             label_prior: With "ctc": how much of the label prior is divided out, 0 to 1.
-            limits: From where on a text is doubted.
+            penalties: How much better the audio must fit an edited text for a word to be flagged.
             batch_seconds: Audio per batch, padding included.
             device: Where the model runs.
-            observer: Told of every stretch that is aligned; for pictures.
+            observer: Told of every chunk that is aligned; for pictures.
 
         Raises:
             ConfigError: A unit this bundle does not have, an unknown kind, or one that it was not
@@ -116,15 +125,10 @@ class Aligner:
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.units = check_units(units, bundle.tokenizer.kind)
-        self.second: SecondOpinion | None = None
+        self.ctc: CtcHead | None = None
         if "ctc" in bundle.outputs:
-            self.second = SecondOpinion(
-                bundle.model,
-                bundle.tokenizer,
-                bundle.features,
-                limits=limits,
-                label_prior=label_prior,
-            )
+            self.ctc = CtcHead(bundle.model, bundle.tokenizer, bundle.features)
+        self.verifier = TranscriptVerifier(penalties=penalties, label_prior=label_prior)
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
         self.observer = observer
 
@@ -176,7 +180,7 @@ class Aligner:
             return
         waveform = torch.cat(list(source.blocks(rate)))
         self._check_length(source, aligned, len(waveform))
-        segments = anchor_text(
+        segments = segment_audio(
             self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
         )
         for number, segment in enumerate(segments, 1):
@@ -197,13 +201,13 @@ class Aligner:
         return aligned
 
     def _chunk(
-        self, waveform: Float[Tensor, " samples"], segment: Stretch, id: str
+        self, waveform: Float[Tensor, " samples"], segment: AudioSegment, id: str
     ) -> Chunk[ChunkText] | ChunkResult[ChunkAlignment]:
         """A segment of long audio; one too long or too dense for the head keeps its CTC times."""
         rate = self.features.sample_rate
         part = waveform[segment.first_sample : segment.last_sample]
         start, seconds = segment.first_sample / rate, len(part) / rate
-        needed = token_path.frames_needed(segment.aligned)
+        needed = frames_needed(segment.aligned)
         if seconds > 2 * ONE_PASS_SECONDS or needed > self.features.num_frames(len(part)):
             found = self._units(segment.path, segment.aligned, segment.clock)
             return ChunkResult(start=start, value=found)
@@ -213,27 +217,34 @@ class Aligner:
     def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:
         encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
         texts = [chunk.task.aligned for chunk in chunks]
-        opinions: list[Opinion | None] = [None] * len(chunks)
-        if self.second is not None:
-            seconds = [chunk.seconds for chunk in chunks]
-            opinions = list(self.second.ask(encoding, texts, seconds, anchored=self.kind != "ctc"))
-        if self.kind == "ctc":
-            return [
-                self._judged(self._by_ctc(text, opinion), text, opinion)
-                for text, opinion in zip(texts, opinions, strict=True)
-            ]
-        scores, paths = token_path.align_encoded(
-            self.encoder.model,
-            encoding,
-            texts,
-            anchors=[None if opinion is None else opinion.anchor for opinion in opinions],
-            hop=self.features.frame_shift,
-        )
+        windows: list[CtcWindows | None] = [None] * len(chunks)
+        verifications: list[Verification | None] = [None] * len(chunks)
+        if self.ctc is not None:
+            utterances = self.ctc.utterances(encoding, texts, [chunk.seconds for chunk in chunks])
+            for row, utterance in enumerate(utterances):
+                verifications[row] = self.verifier.verify(utterance)
+                windows[row] = find_windows(utterance) if self.kind == "head" else None
+        if self.kind == "head":
+            return self._by_head(chunks, encoding, windows, verifications)
+        return [self._by_ctc(*pair) for pair in zip(texts, verifications, strict=True)]
+
+    def _by_head(
+        self,
+        chunks: Sequence[Chunk[ChunkText]],
+        encoding: SpeechEncoding,
+        windows: Sequence[CtcWindows | None],
+        verifications: Sequence[Verification | None],
+    ) -> list[ChunkAlignment]:
+        """The units of each chunk where the alignment head has them."""
+        texts = [chunk.task.aligned for chunk in chunks]
+        hop = self.features.frame_shift
+        scores, paths = align_encoded(self.encoder.model, encoding, texts, windows=windows, hop=hop)
+        grid = FrameGrid.of(self.features)
         found: list[ChunkAlignment] = []
         for row, (chunk, path) in enumerate(zip(chunks, paths, strict=True)):
-            clock = FrameClock.of(self.features, int(encoding.lengths[row]), chunk.seconds)
+            clock = grid.clock(int(encoding.lengths[row]), chunk.seconds)
             units = self._units(path, texts[row], clock)
-            found.append(self._judged(units, texts[row], opinions[row]))
+            found.append(_verified(units, texts[row], verifications[row]))
             if self.observer is not None:
                 alignment = self._alignment(found[-1], chunk.seconds, id=chunk.task.id)
                 self.observer(alignment, self._soft(encoding, scores, row, texts[row]))
@@ -255,30 +266,21 @@ class Aligner:
             self.features.frame_shift,
         )
 
-    def _by_ctc(self, aligned: AlignedTokens, opinion: Opinion | None) -> ChunkAlignment:
-        assert opinion is not None
-        path = opinion.path
+    def _by_ctc(self, aligned: AlignedTokens, verification: Verification | None) -> ChunkAlignment:
+        """The units of one chunk where CTC has them."""
+        assert verification is not None
+        path = verification.path
         if path is None:  # too dense for encoder frames: one after the other
             count = len(aligned.ids)
-            edges = np.arange(count + 1) * opinion.clock.frames // count
-            path = token_path.TokenPath(edges[:-1], edges[1:], np.full(count, -9.0, np.float32))
-        return self._units(path, aligned, opinion.clock)
+            edges = np.arange(count + 1) * verification.clock.frames // count
+            path = TokenPath(edges[:-1], edges[1:], np.full(count, -9.0, np.float32))
+        return _verified(self._units(path, aligned, verification.clock), aligned, verification)
 
-    def _judged(
-        self, found: ChunkAlignment, aligned: AlignedTokens, opinion: Opinion | None
-    ) -> ChunkAlignment:
-        if opinion is None:
-            return found
-        words, doubts = opinion.judge(found.words, aligned)
-        return replace(found, words=words, doubts=doubts)
-
-    def _units(
-        self, path: token_path.TokenPath, aligned: AlignedTokens, clock: FrameClock
-    ) -> ChunkAlignment:
-        spoken = np.flatnonzero(~token_path.silence_mask(aligned))
+    def _units(self, path: TokenPath, aligned: AlignedTokens, clock: FrameClock) -> ChunkAlignment:
+        spoken = np.flatnonzero(~silence_mask(aligned))
         return ChunkAlignment(
-            words=token_path.word_segments(path, aligned, clock),
-            tokens=token_path.token_segments(path, aligned, self._labels(aligned), clock),
+            words=word_segments(path, aligned, clock),
+            tokens=token_segments(path, aligned, self._labels(aligned), clock),
             log_prob=float(path.log_probs[spoken].sum()),
             frames=int((path.last[spoken] - path.first[spoken]).sum()),
         )
@@ -291,7 +293,7 @@ class Aligner:
         alignment = replace(alignment, audio=source.audio, start=source.start)
         flags = [
             *signs_of_misfit(alignment, len(whole.tokens), self.features),
-            *map(str, whole.doubts),
+            *map(str, whole.mismatches),
             *text_flags(self.tokenizer, source.transcript()),
         ]
         return replace(alignment, flags=tuple(flags))
@@ -306,7 +308,7 @@ class Aligner:
         return self.tokenizer.token_labels(aligned.ids)
 
     def _check_length(self, source: Source, aligned: AlignedTokens, samples: int) -> None:
-        frames, needed = self.features.num_frames(samples), token_path.frames_needed(aligned)
+        frames, needed = self.features.num_frames(samples), frames_needed(aligned)
         if needed > frames:
             raise AlignmentError(
                 f"{source.name}: the text is longer than the audio allows: {needed} tokens, and "
@@ -333,6 +335,16 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(units))
 
 
+def _verified(
+    found: ChunkAlignment, aligned: AlignedTokens, verification: Verification | None
+) -> ChunkAlignment:
+    """The same units, words with a confidence that CTC has a part in, and where the text is wrong."""
+    if verification is None:
+        return found
+    words = verification.rated(found.words, aligned)
+    return replace(found, words=words, mismatches=verification.mismatches(found.words))
+
+
 def _concatenated(results: Sequence[ChunkResult[ChunkAlignment]]) -> ChunkAlignment:
     """The alignments of all chunks as one, in seconds from the start of the source."""
     return ChunkAlignment(
@@ -340,7 +352,9 @@ def _concatenated(results: Sequence[ChunkResult[ChunkAlignment]]) -> ChunkAlignm
         tokens=[_later(one, result.start) for result in results for one in result.value.tokens],
         log_prob=sum((result.value.log_prob for result in results), 0.0),
         frames=sum(result.value.frames for result in results),
-        doubts=[one.later(result.start) for result in results for one in result.value.doubts],
+        mismatches=[
+            one.later(result.start) for result in results for one in result.value.mismatches
+        ],
     )
 
 
