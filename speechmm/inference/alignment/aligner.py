@@ -215,6 +215,7 @@ class Aligner:
         return Chunk(waveform=part, start=start, seconds=seconds, task=text)
 
     def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:
+        """The alignment of each chunk of a batch: encoded once, verified by CTC, placed by ``kind``."""
         encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
         texts = [chunk.task.aligned for chunk in chunks]
         windows: list[CtcWindows | None] = [None] * len(chunks)
@@ -277,6 +278,7 @@ class Aligner:
         return _verified(self._units(path, aligned, verification.clock), aligned, verification)
 
     def _units(self, path: TokenPath, aligned: AlignedTokens, clock: FrameClock) -> ChunkAlignment:
+        """A path as words and tokens, with what its speech scores."""
         spoken = np.flatnonzero(~silence_mask(aligned))
         return ChunkAlignment(
             words=word_segments(path, aligned, clock),

@@ -68,12 +68,14 @@ def find_paths(
     Raises:
         AlignmentError: An utterance has fewer frames than its text needs.
     """
+    # Padded to one array of each kind: (batch, frames, tokens) and (batch, tokens).
     values = scores.detach().cpu().numpy().astype(np.float32, copy=False)
     lengths = np.array([len(text.ids) for text in texts])
     skippable = np.zeros((len(texts), values.shape[2]), np.bool_)
     for row, text in enumerate(texts):
         skippable[row, : len(text.ids)] = silence_mask(text)
     frames = frame_lengths.cpu().numpy()
+    # The search sees the costs; the log-probabilities of the paths are those without them.
     searched = values.copy() if any(cost is not None for cost in costs) else values
     for row, cost in enumerate(costs):
         if cost is not None:
@@ -91,6 +93,7 @@ def word_segments(path: TokenPath, aligned: AlignedTokens, clock: FrameClock) ->
     Silence between words belongs to none. A word without any token (a dash) gets an empty segment
     at the end of the word before it.
     """
+    # The spoken tokens of word i are spoken[edges[i] : edges[i + 1]]. (tokens,), (words + 1,)
     owners = np.asarray(aligned.word_indices, np.int64)
     spoken = np.flatnonzero(owners >= 0)
     edges = np.searchsorted(owners[spoken], np.arange(len(aligned.words) + 1))
@@ -125,6 +128,7 @@ def _segment(path: TokenPath, tokens: Ints, label: str, clock: FrameClock) -> Se
 
 
 def _token_path(path: Ints, log_probs: Floats, tokens: int) -> TokenPath:
+    # A path never falls, so that the frames of each visited token are one run. (visited,)
     visited, first, counts = np.unique(path, return_index=True, return_counts=True)
     firsts = np.zeros(tokens, np.int64)
     lasts = np.zeros(tokens, np.int64)

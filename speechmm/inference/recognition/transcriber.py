@@ -136,6 +136,7 @@ class Transcriber:
             yield from cut_blocks(source.blocks(rate), rate, *self.chunk_seconds)
 
     def _transcribe_batch(self, chunks: Sequence[Chunk[None]]) -> list[ChunkTranscript]:
+        """What was said in each chunk of a batch."""
         with self._timed("features and encoder"):
             encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
         with self._timed("search"):
