@@ -1,7 +1,8 @@
-"""Seconds, samples and frames: the one place where one becomes another.
+"""Rounds seconds to samples, frames and clock times, halves up, and turns samples into seconds.
 
 Seconds are floats. Samples and frames are integers, rounded half up, so that a time halfway between
 two of them goes to the later one on every platform (Python's own ``round`` goes to the even one).
+Where the frames of a model lie in its audio is told by ``inference/alignment/frame_times.py``.
 """
 
 import math
@@ -21,17 +22,6 @@ def seconds_to_samples(seconds: float, sample_rate: int) -> int:
 def samples_to_seconds(samples: int, sample_rate: int) -> float:
     """The time of a sample, in seconds from sample 0."""
     return samples / sample_rate
-
-
-def frames_to_seconds(frames: int, hop_length: int, sample_rate: int) -> float:
-    """The time of a frame, in seconds from frame 0.
-
-    Args:
-        frames: Frame index, or number of frames.
-        hop_length: Samples from one frame to the next.
-        sample_rate: Samples per second.
-    """
-    return frames * hop_length / sample_rate
 
 
 def seconds_to_frames(seconds: float, hop_length: int, sample_rate: int) -> int:

@@ -1,9 +1,9 @@
-"""``speechmm align``: when was each word and character of a given text said."""
+"""Runs ``speechmm align``: finds when each word and character of a given text was said."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from speechmm.cli.decoding import (
 from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lhotse import MonoCut
+
     from speechmm.alignments import Alignment
     from speechmm.inference.engine.sources import Source
 
@@ -34,7 +36,7 @@ def run(argv: list[str]) -> int:
     from speechmm.data.skips import SkipReport
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.alignment.plot import PictureFolder
-    from speechmm.inference.alignment.transcript_edits import DoubtLimits
+    from speechmm.inference.alignment.transcript_edits import EditPenalties
 
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs([arguments.input], skipped)
@@ -47,19 +49,17 @@ def run(argv: list[str]) -> int:
         units=None if arguments.unit is None else arguments.unit.split(","),
         kind=arguments.aligner,
         label_prior=arguments.label_prior,
-        limits=DoubtLimits.at_price(arguments.doubt_price),
+        penalties=EditPenalties.equal(arguments.edit_penalty),
         batch_seconds=arguments.batch_seconds,
         device=arguments.device,
         observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
     )
     flagged: list[Alignment] = []
-    found = _watched(aligner.align_sources(sources, skipped=skipped), flagged)
+    found = _note_flagged(aligner.align_sources(sources, skipped=skipped), flagged)
     shown = show_progress(found, len(sources), "aligning", hidden=False)
     aligned = require_some(shown, skipped)
     if arguments.format == "cuts":
-        from speechmm.inference.alignment.aligned_cuts import write_aligned_cuts
-
-        write_aligned_cuts(sources, aligned, arguments.out)
+        _write_cuts(sources, aligned, arguments.out)
     else:
         from speechmm.alignments import write_alignments
 
@@ -100,22 +100,24 @@ def _parser() -> CommandParser:
         "--aligner",
         choices=("head", "ctc"),
         default="head",
-        help="what places the units: the alignment head, or CTC, whose second opinion confidences "
-        "and flags hold in any case",
+        help="what places the units: the alignment head (10 ms), or CTC; either way CTC has its part "
+        "in confidences and flags",
     )
     parser.add_argument(
         "--label-prior",
         type=ClosedUnitInterval,
         default=0.0,
-        help="with --aligner ctc: how much of the labels' own frequency is divided out, 0 to 1",
+        help="with --aligner ctc: how much of the label prior is divided out, 0 to 1",
     )
     parser.add_argument(
-        "--doubt-price",
+        "--edit-penalty",
         type=NonNegativeFloat,
         metavar="NATS",
-        help="how much likelier the audio must be with a word changed for the word to be flagged; "
-        "6 when not given, higher for a weak recogniser ('check-flags --prices' shows what it does)",
+        help="penalty of an edit of the text: a word is flagged where the audio is likelier by more "
+        "than this without it or with other speech in its place; 6 when not given, higher for a weak "
+        "recogniser ('check-flags --penalties' shows what it does)",
     )
+    parser.add_alias("--doubt-price", "--edit-penalty")
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
     parser.add_argument(
         "--out",
@@ -160,7 +162,27 @@ def _with_text(sources: list[Source], text: str) -> list[Source]:
     return [replace(sources[0], text=read_text(Path(text)) if is_file else text)]
 
 
-def _watched(alignments: Iterable[Alignment], flagged: list[Alignment]) -> Iterator[Alignment]:
+def _write_cuts(sources: Sequence[Source], alignments: Iterable[Alignment], out: Path) -> None:
+    """Writes every alignment as a lhotse cut, one after another as they come.
+
+    A source that was a cut stays that cut; an audio file becomes a cut of all of it.
+    """
+    from speechmm.data.aligned_cuts import with_alignment
+    from speechmm.data.manifest import make_cut, write_cuts
+
+    by_id = {source.id: source for source in sources}
+
+    def aligned_cut(alignment: Alignment) -> MonoCut:
+        source = by_id[alignment.id]
+        text, cut = source.transcript(), source.cut
+        if cut is None:
+            cut = make_cut(id=source.id, audio=source.audio, text=" ".join(text.split()))
+        return with_alignment(cut, alignment, text=text)
+
+    write_cuts(map(aligned_cut, alignments), out)
+
+
+def _note_flagged(alignments: Iterable[Alignment], flagged: list[Alignment]) -> Iterator[Alignment]:
     """The same alignments; those with flags are noted."""
     for alignment in alignments:
         if alignment.flags:

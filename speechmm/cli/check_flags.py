@@ -1,4 +1,4 @@
-"""``speechmm check-flags``: does ``align`` notice when a transcript is wrong."""
+"""Runs ``speechmm check-flags``: measures how well ``align`` notices that a transcript is wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.damage import damaged_texts, detection_rates
     from speechmm.inference.alignment.aligner import Aligner
-    from speechmm.inference.alignment.transcript_edits import DoubtLimits
+    from speechmm.inference.alignment.transcript_edits import EditPenalties
 
     bundle = load_model(arguments)
     skipped = SkipReport(strict=arguments.strict)
@@ -40,17 +40,17 @@ def run(argv: list[str]) -> int:
         {id: source.text or "" for id, source in sources.items()}, arguments.seed
     )
     found = []
-    for price in arguments.prices or (None,):
-        limits = DoubtLimits.at_price(price)
+    for penalty in arguments.penalties or (None,):
+        penalties = EditPenalties.equal(penalty)
         aligner = Aligner(
             bundle,
             units=["word"],
-            limits=limits,
+            penalties=penalties,
             batch_seconds=arguments.batch_seconds,
             device=arguments.device,
         )
         rows = detection_rates(_detect(aligner, sources, damages))
-        found.append({"drop": limits.drop, "extra": limits.extra, "kinds": rows})
+        found.append({"drop": penalties.drop, "extra": penalties.extra, "kinds": rows})
     command = shlex.join(["speechmm", "check-flags", *argv])
     lines = [line for one in found for line in _lines(one)]
     print("\n".join(lines))
@@ -106,10 +106,10 @@ def _detect(
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """The table of one price, in Markdown."""
+    """The table of one pair of penalties, in Markdown."""
     lines = [
         "",
-        f"Prices of a dropped word and of extra speech: {found['drop']:g} and "
+        f"Penalties of a dropped word and of extra speech: {found['drop']:g} and "
         f"{found['extra']:g} nats.",
         "",
         "| texts | number | flagged | recall % | precision % | named rightly % |",
@@ -129,19 +129,20 @@ def _lines(found: dict[str, Any]) -> list[str]:
 def _parser() -> CommandParser:
     parser = CommandParser(
         "check-flags",
-        description="Check that wrong transcripts are noticed: a word of each is deleted, inserted "
-        "or replaced, two are swapped, and all are aligned. Precision is for one damaged text to "
-        "each intact one.",
+        description="Measure how well wrong transcripts are noticed: a word of each is deleted, "
+        "inserted or replaced, two are swapped, and all are aligned. Precision is for one damaged "
+        "text to each intact one.",
     )
     parser.add_argument("cuts", type=Path, metavar="CUTS", help="cuts manifest with texts")
     add_model_arguments(parser)
     parser.add_argument(
-        "--prices",
+        "--penalties",
         type=NonNegativeFloat,
         nargs="+",
         metavar="NATS",
-        help="prices of a change to try in turn, to choose one on a dev set; else the default",
+        help="edit penalties to try in turn, to choose one on a dev set; else the default",
     )
+    parser.add_alias("--prices", "--penalties")
     parser.add_argument(
         "--most", type=PositiveInt, default=1000, help="utterances; more are drawn at random"
     )

@@ -1,4 +1,4 @@
-"""The Python front door: ``speechmm.load(bundle)`` and what can be done with it."""
+"""Loads a bundle as a model that transcribes and aligns (``speechmm.load``)."""
 
 from __future__ import annotations
 

@@ -8,15 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.inference.alignment.token_path import (
-    FrameClock,
-    find_paths,
-    token_segments,
-    word_segments,
-)
+from speechmm.inference.alignment.frame_times import FrameGrid
+from speechmm.inference.alignment.token_path import find_paths, token_segments, word_segments
 from speechmm.inference.alignment.viterbi import monotonic_path, monotonic_paths, required_frames
 from speechmm.inference.engine.chunks import MAX_PADDING, plan_batches
-from speechmm.inference.recognition.transcriber import LONGEST_PIECE_SECONDS, cut_blocks
+from speechmm.inference.recognition.transcriber import LONGEST_CHUNK_SECONDS, cut_blocks
 from speechmm.text.tokenizer import SIL, AlignedTokens
 
 LOG_PROBS = st.floats(-50.0, 0.0, width=32)
@@ -78,7 +74,7 @@ def test_segments_are_ordered_and_inside_the_audio(
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(1, frames, len(ids), generator=generator).log_softmax(-1)
     (path,) = find_paths(scores, torch.tensor([frames]), [aligned])
-    clock = FrameClock.of(LogMelConfig(), frames, duration)
+    clock = FrameGrid.of(LogMelConfig()).clock(frames, duration)
     words = word_segments(path, aligned, clock)
     assert [word.label for word in words] == aligned.words
     tokens = token_segments(path, aligned, [str(i) for i in ids], clock)
@@ -107,18 +103,18 @@ def test_batches_hold_each_item_once_with_little_padding(
 
 
 @given(st.lists(st.integers(1, 50_000), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
-def test_pieces_of_a_stream_are_the_stream(blocks: list[int], seed: int) -> None:
+def test_chunks_of_a_stream_are_the_stream(blocks: list[int], seed: int) -> None:
     rate = 1000
     generator = torch.Generator().manual_seed(seed)
     stream = [torch.randn(length, generator=generator) for length in blocks]
     position = 0
-    pieces = []
-    for first, piece in cut_blocks(iter(stream), rate):
+    chunks = []
+    for first, chunk in cut_blocks(iter(stream), rate):
         assert first == position
-        assert 0 < len(piece) <= LONGEST_PIECE_SECONDS * rate
-        position += len(piece)
-        pieces.append(piece)
-    assert torch.equal(torch.cat(pieces), torch.cat(stream))
+        assert 0 < len(chunk) <= LONGEST_CHUNK_SECONDS * rate
+        position += len(chunk)
+        chunks.append(chunk)
+    assert torch.equal(torch.cat(chunks), torch.cat(stream))
 
 
 @pytest.mark.parametrize("batch_seconds", [0.5, 3.0, 100.0])

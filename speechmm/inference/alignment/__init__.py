@@ -1,1 +1,1 @@
-"""When each word and character of a given text was said, and whether the text was said at all."""
+"""Aligns texts to speech and verifies them: when each word was said, and whether it was."""

@@ -1,9 +1,9 @@
-"""When each word and character of a given text was said."""
+"""Aligns texts to audio of any length: when each word and each token was said."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,21 +14,32 @@ from torch import Tensor
 from speechmm.alignments import Alignment, Segment
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.inference.alignment import token_path
+from speechmm.inference.alignment.ctc_utterances import CtcHead
+from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows
 from speechmm.inference.alignment.flags import signs_of_misfit, text_flags
-from speechmm.inference.alignment.long_audio import Stretch, anchor_text
-from speechmm.inference.alignment.token_path import FrameClock
-from speechmm.inference.alignment.transcript_edits import DoubtLimits
-from speechmm.inference.alignment.verification import Doubt, Opinion, SecondOpinion
-from speechmm.inference.engine.chunks import Piece, Steps, WaveformEncoder, run
+from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
+from speechmm.inference.alignment.head_alignment import align_encoded
+from speechmm.inference.alignment.long_audio import AudioSegment, segment_audio
+from speechmm.inference.alignment.token_path import (
+    TokenPath,
+    frames_needed,
+    silence_mask,
+    token_segments,
+    word_segments,
+)
+from speechmm.inference.alignment.transcript_edits import EditPenalties
+from speechmm.inference.alignment.verification import Mismatch, TranscriptVerifier, Verification
+from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
 from speechmm.inference.engine.sources import Source, file_sources
+from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
+from speechmm.models.speech_text import SpeechEncoding
 from speechmm.text.tokenizer import AlignedTokens
 
 KINDS = ("head", "ctc")
 """What can place the tokens of a text."""
 ONE_PASS_SECONDS = 30.0
-"""Longer audio is anchored by CTC and cut between words before the alignment head sees it."""
+"""Longer audio is placed by CTC and cut between words before the alignment head sees it."""
 FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
 """What an aligned token of each kind of tokenizer is called as a unit."""
 
@@ -48,21 +59,21 @@ class SoftAlignment:
 
 
 Observer = Callable[[Alignment, SoftAlignment], None]
-"""Called with every stretch of audio that was aligned in one pass (times from its own start)."""
+"""Called with every chunk of audio that was aligned in one pass (times from its own start)."""
 
 
-@dataclass(frozen=True)
-class _Task:
-    """The text of one piece."""
+@dataclass(frozen=True, kw_only=True)
+class ChunkText:
+    """The text of one chunk."""
 
     aligned: AlignedTokens
     id: str
-    """Of the source, with a number where that is cut into stretches."""
+    """Of the source, with a number where that is cut into several chunks."""
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The units of one piece, in seconds from its start, and how much they are to be trusted."""
+@dataclass(frozen=True, kw_only=True)
+class ChunkAlignment:
+    """The units of one chunk, in seconds from its start, and how much they are to be trusted."""
 
     words: list[Segment]
     tokens: list[Segment]
@@ -70,7 +81,7 @@ class _Found:
     """Summed over the frames of speech."""
     frames: int
     """Frames of speech."""
-    doubts: list[Doubt]
+    mismatches: list[Mismatch] = field(default_factory=list)
     """Where the text does not say what the audio says."""
 
 
@@ -84,7 +95,7 @@ class Aligner:
         units: Sequence[str] | None = None,
         kind: str = "head",
         label_prior: float = 0.0,
-        limits: DoubtLimits = DoubtLimits(),  # noqa: B008 (frozen)
+        penalties: EditPenalties = EditPenalties(),  # noqa: B008 (frozen)
         batch_seconds: float = 60.0,
         device: torch.device | str = "cpu",
         observer: Observer | None = None,
@@ -97,10 +108,10 @@ class Aligner:
                 else "char"); None means both.
             kind: What places the tokens: "head", the alignment head (10 ms), or "ctc".
             label_prior: With "ctc": how much of the label prior is divided out, 0 to 1.
-            limits: From where on a text is doubted.
+            penalties: How much better the audio must fit an edited text for a word to be flagged.
             batch_seconds: Audio per batch, padding included.
             device: Where the model runs.
-            observer: Told of every stretch that is aligned; for pictures.
+            observer: Told of every chunk that is aligned; for pictures.
 
         Raises:
             ConfigError: A unit this bundle does not have, an unknown kind, or one that it was not
@@ -114,15 +125,10 @@ class Aligner:
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.units = check_units(units, bundle.tokenizer.kind)
-        self.second: SecondOpinion | None = None
+        self.ctc: CtcHead | None = None
         if "ctc" in bundle.outputs:
-            self.second = SecondOpinion(
-                bundle.model,
-                bundle.tokenizer,
-                bundle.features,
-                limits=limits,
-                label_prior=label_prior,
-            )
+            self.ctc = CtcHead(bundle.model, bundle.tokenizer, bundle.features)
+        self.verifier = TranscriptVerifier(penalties=penalties, label_prior=label_prior)
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
         self.observer = observer
 
@@ -156,137 +162,145 @@ class Aligner:
             sources: Audio with its text.
             skipped: Where a source that fails is noted; without it, the first failure is raised.
         """
-        steps = Steps(cut=self._cut, process=self._process, finish=self._finish)
-        return run(
-            sources,
-            steps,
-            batch_samples=self.batch_samples,
-            skipped=SkipReport(strict=True) if skipped is None else skipped,
-        )
+        skipped = SkipReport(strict=True) if skipped is None else skipped
+        chunks = read_chunks(sources, self._cut)
+        done = in_batches(chunks, self._align_batch, batch_samples=self.batch_samples)
+        for source, results in regroup(done, skipped):
+            yield self._joined(source, results)
 
-    def _cut(self, source: Source) -> Iterator[Piece[_Task, _Found]]:
-        """A source of ordinary length whole; a long one in stretches between anchored words."""
-        text = source.transcript()
-        aligned = self.tokenizer.encode_aligned(text)
+    def _cut(self, source: Source) -> Iterator[Chunk[ChunkText] | ChunkResult[ChunkAlignment]]:
+        """A source of ordinary length whole; a long one in segments, cut between words."""
+        aligned = self._tokens(source)
+        rate = self.features.sample_rate
+        if source.duration(rate) <= ONE_PASS_SECONDS:
+            waveform = source.load(rate)
+            self._check_length(source, aligned, len(waveform))
+            text = ChunkText(aligned=aligned, id=source.id)
+            yield Chunk(waveform=waveform, start=0.0, seconds=len(waveform) / rate, task=text)
+            return
+        waveform = torch.cat(list(source.blocks(rate)))
+        self._check_length(source, aligned, len(waveform))
+        segments = segment_audio(
+            self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
+        )
+        for number, segment in enumerate(segments, 1):
+            yield self._chunk(waveform, segment, f"{source.id}-{number:04d}")
+
+    def _tokens(self, source: Source) -> AlignedTokens:
+        """The tokens of the text of a source.
+
+        Raises:
+            AlignmentError: There is no text, or no word of it is left.
+        """
+        aligned = self.tokenizer.encode_aligned(source.transcript())
         if not any(index >= 0 for index in aligned.word_indices):
             raise AlignmentError(
                 f"{source.name}: no word of its text is left after the normalizer "
                 f'"{self.tokenizer.normalizer}"; expected at least one. Correct the text.'
             )
-        rate = self.features.sample_rate
-        if source.duration(rate) <= ONE_PASS_SECONDS:
-            waveform = source.load(rate)
-            self._check_length(source, aligned, len(waveform))
-            task = _Task(aligned, source.id)
-            yield Piece(waveform, 0.0, task, seconds=len(waveform) / rate)
-            return
-        waveform = torch.cat(list(source.blocks(rate)))
-        self._check_length(source, aligned, len(waveform))
-        stretches = anchor_text(
-            self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
-        )
-        for number, stretch in enumerate(stretches, 1):
-            yield self._piece(waveform, stretch, f"{source.id}-{number:04d}")
+        return aligned
 
-    def _piece(
-        self, waveform: Float[Tensor, " samples"], stretch: Stretch, id: str
-    ) -> Piece[_Task, _Found]:
-        """A stretch of long audio; one too long or too dense for the head keeps its CTC times."""
+    def _chunk(
+        self, waveform: Float[Tensor, " samples"], segment: AudioSegment, id: str
+    ) -> Chunk[ChunkText] | ChunkResult[ChunkAlignment]:
+        """A segment of long audio; one too long or too dense for the head keeps its CTC times."""
         rate = self.features.sample_rate
-        part = waveform[stretch.first_sample : stretch.last_sample]
-        piece: Piece[_Task, _Found] = Piece(
-            part, stretch.first_sample / rate, _Task(stretch.aligned, id), seconds=len(part) / rate
-        )
-        needed = token_path.frames_needed(stretch.aligned)
-        if piece.seconds > 2 * ONE_PASS_SECONDS or needed > self._frames(len(part)):
-            piece.found = self._units(stretch.path, piece, stretch.clock)
-            piece.waveform = part[:0]
-        return piece
+        part = waveform[segment.first_sample : segment.last_sample]
+        start, seconds = segment.first_sample / rate, len(part) / rate
+        needed = frames_needed(segment.aligned)
+        if seconds > 2 * ONE_PASS_SECONDS or needed > self.features.num_frames(len(part)):
+            found = self._units(segment.path, segment.aligned, segment.clock)
+            return ChunkResult(start=start, value=found)
+        text = ChunkText(aligned=segment.aligned, id=id)
+        return Chunk(waveform=part, start=start, seconds=seconds, task=text)
 
-    def _process(self, pieces: list[Piece[_Task, _Found]]) -> None:
-        encoding = self.encoder.encode([piece.waveform for piece in pieces])
-        texts = [piece.work.aligned for piece in pieces]
-        seconds = [piece.seconds for piece in pieces]
-        opinions: list[Opinion | None] = [None] * len(pieces)
-        if self.second is not None:
-            anchored = self.kind != "ctc"
-            opinions = list(self.second.ask(encoding, texts, seconds, anchored=anchored))
-        if self.kind == "ctc":
-            for piece, opinion in zip(pieces, opinions, strict=True):
-                piece.found = self._by_ctc(piece, opinion)
-            return
-        scores, paths = token_path.align_encoded(
-            self.encoder.model,
-            encoding,
-            texts,
-            anchors=[None if opinion is None else opinion.anchor for opinion in opinions],
-            hop=self.features.frame_shift,
-        )
-        for row, (piece, path) in enumerate(zip(pieces, paths, strict=True)):
-            frames = int(encoding.lengths[row])
-            clock = FrameClock.of(self.features, frames, piece.seconds)
-            piece.found = self._judged(self._units(path, piece, clock), piece, opinions[row])
+    def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:
+        """The alignment of each chunk of a batch: encoded once, verified by CTC, placed by ``kind``."""
+        encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
+        texts = [chunk.task.aligned for chunk in chunks]
+        windows: list[CtcWindows | None] = [None] * len(chunks)
+        verifications: list[Verification | None] = [None] * len(chunks)
+        if self.ctc is not None:
+            utterances = self.ctc.utterances(encoding, texts, [chunk.seconds for chunk in chunks])
+            for row, utterance in enumerate(utterances):
+                verifications[row] = self.verifier.verify(utterance)
+                windows[row] = find_windows(utterance) if self.kind == "head" else None
+        if self.kind == "head":
+            return self._by_head(chunks, encoding, windows, verifications)
+        return [self._by_ctc(*pair) for pair in zip(texts, verifications, strict=True)]
+
+    def _by_head(
+        self,
+        chunks: Sequence[Chunk[ChunkText]],
+        encoding: SpeechEncoding,
+        windows: Sequence[CtcWindows | None],
+        verifications: Sequence[Verification | None],
+    ) -> list[ChunkAlignment]:
+        """The units of each chunk where the alignment head has them."""
+        texts = [chunk.task.aligned for chunk in chunks]
+        hop = self.features.frame_shift
+        scores, paths = align_encoded(self.encoder.model, encoding, texts, windows=windows, hop=hop)
+        grid = FrameGrid.of(self.features)
+        found: list[ChunkAlignment] = []
+        for row, (chunk, path) in enumerate(zip(chunks, paths, strict=True)):
+            clock = grid.clock(int(encoding.lengths[row]), chunk.seconds)
+            units = self._units(path, texts[row], clock)
+            found.append(_verified(units, texts[row], verifications[row]))
             if self.observer is not None:
-                soft = SoftAlignment(
-                    encoding.features[row, :frames].cpu(),
-                    scores[row, :frames, : len(piece.work.aligned.ids)],
-                    self._labels(piece.work.aligned),
-                    clock.hop,
-                )
-                self.observer(self._alignment(piece.found, piece.seconds, id=piece.work.id), soft)
+                alignment = self._alignment(found[-1], chunk.seconds, id=chunk.task.id)
+                self.observer(alignment, self._soft(encoding, scores, row, texts[row]))
+        return found
 
-    def _by_ctc(self, piece: Piece[_Task, _Found], opinion: Opinion | None) -> _Found:
-        assert opinion is not None
-        path = opinion.path
+    def _soft(
+        self,
+        encoding: SpeechEncoding,
+        scores: Float[Tensor, "batch frames tokens"],
+        row: int,
+        aligned: AlignedTokens,
+    ) -> SoftAlignment:
+        """What the alignment of one row of a batch was read from."""
+        frames = int(encoding.lengths[row])
+        return SoftAlignment(
+            encoding.features[row, :frames].cpu(),
+            scores[row, :frames, : len(aligned.ids)],
+            self._labels(aligned),
+            self.features.frame_shift,
+        )
+
+    def _by_ctc(self, aligned: AlignedTokens, verification: Verification | None) -> ChunkAlignment:
+        """The units of one chunk where CTC has them."""
+        assert verification is not None
+        path = verification.path
         if path is None:  # too dense for encoder frames: one after the other
-            count = len(piece.work.aligned.ids)
-            edges = np.arange(count + 1) * opinion.clock.frames // count
-            path = token_path.TokenPath(edges[:-1], edges[1:], np.full(count, -9.0, np.float32))
-        return self._judged(self._units(path, piece, opinion.clock), piece, opinion)
+            count = len(aligned.ids)
+            edges = np.arange(count + 1) * verification.clock.frames // count
+            path = TokenPath(edges[:-1], edges[1:], np.full(count, -9.0, np.float32))
+        return _verified(self._units(path, aligned, verification.clock), aligned, verification)
 
-    def _judged(
-        self, found: _Found, piece: Piece[_Task, _Found], opinion: Opinion | None
-    ) -> _Found:
-        if opinion is None:
-            return found
-        words, doubts = opinion.judge(found.words, piece.work.aligned)
-        return replace(found, words=words, doubts=doubts)
-
-    def _units(
-        self, path: token_path.TokenPath, piece: Piece[_Task, _Found], clock: FrameClock
-    ) -> _Found:
-        aligned = piece.work.aligned
-        spoken = np.flatnonzero(~token_path.silence_mask(aligned))
-        return _Found(
-            words=token_path.word_segments(path, aligned, clock),
-            tokens=token_path.token_segments(path, aligned, self._labels(aligned), clock),
+    def _units(self, path: TokenPath, aligned: AlignedTokens, clock: FrameClock) -> ChunkAlignment:
+        """A path as words and tokens, with what its speech scores."""
+        spoken = np.flatnonzero(~silence_mask(aligned))
+        return ChunkAlignment(
+            words=word_segments(path, aligned, clock),
+            tokens=token_segments(path, aligned, self._labels(aligned), clock),
             log_prob=float(path.log_probs[spoken].sum()),
             frames=int((path.last[spoken] - path.first[spoken]).sum()),
-            doubts=[],
         )
 
-    def _finish(self, source: Source, pieces: list[Piece[_Task, _Found]]) -> Alignment:
-        whole = _Found([], [], 0.0, 0, [])
-        for piece in pieces:
-            assert piece.found is not None
-            whole = _Found(
-                whole.words + [_shifted(segment, piece.start) for segment in piece.found.words],
-                whole.tokens + [_shifted(segment, piece.start) for segment in piece.found.tokens],
-                whole.log_prob + piece.found.log_prob,
-                whole.frames + piece.found.frames,
-                whole.doubts + [doubt.later(piece.start) for doubt in piece.found.doubts],
-            )
+    def _joined(self, source: Source, results: list[ChunkResult[ChunkAlignment]]) -> Alignment:
+        """The alignment of a source from those of its chunks."""
+        whole = _concatenated(results)
         duration = source.duration(self.features.sample_rate)
         alignment = self._alignment(whole, duration, id=source.id)
         alignment = replace(alignment, audio=source.audio, start=source.start)
         flags = [
             *signs_of_misfit(alignment, len(whole.tokens), self.features),
-            *map(str, whole.doubts),
+            *map(str, whole.mismatches),
             *text_flags(self.tokenizer, source.transcript()),
         ]
         return replace(alignment, flags=tuple(flags))
 
-    def _alignment(self, found: _Found, duration: float, *, id: str) -> Alignment:
+    def _alignment(self, found: ChunkAlignment, duration: float, *, id: str) -> Alignment:
         by_name = {"word": found.words}
         units = {unit: by_name.get(unit, found.tokens) for unit in self.units}
         confidence = float(np.exp(found.log_prob / found.frames)) if found.frames else 0.0
@@ -295,11 +309,8 @@ class Aligner:
     def _labels(self, aligned: AlignedTokens) -> list[str]:
         return self.tokenizer.token_labels(aligned.ids)
 
-    def _frames(self, samples: int) -> int:
-        return 1 + samples // self.features.hop_length
-
     def _check_length(self, source: Source, aligned: AlignedTokens, samples: int) -> None:
-        frames, needed = self._frames(samples), token_path.frames_needed(aligned)
+        frames, needed = self.features.num_frames(samples), frames_needed(aligned)
         if needed > frames:
             raise AlignmentError(
                 f"{source.name}: the text is longer than the audio allows: {needed} tokens, and "
@@ -326,5 +337,29 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(units))
 
 
-def _shifted(segment: Segment, seconds: float) -> Segment:
+def _verified(
+    found: ChunkAlignment, aligned: AlignedTokens, verification: Verification | None
+) -> ChunkAlignment:
+    """The same units, words with a confidence that CTC has a part in, and where the text is wrong."""
+    if verification is None:
+        return found
+    words = verification.rated(found.words, aligned)
+    return replace(found, words=words, mismatches=verification.mismatches(found.words))
+
+
+def _concatenated(results: Sequence[ChunkResult[ChunkAlignment]]) -> ChunkAlignment:
+    """The alignments of all chunks as one, in seconds from the start of the source."""
+    return ChunkAlignment(
+        words=[_later(one, result.start) for result in results for one in result.value.words],
+        tokens=[_later(one, result.start) for result in results for one in result.value.tokens],
+        log_prob=sum((result.value.log_prob for result in results), 0.0),
+        frames=sum(result.value.frames for result in results),
+        mismatches=[
+            one.later(result.start) for result in results for one in result.value.mismatches
+        ],
+    )
+
+
+def _later(segment: Segment, seconds: float) -> Segment:
+    """The same segment in audio that begins so much earlier."""
     return replace(segment, start=segment.start + seconds, end=segment.end + seconds)

@@ -1,4 +1,4 @@
-"""What is doubtful about an alignment, in words a script can look for."""
+"""Flags alignments and texts that look wrong, in words a script can look for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from speechmm.alignments import Alignment
 from speechmm.audio.log_mel import LogMelConfig
+from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.text.tokenizer import Tokenizer
 
 LOW_CONFIDENCE = 0.2
@@ -21,7 +22,7 @@ def signs_of_misfit(alignment: Alignment, tokens: int, features: LogMelConfig) -
     """Flags of the whole: ``low_confidence`` and ``shorter_than_text``."""
     if (alignment.confidence or 0.0) < LOW_CONFIDENCE:
         yield "low_confidence"
-    frames = alignment.duration * features.sample_rate / features.hop_length
+    frames = FrameGrid.of(features).frames(alignment.duration)
     if frames < FEWEST_FRAMES_PER_TOKEN * tokens:
         yield "shorter_than_text"
 

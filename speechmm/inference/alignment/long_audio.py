@@ -1,10 +1,10 @@
-"""Long audio with its whole text: cut between words, at places CTC is sure of.
+"""Cuts long audio and its text into segments, between words, where CTC leaves the largest gaps.
 
 The alignment head compares every frame with every token of the text. For an hour that is too much
 memory, and unlike anything it was trained on. CTC does not see the text, so it scores the hour
-window by window; one Viterbi search over all of it places every word to 40 or 80 ms, without drift,
-because every frame is in the same search. Between words, where CTC leaves the largest gaps, the
-audio is cut, and the alignment head places the words of each stretch to 10 ms.
+block by block; one Viterbi search over all of it places every word to 40 or 80 ms, without drift,
+because every frame is in the same search. Between words the audio is cut, and the alignment head
+places the words of each segment to 10 ms.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.inference.alignment.ctc_labels import align_ctc_text, ctc_text
-from speechmm.inference.alignment.token_path import FrameClock, TokenPath
+from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
+from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
+from speechmm.inference.alignment.token_path import TokenPath
 from speechmm.inference.alignment.viterbi import Floats, Ints
-from speechmm.inference.engine.chunks import WaveformEncoder
+from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
-WINDOW_SECONDS = 30.0
+BLOCK_SECONDS = 30.0
 """Audio the encoder sees at once, without its context."""
 CONTEXT_SECONDS = 2.0
-"""Audio before and after a window that the encoder sees too; its output there is thrown away."""
-WINDOWS_PER_BATCH = 2
+"""Audio before and after a block that the encoder sees too; its output there is thrown away."""
+BLOCKS_PER_BATCH = 2
 
-SHORTEST_STRETCH_SECONDS = 5.0
-LONGEST_STRETCH_SECONDS = 20.0
-"""A stretch ends at the largest gap between words that lies this far from its start."""
+SHORTEST_SEGMENT_SECONDS = 5.0
+LONGEST_SEGMENT_SECONDS = 20.0
+"""A segment ends at the largest gap between words that lies this far from its start."""
 MARGIN_SECONDS = 2.0
-"""Audio kept before the first and after the last word of a stretch; longer silence is left out."""
+"""Audio kept before the first and after the last word of a segment; longer silence is left out."""
 QUIET_SECONDS = 0.05
 """Within a gap the cut goes to the quietest place, averaged over this long."""
 
 
 @dataclass(frozen=True)
-class Stretch:
+class AudioSegment:
     """A part of the audio with the part of the text that is said in it, and its CTC path."""
 
     first_sample: int
@@ -68,7 +69,7 @@ class _Words:
     """One past the last token of the word."""
 
 
-def anchor_text(
+def segment_audio(
     encoder: WaveformEncoder,
     tokenizer: Tokenizer,
     features: LogMelConfig,
@@ -76,12 +77,12 @@ def anchor_text(
     aligned: AlignedTokens,
     *,
     name: str,
-) -> Iterator[Stretch]:
-    """Cuts long audio and its text into stretches of at most about 20 s, in the order of time.
+) -> Iterator[AudioSegment]:
+    """Cuts long audio and its text into segments of at most about 20 s, in the order of time.
 
     Args:
         encoder: Gives the CTC scores.
-        tokenizer: Says how CTC was taught to write words one after the other.
+        tokenizer: Says how CTC writes words one after the other.
         features: Say how long a frame is.
         waveform: The whole audio.
         aligned: The whole text.
@@ -91,33 +92,33 @@ def anchor_text(
         AlignmentError: The text has more tokens than the audio has encoder frames, or the search
             would take more memory than it may.
     """
-    log_probs = window_log_probs(encoder, features, waveform)
-    text = ctc_text(tokenizer, aligned)
-    path = align_ctc_text(log_probs, text, len(aligned.ids), name=name)
-    hop = encoder.model.subsampling * features.hop_length
-    words = _words_of(aligned, path)
-    yield from _Cutter(waveform, aligned, path, words, hop, features.sample_rate).stretches()
+    log_probs = block_log_probs(encoder, features, waveform)
+    labels = ctc_labels(tokenizer, aligned)
+    path = align_labels(log_probs, labels, len(aligned.ids), name=name)
+    grid = FrameGrid.of(features, encoder.model.subsampling)
+    yield from _Cutter(waveform, aligned, path, _words_of(aligned, path), grid).segments()
 
 
-def window_log_probs(
+def block_log_probs(
     encoder: WaveformEncoder, features: LogMelConfig, waveform: Float[Tensor, " samples"]
 ) -> Floats:
-    """CTC log-probabilities (encoder frames, vocab) of audio of any length, window by window."""
-    hop = encoder.model.subsampling * features.hop_length
-    window = max(1, round(WINDOW_SECONDS * features.sample_rate / hop))
-    context = round(CONTEXT_SECONDS * features.sample_rate / hop)
-    frames = 1 + len(waveform) // features.hop_length
-    total = -(-frames // encoder.model.subsampling)
+    """CTC log-probabilities (encoder frames, vocab) of audio of any length, block by block."""
+    grid = FrameGrid.of(features, encoder.model.subsampling)
+    block = max(1, round(grid.frames(BLOCK_SECONDS)))
+    context = round(grid.frames(CONTEXT_SECONDS))
+    total = -(-features.num_frames(len(waveform)) // encoder.model.subsampling)
     scores = np.empty((total, encoder.model.vocab_size), np.float32)
-    starts = list(range(0, total, window))
-    for index in range(0, len(starts), WINDOWS_PER_BATCH):
-        batch = starts[index : index + WINDOWS_PER_BATCH]
-        edges = [(max(0, start - context), start + window + context) for start in batch]
+    starts = list(range(0, total, block))
+    for index in range(0, len(starts), BLOCKS_PER_BATCH):
+        # Encoder frames [first, last) of each block of the batch, with its context.
+        batch = starts[index : index + BLOCKS_PER_BATCH]
+        edges = [(max(0, start - context), start + block + context) for start in batch]
         with torch.inference_mode():
-            encoding = encoder.encode([waveform[a * hop : b * hop] for a, b in edges])
+            encoding = encoder.encode([waveform[a * grid.hop : b * grid.hop] for a, b in edges])
             log_probs = encoder.model.ctc_log_probs(encoding).float().cpu().numpy()
+        # Without the context: log_probs is (blocks, enc_frames, vocab).
         for row, start in enumerate(batch):
-            stop = min(total, start + window)
+            stop = min(total, start + block)
             before = start - edges[row][0]
             scores[start:stop] = log_probs[row, before : before + stop - start]
     return scores
@@ -145,47 +146,49 @@ class _Cutter:
     aligned: AlignedTokens
     path: TokenPath
     words: _Words
-    hop: int
-    """Samples per encoder frame."""
-    sample_rate: int
+    grid: FrameGrid
+    """Of the encoder frames."""
 
-    def stretches(self) -> Iterator[Stretch]:
-        """All stretches, in the order of time; they do not overlap."""
+    def segments(self) -> Iterator[AudioSegment]:
+        """All segments, in the order of time; they do not overlap."""
         begin = first_sample = 0
         for end in self._ends():
             cut = len(self.waveform)
             if end < len(self.words.first):
                 gap = self._last_sample(end - 1), self._first_sample(end)
-                cut = _quietest(self.waveform, *gap, self.sample_rate)
-            yield self._stretch(begin, end, first_sample, cut)
+                cut = _quietest(self.waveform, *gap, self.grid.sample_rate)
+            yield self._segment(begin, end, first_sample, cut)
             begin, first_sample = end, cut
 
     def _ends(self) -> Iterator[int]:
-        """One past the last word of each stretch."""
-        first = self.words.first * self.hop / self.sample_rate
-        last = self.words.last * self.hop / self.sample_rate
+        """One past the last word of each segment."""
+        # Of each word, seconds. (words,)
+        first, last = self.grid.centres(self.words.first), self.grid.centres(self.words.last)
         count = len(first)
-        cuts = (last[:-1] + first[1:]) / 2  # cut i comes after word i
+        # Between words i and i + 1: the middle of the gap, and its length. (words - 1,)
+        cuts = (last[:-1] + first[1:]) / 2
         gaps = first[1:] - last[:-1]
         begin = 0
         while begin < count:
+            # A segment starts where the one before it ended, or a margin before its first word.
             start = max(cuts[begin - 1] if begin else 0.0, first[begin] - MARGIN_SECONDS)
-            shortest, longest = start + SHORTEST_STRETCH_SECONDS, start + LONGEST_STRETCH_SECONDS
+            shortest, longest = start + SHORTEST_SEGMENT_SECONDS, start + LONGEST_SEGMENT_SECONDS
             near = begin + np.flatnonzero((cuts[begin:] >= shortest) & (cuts[begin:] <= longest))
-            if last[-1] <= longest:
+            if last[-1] <= longest:  # all the rest fits
                 begin = count
-            elif len(near):
+            elif len(near):  # the largest gap in the right distance
                 begin = int(near[gaps[near].argmax()]) + 1
             else:  # no word ends in the right distance: the first one beyond it
                 begin = min(count, max(begin, int(np.searchsorted(cuts, longest))) + 1)
             yield begin
 
-    def _stretch(self, begin: int, end: int, first_sample: int, last_sample: int) -> Stretch:
+    def _segment(self, begin: int, end: int, first_sample: int, last_sample: int) -> AudioSegment:
         """Words [begin, end) and the unspoken ones after each of them, inside two cuts."""
         words, aligned, path = self.words, self.aligned, self.path
-        margin = round(MARGIN_SECONDS * self.sample_rate)
+        margin = round(MARGIN_SECONDS * self.grid.sample_rate)
         first_sample = max(first_sample, self._first_sample(begin) - margin)
         last_sample = min(last_sample, self._last_sample(end - 1) + margin)
+        # Words of the text, unspoken ones too, and their tokens with the silences around them.
         first_word = int(words.text_index[begin]) if begin else 0
         last_word = int(words.text_index[end]) if end < len(words.first) else len(aligned.words)
         tokens = slice(int(words.first_token[begin]) - 1, int(words.last_token[end - 1]) + 1)
@@ -195,13 +198,9 @@ class _Cutter:
             aligned.words[first_word:last_word],
         )
         own = TokenPath(path.first[tokens], path.last[tokens], path.log_probs[tokens])
-        clock = FrameClock(
-            hop=self.hop / self.sample_rate,
-            frames=int(words.last[-1]) + 1,
-            duration=(last_sample - first_sample) / self.sample_rate,
-            offset=first_sample / self.hop,
-        )
-        return Stretch(first_sample, last_sample, inside, own, clock)
+        seconds = (last_sample - first_sample) / self.grid.sample_rate
+        clock = self.grid.clock(int(words.last[-1]) + 1, seconds, first_sample=first_sample)
+        return AudioSegment(first_sample, last_sample, inside, own, clock)
 
     def _first_sample(self, word: int) -> int:
         return self._sample(int(self.words.first[word]))
@@ -210,8 +209,7 @@ class _Cutter:
         return self._sample(int(self.words.last[word]))
 
     def _sample(self, boundary: int) -> int:
-        """Where an encoder frame begins: half a hop before its centre."""
-        return min(len(self.waveform), max(0, boundary * self.hop - self.hop // 2))
+        return min(len(self.waveform), max(0, self.grid.sample(boundary)))
 
 
 def _quietest(waveform: Float[Tensor, " samples"], first: int, last: int, sample_rate: int) -> int:

@@ -1,4 +1,4 @@
-"""One picture per aligned utterance: spectrogram, words, soft alignment."""
+"""Draws one picture per aligned utterance: spectrogram, words, soft alignment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each token of a known text lies in the frames, and the words and characters that follow."""
+"""Finds the frames of each token of a known text, and the words and tokens as timed segments."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.alignments import Segment
-from speechmm.audio.log_mel import LogMelConfig
+from speechmm.inference.alignment.frame_times import FrameClock
 from speechmm.inference.alignment.viterbi import (
     Bools,
     Floats,
@@ -19,7 +18,6 @@ from speechmm.inference.alignment.viterbi import (
     monotonic_paths,
     required_frames,
 )
-from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import AlignedTokens
 
 
@@ -42,65 +40,6 @@ class TokenPath:
         return float(min(1.0, np.exp(self.log_probs[tokens].sum() / frames)))
 
 
-ANCHOR_SLACK_SECONDS = 0.06
-"""A token may lie this far from where CTC hears it at no cost."""
-ANCHOR_NATS_PER_SECOND = 100.0
-"""What a frame of a token costs for lying farther away."""
-ANCHOR_NATS = 5.0
-"""The most it costs: where the head is surer than this, it is believed."""
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """Where CTC hears the tokens of one utterance."""
-
-    first: Floats
-    """Frame from which each aligned token is likely; -inf where CTC does not say."""
-    last: Floats
-    """Last such frame; inf where CTC does not say."""
-
-    def costs(self, frames: int, hop: float) -> Floats:
-        """Nats to take off the score of each token in each frame: (frames, tokens).
-
-        The head places tokens to 10 ms, but among like sounds it can lose count, above all in
-        voices it has not heard; CTC counts well and places badly.
-        """
-        frame = np.arange(frames, dtype=np.float32)[:, None]
-        away = np.maximum(self.first[None, :] - frame, frame - self.last[None, :]) * hop
-        cost = ((away - ANCHOR_SLACK_SECONDS) * ANCHOR_NATS_PER_SECOND).clip(0.0, ANCHOR_NATS)
-        out: Floats = cost.astype(np.float32)
-        return out
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameClock:
-    """Turns frame boundaries into seconds.
-
-    Frames are centred: frame ``i`` covers half a hop on either side of ``i`` hops, so the boundary
-    before it lies half a hop earlier. The first frame begins and the last one ends with the audio.
-    """
-
-    hop: float
-    """Seconds from frame to frame."""
-    frames: int
-    """Frames of the utterance."""
-    duration: float
-    """Seconds of the utterance."""
-    offset: float = 0.0
-    """Where the utterance begins, in frames."""
-
-    @classmethod
-    def of(cls, features: LogMelConfig, frames: int, duration: float) -> FrameClock:
-        """The clock of an utterance of so many frames and seconds."""
-        return cls(hop=features.hop_length / features.sample_rate, frames=frames, duration=duration)
-
-    def seconds(self, boundary: int) -> float:
-        """The time before frame ``boundary``; ``frames`` gives the end of the audio."""
-        if boundary >= self.frames:
-            return self.duration
-        return min(self.duration, max(0.0, (boundary - 0.5 - self.offset) * self.hop))
-
-
 def silence_mask(aligned: AlignedTokens) -> Bools:
     """True for the silences, which a path may leave out."""
     silent: Bools = np.asarray(aligned.word_indices, np.int64) == -1
@@ -110,43 +49,6 @@ def silence_mask(aligned: AlignedTokens) -> Bools:
 def frames_needed(aligned: AlignedTokens) -> int:
     """The fewest frames (10 ms) that can hold the text."""
     return required_frames(silence_mask(aligned))
-
-
-def align_encoded(
-    model: SpeechTextModel,
-    encoding: SpeechEncoding,
-    texts: Sequence[AlignedTokens],
-    *,
-    anchors: Sequence[Anchor | None] = (),
-    hop: float = 0.01,
-) -> tuple[Float[Tensor, "batch frames tokens"], list[TokenPath]]:
-    """Aligns a batch of texts to a batch of encoded speech.
-
-    Args:
-        model: Has the alignment head.
-        encoding: The speech.
-        texts: What is said in each utterance.
-        anchors: Where CTC hears the tokens of each utterance, where it is to be heeded.
-        hop: Seconds from feature frame to feature frame, for the anchors.
-
-    Returns:
-        The scores (log-probabilities over the tokens of each frame, on the CPU) and the paths.
-
-    Raises:
-        AlignmentError: An utterance has fewer frames than its text needs.
-    """
-    lengths = torch.tensor([len(text.ids) for text in texts])
-    tokens = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
-    for row, text in enumerate(texts):
-        tokens[row, : len(text.ids)] = torch.tensor(text.ids)
-    device = encoding.encoded.device
-    with torch.inference_mode():
-        scores = model.align_scores(encoding, tokens.to(device)).float().cpu()
-    costs = [
-        None if anchor is None else anchor.costs(int(frames), hop)
-        for anchor, frames in zip(anchors, encoding.lengths.tolist(), strict=False)
-    ]
-    return scores, find_paths(scores, encoding.lengths, texts, costs)
 
 
 def find_paths(
@@ -161,17 +63,19 @@ def find_paths(
         scores: Log-probabilities over the tokens of each frame.
         frame_lengths: Valid frames.
         texts: The tokens.
-        costs: (frames, tokens) of some utterances, taken off their scores in the search alone.
+        costs: (frames, tokens) of some utterances, nats taken off their scores in the search alone.
 
     Raises:
         AlignmentError: An utterance has fewer frames than its text needs.
     """
+    # Padded to one array of each kind: (batch, frames, tokens) and (batch, tokens).
     values = scores.detach().cpu().numpy().astype(np.float32, copy=False)
     lengths = np.array([len(text.ids) for text in texts])
     skippable = np.zeros((len(texts), values.shape[2]), np.bool_)
     for row, text in enumerate(texts):
         skippable[row, : len(text.ids)] = silence_mask(text)
     frames = frame_lengths.cpu().numpy()
+    # The search sees the costs; the log-probabilities of the paths are those without them.
     searched = values.copy() if any(cost is not None for cost in costs) else values
     for row, cost in enumerate(costs):
         if cost is not None:
@@ -189,6 +93,7 @@ def word_segments(path: TokenPath, aligned: AlignedTokens, clock: FrameClock) ->
     Silence between words belongs to none. A word without any token (a dash) gets an empty segment
     at the end of the word before it.
     """
+    # The spoken tokens of word i are spoken[edges[i] : edges[i + 1]]. (tokens,), (words + 1,)
     owners = np.asarray(aligned.word_indices, np.int64)
     spoken = np.flatnonzero(owners >= 0)
     edges = np.searchsorted(owners[spoken], np.arange(len(aligned.words) + 1))
@@ -223,6 +128,7 @@ def _segment(path: TokenPath, tokens: Ints, label: str, clock: FrameClock) -> Se
 
 
 def _token_path(path: Ints, log_probs: Floats, tokens: int) -> TokenPath:
+    # A path never falls, so that the frames of each visited token are one run. (visited,)
     visited, first, counts = np.unique(path, return_index=True, return_counts=True)
     firsts = np.zeros(tokens, np.int64)
     lasts = np.zeros(tokens, np.int64)

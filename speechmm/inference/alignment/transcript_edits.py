@@ -1,13 +1,13 @@
-"""Where a text does not say what the audio says, by the second opinion of CTC.
+"""Finds the edits that make a text fit its audio best: words to leave out, speech to let in.
 
-The alignment head places every word it is given, also those nobody said. CTC was taught to write
-what it hears, so it can be asked for the cheapest way to make the text fit: a path may drop words
-and let speech in that is not in the text, each at a price in nats. A change is made where the audio
-scores better by more than its price: a likelihood ratio test, searched jointly for all places by one
-Viterbi search. Source: the likelihood ratio of Witt and Young 2000, "Phone-level pronunciation
-scoring and assessment", equation 3; lattices with skips and fillers as in Bordel et al. 2012, "A
-simple and efficient method to align very long speech signals to acoustically imperfect
-transcriptions".
+The alignment head places every word it is given, also those nobody said. CTC was trained without
+knowing the text, so its posteriors can be searched for the best way to make the text fit: a path may
+leave out words and pass through speech that is not in the text, each at a penalty in nats. An edit is
+made where the audio scores better by more than its penalty: a likelihood ratio test, searched jointly
+for all places by one Viterbi search. Source: the likelihood ratio of Witt and Young 2000,
+"Phone-level pronunciation scoring and assessment", equation 3; lattices with skips and fillers as in
+Bordel et al. 2012, "A simple and efficient method to align very long speech signals to acoustically
+imperfect transcriptions".
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechmm.inference.alignment.ctc_labels import CtcText
+from speechmm.inference.alignment.ctc_labels import CtcLabels
 from speechmm.inference.alignment.viterbi import Bools, Floats, Ints, ctc_states
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoubtLimits:
-    """Prices of changes to a text, nats: the audio must score better by more than that."""
+class EditPenalties:
+    """Penalties of edits to a text, nats: the audio must score better by more than that."""
 
     drop: float = 6.0
     """Of a word that is left out."""
     extra: float = 6.0
-    """Of a stretch of speech that is not in the text; in place of a word, both prices are paid."""
+    """Of one passage of speech that is not in the text; in place of a word, both penalties count."""
     whole: float = 3.0
     """By how much the audio must score better without a word, per token, in half the words, for the
     whole transcript to be called wrong."""
 
     @classmethod
-    def at_price(cls, price: float | None) -> DoubtLimits:
-        """Both prices the same, in nats; None for the defaults."""
-        return cls() if price is None else cls(drop=price, extra=price)
+    def equal(cls, penalty: float | None) -> EditPenalties:
+        """Both penalties of an edit the same, in nats; None for the defaults."""
+        return cls() if penalty is None else cls(drop=penalty, extra=penalty)
 
 
 @dataclass(frozen=True)
-class Doubts:
-    """The changes that make a text fit best."""
+class TranscriptEdits:
+    """The edits that make a text fit best."""
 
     words: Ints
     """Index in the text of each word that CTC can write."""
@@ -56,8 +56,8 @@ class Doubts:
         found: Bools = self.spans[:, 1] > self.spans[:, 0]
         return found
 
-    def stand_ins(self) -> Ints:
-        """For each dropped word the gap whose speech stands in its place, else -1.
+    def replacements(self) -> Ints:
+        """For each dropped word the gap between words whose speech stands in its place, else -1.
 
         Words that are dropped side by side share what lies before, between and after them.
         """
@@ -67,39 +67,40 @@ class Doubts:
             if not self.dropped[word]:
                 first = word + 1
             elif word + 1 == len(self.dropped) or not self.dropped[word + 1]:
+                # Words [first, word] are dropped; gaps [first, word + 1] lie around and between them.
                 places = first + np.flatnonzero(extra[first : word + 2])
                 if len(places):
                     gaps[first : word + 1] = places[0]
         return gaps
 
 
-def find_doubts(log_probs: Floats, text: CtcText, limits: DoubtLimits) -> Doubts:
-    """What CTC would change about a text.
+def find_edits(log_probs: Floats, labels: CtcLabels, penalties: EditPenalties) -> TranscriptEdits:
+    """The edits that CTC would make to a text.
 
     Args:
         log_probs: (encoder frames, vocab) of CTC.
-        text: What is said to be said.
-        limits: Prices of the changes.
+        labels: The text.
+        penalties: Of the edits.
     """
     from speechmm.models.kernels import transcript_edits as kernels  # slow to import: numba
 
-    columns, _ = ctc_states(text.ids)
+    columns, _ = ctc_states(labels.ids)
     scores = np.ascontiguousarray(log_probs, np.float32)
-    words, first, end = text.word_edges()
+    words, first, end = labels.word_edges()
     dropped = np.zeros(len(words), np.uint8)
     spans = np.zeros((len(words) + 1, 2), np.int64)
-    kernels.cheapest_changes(
+    kernels.best_edits(
         scores,
         columns,
-        2 * first + 1,
+        2 * first + 1,  # label i is state 2 i + 1
         2 * end - 1,
-        limits.drop,
-        limits.extra,
+        penalties.drop,
+        penalties.extra,
         dropped,
         spans,
     )
     _trim(spans, scores.max(axis=1) > scores[:, 0])
-    return Doubts(words, dropped.astype(np.bool_), spans)
+    return TranscriptEdits(words, dropped.astype(np.bool_), spans)
 
 
 def _trim(spans: Ints, spoken: Bools) -> None:

@@ -1,4 +1,4 @@
-"""The best monotonic path of frames through tokens (Viterbi search, monotonic alignment search).
+"""Finds the best monotonic path of frames through tokens (Viterbi search).
 
 One search serves the alignment head (a column per token, silences that may be left out) and CTC
 (states ``blank t1 blank t2 ... blank`` over a column per vocabulary entry, blanks that may be left
@@ -137,12 +137,8 @@ def required_frames(skippable: Bools) -> int:
     return max(1, required)
 
 
-def search_bytes(frames: int, states: int) -> int:
-    """The memory :func:`monotonic_path` takes beside its input, in bytes."""
-    return _bytes(frames, states, _block_frames(frames, states))
-
-
 def _bytes(frames: int, states: int, block: int) -> int:
+    """The memory the search takes beside its input: moves, saved scores, and the path."""
     blocks = math.ceil(frames / block)
     return block * states + 4 * (states + 2) * (3 + (blocks if blocks > 1 else 0)) + 8 * frames
 

@@ -1,1 +1,1 @@
-"""Reading inputs and cutting them into batches: what recognition and alignment share."""
+"""Reads inputs and cuts them into batches: what recognition and alignment share."""

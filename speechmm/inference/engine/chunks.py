@@ -1,111 +1,128 @@
-"""From utterances of any length to batches of like length, and back to results in input order."""
+"""Cuts sources into chunks, processes the chunks in batches, and groups the results by source.
+
+Three generators, each reading from the one before it::
+
+    chunks = read_chunks(sources, cut)                          # chunk, chunk, end of source, ...
+    done = in_batches(chunks, process, batch_samples=samples)   # result, result, end of source, ...
+    for source, results in regroup(done, skipped): ...          # one result list per good source
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from speechmm.audio.log_mel import LogMel
 from speechmm.data.skips import SkipReport
 from speechmm.errors import SpeechmmError
 from speechmm.inference.engine.sources import Source
-from speechmm.models.bundle import Bundle
-from speechmm.models.speech_text import SpeechEncoding
 
 MAX_PADDING = 0.15
 """Largest share of a batch that is padding."""
 LOOKAHEAD_BATCHES = 8
 """Batches' worth of audio that is read before it is sorted by length."""
 
-Work = TypeVar("Work")
-Found = TypeVar("Found")
-Result = TypeVar("Result")
-
-
-@dataclass
-class Piece(Generic[Work, Found]):
-    """A stretch of one source, short enough for one pass of the model."""
-
-    waveform: Float[Tensor, " samples"]
-    """Audio of the piece; emptied as soon as the piece is done."""
-    start: float
-    """Seconds from the start of the source."""
-    work: Work
-    """What is to be done with it."""
-    found: Found | None = None
-    """What came of it."""
-    seconds: float = 0.0
-    """Length of the piece."""
-
-
-@dataclass
-class _Job(Generic[Work, Found]):
-    source: Source
-    pieces: list[Piece[Work, Found]] = field(default_factory=list)
-    complete: bool = False
-    error: SpeechmmError | None = None
-
-    @property
-    def done(self) -> bool:
-        return self.error is not None or (
-            self.complete and all(piece.found is not None for piece in self.pieces)
-        )
+Part = TypeVar("Part")
+Task = TypeVar("Task")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps(Generic[Work, Found, Result]):
-    """The three things that differ from task to task."""
+class Chunk(Generic[Task]):
+    """A part of one source, short enough for one pass of the model."""
 
-    cut: Callable[[Source], Iterator[Piece[Work, Found]]]
-    """Reads a source and cuts it into pieces."""
-    process: Callable[[list[Piece[Work, Found]]], None]
-    """Sets ``found`` of every piece of a batch."""
-    finish: Callable[[Source, list[Piece[Work, Found]]], Result]
-    """Makes the result of a source from its pieces."""
+    waveform: Float[Tensor, " samples"]
+    start: float
+    """Seconds from the start of the source."""
+    seconds: float
+    """Length."""
+    task: Task
+    """What there is to know about it besides its audio."""
 
 
-def run(
-    sources: Iterable[Source],
-    steps: Steps[Work, Found, Result],
-    *,
-    batch_samples: int,
-    skipped: SkipReport,
-) -> Iterator[Result]:
-    """Results of the sources, in their order; a few batches of audio are in memory at a time.
+@dataclass(frozen=True, kw_only=True)
+class ChunkResult(Generic[Value]):
+    """What the model made of one chunk."""
+
+    start: float
+    """Seconds from the start of the source."""
+    value: Value
+
+
+@dataclass(frozen=True)
+class EndOfSource:
+    """Follows the last chunk of every source."""
+
+    source: Source
+    error: SpeechmmError | None = None
+    """Why the source could not be read to its end; its chunks count for nothing then."""
+
+
+def read_chunks(
+    sources: Iterable[Source], cut: Callable[[Source], Iterator[Part]]
+) -> Iterator[Part | EndOfSource]:
+    """The chunks of all sources, one source after the other, with a mark at the end of each.
 
     Args:
         sources: What to read.
-        steps: What to do.
-        batch_samples: Samples of a batch, padding included.
-        skipped: Where a source that fails is noted; nothing is yielded for it.
+        cut: Reads one source and cuts it into chunks; what needs no pass of the model may already be
+            a result.
     """
-    jobs: deque[_Job[Work, Found]] = deque()
-    pending: list[Piece[Work, Found]] = []
     for source in sources:
-        job: _Job[Work, Found] = _Job(source)
-        jobs.append(job)
         try:
-            for piece in steps.cut(source):
-                job.pieces.append(piece)
-                if piece.found is None:
-                    pending.append(piece)
-                if sum(len(p.waveform) for p in pending) >= LOOKAHEAD_BATCHES * batch_samples:
-                    _process(pending, steps, batch_samples)
-            job.complete = True
+            yield from cut(source)
         except SpeechmmError as error:
-            own = {id(piece) for piece in job.pieces}
-            pending = [piece for piece in pending if id(piece) not in own]
-            job.error, job.pieces = error, []
-        yield from _finished(jobs, steps, skipped)
-    _process(pending, steps, batch_samples)
-    yield from _finished(jobs, steps, skipped)
+            yield EndOfSource(source, error)
+        else:
+            yield EndOfSource(source)
+
+
+def in_batches(
+    chunks: Iterable[Chunk[Task] | ChunkResult[Value] | EndOfSource],
+    process: Callable[[Sequence[Chunk[Task]]], Sequence[Value]],
+    *,
+    batch_samples: int,
+) -> Iterator[ChunkResult[Value] | EndOfSource]:
+    """The same stream with a result in place of each chunk; a few batches of audio are in memory.
+
+    Args:
+        chunks: Chunks, results and ends of sources, in their order.
+        process: Makes one value of each chunk of a batch.
+        batch_samples: Samples of a batch, padding included.
+    """
+    held: list[Chunk[Task] | ChunkResult[Value] | EndOfSource] = []
+    for item in chunks:
+        held.append(item)
+        if isinstance(item, EndOfSource) and item.error is not None:
+            held = _without_last_source(held)
+        samples = sum(len(one.waveform) for one in held if isinstance(one, Chunk))
+        if samples == 0 or samples >= LOOKAHEAD_BATCHES * batch_samples:
+            yield from _processed(held, process, batch_samples)
+    yield from _processed(held, process, batch_samples)
+
+
+def regroup(
+    done: Iterable[ChunkResult[Value] | EndOfSource], skipped: SkipReport
+) -> Iterator[tuple[Source, list[ChunkResult[Value]]]]:
+    """Each source with the results of its chunks, in the order of the sources.
+
+    Args:
+        done: Results, and ends of sources.
+        skipped: Where a source that failed is noted; nothing is yielded for it.
+    """
+    results: list[ChunkResult[Value]] = []
+    for item in done:
+        if isinstance(item, ChunkResult):
+            results.append(item)
+            continue
+        if item.error is None:
+            yield item.source, results
+        else:
+            skipped.add(item.source.name, item.error)
+        results = []
 
 
 def plan_batches(lengths: Sequence[int], batch_samples: int) -> list[list[int]]:
@@ -128,42 +145,30 @@ def plan_batches(lengths: Sequence[int], batch_samples: int) -> list[list[int]]:
     return batches
 
 
-class WaveformEncoder:
-    """Waveforms of any lengths to encoder output: padding, log-mel, encoder."""
-
-    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        self.model = bundle.model.to(self.device).eval()
-        self.log_mel = LogMel(bundle.features).to(self.device)
-
-    @torch.inference_mode()
-    def encode(self, waveforms: Sequence[Float[Tensor, " _"]]) -> SpeechEncoding:
-        """Encodes one batch of mono waveforms at the model's rate."""
-        lengths = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
-        padded = pad_sequence(list(waveforms), batch_first=True).to(self.device)
-        features, frame_lengths = self.log_mel(padded, lengths)
-        return self.model.encode_speech(features, frame_lengths)
+def _without_last_source(
+    held: list[Chunk[Task] | ChunkResult[Value] | EndOfSource],
+) -> list[Chunk[Task] | ChunkResult[Value] | EndOfSource]:
+    """The items without what the last source, whose end they finish with, has of its own."""
+    first = len(held) - 1
+    while first > 0 and not isinstance(held[first - 1], EndOfSource):
+        first -= 1
+    return [*held[:first], held[-1]]
 
 
-def _process(
-    pending: list[Piece[Work, Found]], steps: Steps[Work, Found, Result], batch_samples: int
-) -> None:
-    """Processes all pending pieces in batches, and empties the list."""
-    for batch in plan_batches([len(piece.waveform) for piece in pending], batch_samples):
-        pieces = [pending[index] for index in batch]
-        steps.process(pieces)
-        for piece in pieces:
-            piece.waveform = piece.waveform[:0].clone()
-    pending.clear()
-
-
-def _finished(
-    jobs: deque[_Job[Work, Found]], steps: Steps[Work, Found, Result], skipped: SkipReport
-) -> Iterator[Result]:
-    """Takes the finished jobs off the front."""
-    while jobs and jobs[0].done:
-        job = jobs.popleft()
-        if job.error is None:
-            yield steps.finish(job.source, job.pieces)
-        else:
-            skipped.add(job.source.name, job.error)
+def _processed(
+    held: list[Chunk[Task] | ChunkResult[Value] | EndOfSource],
+    process: Callable[[Sequence[Chunk[Task]]], Sequence[Value]],
+    batch_samples: int,
+) -> Iterator[ChunkResult[Value] | EndOfSource]:
+    """All items in their order, a result in place of each chunk; empties the list it is given."""
+    waiting = {place: item for place, item in enumerate(held) if isinstance(item, Chunk)}
+    done = {place: item for place, item in enumerate(held) if not isinstance(item, Chunk)}
+    held.clear()  # so that the audio of a batch is let go as soon as the batch is done
+    places = list(waiting)
+    lengths = [len(chunk.waveform) for chunk in waiting.values()]
+    for batch in plan_batches(lengths, batch_samples):
+        chunks = [waiting.pop(places[index]) for index in batch]
+        for index, chunk, value in zip(batch, chunks, process(chunks), strict=True):
+            done[places[index]] = ChunkResult(start=chunk.start, value=value)
+    for place in sorted(done):
+        yield done[place]

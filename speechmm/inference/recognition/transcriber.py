@@ -1,4 +1,4 @@
-"""What was said in audio of any length, and how sure the model is of each word."""
+"""Transcribes audio of any length, and says how sure the model is of each word."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,36 +17,36 @@ from torch import Tensor
 from speechmm.alignments import Alternative, Segment, Transcript
 from speechmm.data.skips import SkipReport
 from speechmm.inference.alignment.word_times import time_words
-from speechmm.inference.engine.chunks import Piece, Steps, WaveformEncoder, run
-from speechmm.inference.engine.sources import Source, cut_sources, file_sources
+from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
+from speechmm.inference.engine.sources import Source, file_sources
+from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.inference.recognition.beam_search import Hypothesis, SearchOptions, search
 from speechmm.inference.recognition.confidence import Calibration, mean_probability
 from speechmm.inference.recognition.fusion.scorers import Scorer
 from speechmm.models.bundle import Bundle
-from speechmm.models.speech_text import SpeechEncoding
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
-if TYPE_CHECKING:
-    from lhotse import MonoCut
-
-LONGEST_PIECE_SECONDS = 20.0
+LONGEST_CHUNK_SECONDS = 20.0
 """Longer audio is cut at its quietest places; audio longer than what the model was trained on, too."""
-SHORTEST_PIECE_SECONDS = 5.0
+SHORTEST_CHUNK_SECONDS = 5.0
 LEAST_LONGEST_SECONDS, LEAST_SHORTEST_SECONDS = 4.0, 1.0
-"""Pieces may be as long as the first and are no shorter than the second, however short the utterances
+"""Chunks may be as long as the first and are no shorter than the second, however short the utterances
 of the training were."""
 UNCALIBRATED = Calibration()
+Item = TypeVar("Item")
 PARTS = ("reading", "features and encoder", "search", "word times")
 
 
-@dataclass
-class _Found:
-    """What was said in one piece."""
+@dataclass(frozen=True, kw_only=True)
+class ChunkTranscript:
+    """What was said in one chunk."""
 
     hypotheses: list[Hypothesis]
+    """Best first."""
     token_log_probs: list[float]
+    """Of the best hypothesis; empty where that has no words."""
     words: list[Segment]
-    """In seconds from the start of the piece; all times 0 unless they are asked for."""
+    """In seconds from the start of the chunk; all times 0 unless they are asked for."""
 
 
 class Transcriber:
@@ -67,7 +67,7 @@ class Transcriber:
         Args:
             bundle: The model with its tokenizer and feature settings.
             options: How to search; None means the defaults.
-            scorers: What the search listens to besides the model.
+            scorers: External models whose scores are added in the search (shallow fusion).
             batch_seconds: Audio per batch, padding included.
             word_times: Whether results say when each word was said.
             device: Where the model runs.
@@ -82,7 +82,7 @@ class Transcriber:
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.scorers = scorers
-        self.piece_seconds = piece_seconds(bundle)
+        self.chunk_seconds = chunk_seconds(bundle)
         self.calibration = Calibration.of(bundle.config, self.options.decoder)
         self.word_times = word_times
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -105,12 +105,6 @@ class Transcriber:
         """Transcripts of audio files, in their order."""
         return self.transcribe_sources(file_sources(paths), skipped=skipped)
 
-    def transcribe_cuts(
-        self, cuts: Iterable[MonoCut], *, skipped: SkipReport | None = None
-    ) -> Iterator[Transcript]:
-        """Transcripts of lhotse cuts, in their order."""
-        return self.transcribe_sources(cut_sources(cuts, skipped), skipped=skipped)
-
     def transcribe_sources(
         self, sources: Iterable[Source], *, skipped: SkipReport | None = None
     ) -> Iterator[Transcript]:
@@ -120,40 +114,47 @@ class Transcriber:
             sources: What to read; audio of any length.
             skipped: Where a source that fails is noted; without it, the first failure is raised.
         """
-        return run(
-            sources,
-            Steps(cut=self._cut, process=self._process, finish=self._finish),
-            batch_samples=self.batch_samples,
-            skipped=SkipReport(strict=True) if skipped is None else skipped,
-        )
+        skipped = SkipReport(strict=True) if skipped is None else skipped
+        chunks = read_chunks(sources, self._cut)
+        done = in_batches(chunks, self._transcribe_batch, batch_samples=self.batch_samples)
+        for source, results in regroup(done, skipped):
+            yield self._joined(source, results)
 
-    def _cut(self, source: Source) -> Iterator[Piece[None, _Found]]:
+    def _cut(self, source: Source) -> Iterator[Chunk[None]]:
+        """A source of ordinary length whole; a long one cut at its quietest places."""
         rate = self.features.sample_rate
-        if source.duration(rate) <= self.piece_seconds[0]:
-            with self._timed("reading"):
-                parts = iter([(0, source.load(rate))])
-        else:
-            parts = cut_blocks(source.blocks(rate), rate, *self.piece_seconds)
-        while True:
-            with self._timed("reading"):
-                part = next(parts, None)
-            if part is None:
-                return
-            first_sample, waveform = part
-            yield Piece(waveform, first_sample / rate, None, seconds=len(waveform) / rate)
+        for first_sample, waveform in self._timed_items("reading", self._read(source)):
+            seconds = len(waveform) / rate
+            yield Chunk(waveform=waveform, start=first_sample / rate, seconds=seconds, task=None)
 
-    def _process(self, pieces: list[Piece[None, _Found]]) -> None:
+    def _read(self, source: Source) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
+        """The audio of each chunk with its first sample, counted from the start of the source."""
+        rate = self.features.sample_rate
+        if source.duration(rate) <= self.chunk_seconds[0]:
+            yield 0, source.load(rate)
+        else:
+            yield from cut_blocks(source.blocks(rate), rate, *self.chunk_seconds)
+
+    def _transcribe_batch(self, chunks: Sequence[Chunk[None]]) -> list[ChunkTranscript]:
+        """What was said in each chunk of a batch."""
         with self._timed("features and encoder"):
-            encoding = self.encoder.encode([piece.waveform for piece in pieces])
+            encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
         with self._timed("search"):
             results = search(self.encoder.model, encoding, self.options, self.scorers)
-        for piece, hypotheses in zip(pieces, results, strict=True):
-            best = hypotheses[0] if hypotheses else Hypothesis([], 0.0)
-            words = words_of(self.tokenizer, best, self.calibration)
-            piece.found = _Found(hypotheses, best.token_log_probs if words else [], words)
+        best = [hypotheses[0] if hypotheses else Hypothesis([], 0.0) for hypotheses in results]
+        words = [words_of(self.tokenizer, one, self.calibration) for one in best]
         if self.word_times:
             with self._timed("word times"):
-                self._set_times(pieces, encoding)
+                seconds = [chunk.seconds for chunk in chunks]
+                words = time_words(self.bundle, encoding=encoding, words=words, seconds=seconds)
+        return [
+            ChunkTranscript(
+                hypotheses=hypotheses,
+                token_log_probs=one.token_log_probs if found else [],
+                words=found,
+            )
+            for hypotheses, one, found in zip(results, best, words, strict=True)
+        ]
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -161,32 +162,25 @@ class Transcriber:
         yield
         self.seconds[part] += time.perf_counter() - began
 
-    def _set_times(self, pieces: list[Piece[None, _Found]], encoding: SpeechEncoding) -> None:
-        found = [piece.found for piece in pieces if piece.found is not None]
-        timed = time_words(
-            self.bundle,
-            encoding=encoding,
-            words=[item.words for item in found],
-            seconds=[piece.seconds for piece in pieces],
-        )
-        for item, words in zip(found, timed, strict=True):
-            item.words = words
+    def _timed_items(self, part: str, items: Iterator[Item]) -> Iterator[Item]:
+        """The same items; the time each takes to come counts for a part of the work."""
+        while True:
+            with self._timed(part):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
-    def _finish(self, source: Source, pieces: list[Piece[None, _Found]]) -> Transcript:
+    def _joined(self, source: Source, results: list[ChunkResult[ChunkTranscript]]) -> Transcript:
+        """The transcript of a source from those of its chunks."""
         words: list[Segment] = []
         token_log_probs: list[float] = []
-        for piece in pieces:
-            assert piece.found is not None
-            token_log_probs += piece.found.token_log_probs
-            offset = source.start + piece.start
+        for result in results:
+            token_log_probs += result.value.token_log_probs
+            offset = source.start + result.start
             words += [
-                Segment(
-                    label=word.label,
-                    start=word.start + offset,
-                    end=word.end + offset,
-                    confidence=word.confidence,
-                )
-                for word in piece.found.words
+                replace(word, start=word.start + offset, end=word.end + offset)
+                for word in result.value.words
             ]
         return Transcript(
             id=source.id,
@@ -196,7 +190,7 @@ class Transcriber:
             text=" ".join(word.label for word in words),
             confidence=self._confidence(words, token_log_probs),
             words=words if self.word_times else [],
-            alternatives=self._alternatives(pieces),
+            alternatives=self._alternatives(results),
         )
 
     def _confidence(self, words: list[Segment], token_log_probs: list[float]) -> float:
@@ -204,46 +198,47 @@ class Transcriber:
             return mean_probability(token_log_probs)
         return mean_probability([math.log(max(w.confidence or 0.0, 1e-9)) for w in words])
 
-    def _alternatives(self, pieces: list[Piece[None, _Found]]) -> list[Alternative]:
-        if self.options.n_best == 1 or len(pieces) != 1 or pieces[0].found is None:
+    def _alternatives(self, results: list[ChunkResult[ChunkTranscript]]) -> list[Alternative]:
+        """The other hypotheses of a source of one chunk; those of several chunks do not combine."""
+        if self.options.n_best == 1 or len(results) != 1:
             return []
         return [
             Alternative(self.tokenizer.decode(hypothesis.tokens), hypothesis.score)
-            for hypothesis in pieces[0].found.hypotheses
+            for hypothesis in results[0].value.hypotheses
         ]
 
 
-def piece_seconds(bundle: Bundle) -> tuple[float, float]:
-    """The longest and the shortest piece that long audio is cut into for this model.
+def chunk_seconds(bundle: Bundle) -> tuple[float, float]:
+    """The longest and the shortest chunk that long audio is cut into for this model.
 
-    What is longer than nearly all it was trained on it transcribes worse, and so it does several
-    sentences in one where it has learned from single ones.
+    A model transcribes worse what is longer than nearly all it was trained on, and several
+    sentences at once where it was trained on single ones.
     """
     known = bundle.config.get("training", {}).get("utterance_seconds")
     if known is None:
-        return LONGEST_PIECE_SECONDS, SHORTEST_PIECE_SECONDS
-    longest = min(LONGEST_PIECE_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * known["usual"]))
+        return LONGEST_CHUNK_SECONDS, SHORTEST_CHUNK_SECONDS
+    longest = min(LONGEST_CHUNK_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * known["usual"]))
     return longest, min(longest / 2, max(LEAST_SHORTEST_SECONDS, known["median"] / 2))
 
 
 def cut_blocks(
     blocks: Iterable[Float[Tensor, " _"]],
     sample_rate: int,
-    longest_seconds: float = LONGEST_PIECE_SECONDS,
-    shortest_seconds: float = SHORTEST_PIECE_SECONDS,
+    longest_seconds: float = LONGEST_CHUNK_SECONDS,
+    shortest_seconds: float = SHORTEST_CHUNK_SECONDS,
 ) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
-    """Cuts a stream of audio at its quietest places, holding back less than two pieces.
+    """Cuts a stream of audio at its quietest places, holding back less than two chunks.
 
-    Every sample is in exactly one piece.
+    Every sample is in exactly one chunk.
 
     Args:
         blocks: The audio in blocks of any length.
         sample_rate: Hz.
-        longest_seconds: Of a piece.
-        shortest_seconds: Of a piece that is not all there is.
+        longest_seconds: Of a chunk.
+        shortest_seconds: Of a chunk that is not all there is.
 
     Yields:
-        The first sample of each piece, counted from the start of the stream, and its audio.
+        The first sample of each chunk, counted from the start of the stream, and its audio.
     """
     from speechmm.audio.vad import split_at_silence
 
@@ -255,8 +250,8 @@ def cut_blocks(
         held = torch.cat([held, block])
         if len(held) < 2 * longest:
             continue
-        *pieces, (rest, _) = split_at_silence(held, sample_rate, **limits)
-        for first, last in pieces:
+        *spans, (rest, _) = split_at_silence(held, sample_rate, **limits)
+        for first, last in spans:
             yield position + first, held[first:last].clone()
         held, position = held[rest:].clone(), position + rest
     if len(held):

@@ -1,4 +1,4 @@
-"""How the inner loops that tensors cannot express are compiled: by numba, on import."""
+"""Compiles the inner loops that tensors cannot express: by numba, on import."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,10 @@
-"""The compiled search behind :mod:`speechmm.inference.alignment.transcript_edits`, which is the way in.
+"""Searches the edits of a text that fit its audio best, in compiled loops.
+
+:mod:`speechmm.inference.alignment.transcript_edits` is the way in.
+
+The states are those of CTC: label ``i`` of the text is state ``2 i + 1``, blanks lie between. Before
+each word, and after the last, lies a junction; speech that is not in the text is one more state there,
+the filler, which scores as the best label of each frame.
 
 Importing this module imports numba and compiles (or loads from numba's cache), so nothing imports
 it before the first alignment. Numba takes no keyword arguments: PLR0917 is off.
@@ -10,22 +16,29 @@ import numpy as np
 from speechmm.models.kernels.compiling import compiled
 
 STAY, NEXT, SKIP, JUNCTION = 0, 1, 2, 3
-FREE, DROP = -1, -2
+FILLER, DROP = -1, -2
 TIE = 1e-6
+"""Nats within which two ways to the filler are as good as each other."""
 
 
 @compiled("void(f4[::1], i8[::1], i8[::1], f8[::1], f8[::1], f8[::1], u1[::1])")
 def _advance(row, columns, first, junction, old, new, moves):  # type: ignore[no-untyped-def]
-    """One frame of the states of CTC: from themselves, as ever, or from a junction before them."""
+    """Moves the states of CTC over one frame: from one another, or from a junction before them.
+
+    ``row`` (vocab,) is the frame; ``old``, ``new`` and ``moves`` are (states,), ``junction``
+    (words + 1,).
+    """
     states, words = len(columns), len(first)
     gap = 0
     for state in range(states):
+        # As ever in CTC: stay, go on by one, or skip a blank between two different labels.
         best, move = old[state], STAY
         if state >= 1 and old[state - 1] > best:
             best, move = old[state - 1], NEXT
         may_skip = state >= 2 and state % 2 == 1 and columns[state] != columns[state - 2]
         if may_skip and old[state - 2] > best:
             best, move = old[state - 2], SKIP
+        # The first label of a word, and the blank before it, may be entered from its junction.
         while gap < words and first[gap] < state:
             gap += 1
         begins = first[gap] if gap < words else states
@@ -36,13 +49,19 @@ def _advance(row, columns, first, junction, old, new, moves):  # type: ignore[no
 
 
 @compiled("void(f8[::1], f8[::1], i8[::1], i8[::1], f8, f8[::1], i4[::1])")
-def _meet(new, free, first, last, drop_cost, junction, sources):  # type: ignore[no-untyped-def]
-    """The best way to each junction: a word's end or what follows it, free speech, a dropped word."""
+def _join(new, filler, first, last, drop_penalty, junction, sources):  # type: ignore[no-untyped-def]
+    """Finds the best way to each junction: the word before it or its blank, the filler, a drop.
+
+    ``new`` is (states,); ``filler``, ``junction`` and ``sources`` (what was best: a state, ``FILLER``
+    or ``DROP``) are (words + 1,).
+    """
     states, words = len(new), len(first)
     for gap in range(words + 1):
-        best, source = free[gap], FREE
-        if gap > 0 and junction[gap - 1] - drop_cost > best:
-            best, source = junction[gap - 1] - drop_cost, DROP
+        best, source = filler[gap], FILLER
+        # In the order of words: a drop may follow a drop in the same frame.
+        if gap > 0 and junction[gap - 1] - drop_penalty > best:
+            best, source = junction[gap - 1] - drop_penalty, DROP
+        # The last label of the word before, and the blank between the words.
         begin = last[gap - 1] if gap > 0 else 0
         end = first[gap] if gap < words else states
         for state in range(begin, end):
@@ -53,8 +72,12 @@ def _meet(new, free, first, last, drop_cost, junction, sources):  # type: ignore
 
 
 @compiled("void(u1[:,::1], u1[:,::1], i4[:,::1], i8[::1], u1[::1], i8[:,::1])")
-def _trace(moves, free_moves, sources, first, dropped, spans):  # type: ignore[no-untyped-def]
-    """Walks back from the last junction and notes the changes."""
+def _trace(moves, filler_moves, sources, first, dropped, spans):  # type: ignore[no-untyped-def]
+    """Walks back from the last junction, from junction to junction, and notes the edits.
+
+    ``moves`` is (frames, states), ``filler_moves`` (frames, words + 1), ``sources``
+    (frames + 1, words + 1): row ``f`` is before frame ``f``.
+    """
     words = len(first)
     frame, gap = len(moves), words
     while frame > 0 or gap > 0:
@@ -62,13 +85,13 @@ def _trace(moves, free_moves, sources, first, dropped, spans):  # type: ignore[n
         if source == DROP:
             gap -= 1
             dropped[gap] = 1
-        elif source == FREE:
+        elif source == FILLER:  # back to the frame in which the filler was entered
             spans[gap, 1] = frame
-            while free_moves[frame - 1, gap] == STAY:
+            while filler_moves[frame - 1, gap] == STAY:
                 frame -= 1
             frame -= 1
             spans[gap, 0] = frame
-        else:
+        else:  # back through the states of CTC, to where they were entered from a junction
             state = source
             frame -= 1
             while moves[frame, state] != JUNCTION:
@@ -80,46 +103,49 @@ def _trace(moves, free_moves, sources, first, dropped, spans):  # type: ignore[n
 
 
 @compiled("f8(f4[:,::1], i8[::1], i8[::1], i8[::1], f8, f8, u1[::1], i8[:,::1])")
-def cheapest_changes(  # type: ignore[no-untyped-def]
-    scores, columns, first, last, drop_cost, free_cost, dropped, spans
+def best_edits(  # type: ignore[no-untyped-def]
+    scores, columns, first, last, drop_penalty, extra_penalty, dropped, spans
 ):
-    """The best path through a text from which words may be dropped and to which speech may be added.
+    """Finds the best path through a text from which words may be dropped and to which speech may be added.
 
     Before word ``k``, and at the end, lies junction ``k``. From there a path goes into the word,
-    into the blank before it, into free speech (which scores as the best token of each frame and
+    into the blank before it, into the filler (which scores as the best label of each frame and
     comes back to the junction), or straight to the next junction: the word is dropped.
 
     Args:
         scores: (frames, vocab) log-probabilities.
         columns: (states,) what each state of CTC emits, blanks at even places.
-        first: First state of each word.
-        last: Last state of each word.
-        drop_cost: Of a dropped word, nats.
-        free_cost: Of a stretch of free speech, nats.
+        first: (words,) first state of each word.
+        last: (words,) last state of each word.
+        drop_penalty: Of a dropped word, nats.
+        extra_penalty: Of one passage of speech that is not in the text, nats.
         dropped: (words,) zeros on entry; takes 1 for a dropped word.
-        spans: (words + 1, 2) zeros on entry; takes the frames of free speech before each word.
+        spans: (words + 1, 2) zeros on entry; takes the frames of the filler before each word.
 
     Returns:
-        What the path scores, costs included.
+        What the path scores, penalties included.
     """
     frames, states, words = len(scores), len(columns), len(first)
     moves = np.empty((frames, states), np.uint8)
-    free_moves = np.empty((frames, words + 1), np.uint8)
+    filler_moves = np.empty((frames, words + 1), np.uint8)
     sources = np.empty((frames + 1, words + 1), np.int32)
+    # Before the first frame: only junctions can be reached, by dropping all words before them.
     old, new = np.full(states, -np.inf), np.full(states, -np.inf)
-    free, junction = np.full(words + 1, -np.inf), np.zeros(words + 1)
+    filler, junction = np.full(words + 1, -np.inf), np.zeros(words + 1)
     for word in range(words):
-        junction[word + 1] = junction[word] - drop_cost
+        junction[word + 1] = junction[word] - drop_penalty
         sources[0, word + 1] = DROP
     for frame in range(frames):
+        # Fillers first: they are entered from the junctions of the frame before, at a penalty.
         top = scores[frame].max()
         for gap in range(words + 1):
-            entered = junction[gap] - free_cost
-            late = entered > free[gap] - TIE  # as good: free speech begins as late as it can
-            free_moves[frame, gap] = JUNCTION if late else STAY
-            free[gap] = max(free[gap], entered) + top
+            entered = junction[gap] - extra_penalty
+            late = entered > filler[gap] - TIE  # as good: the filler begins as late as it can
+            filler_moves[frame, gap] = JUNCTION if late else STAY
+            filler[gap] = max(filler[gap], entered) + top
+        # Then the states of CTC, from the same junctions; last the junctions after this frame.
         _advance(scores[frame], columns, first, junction, old, new, moves[frame])
-        _meet(new, free, first, last, drop_cost, junction, sources[frame + 1])
+        _join(new, filler, first, last, drop_penalty, junction, sources[frame + 1])
         old, new = new, old
-    _trace(moves, free_moves, sources, first, dropped, spans)
+    _trace(moves, filler_moves, sources, first, dropped, spans)
     return junction[words]

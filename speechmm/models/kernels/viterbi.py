@@ -1,4 +1,6 @@
-"""The compiled inner loop of the Viterbi search; :mod:`speechmm.inference.alignment.viterbi` is the way in.
+"""Searches the best monotonic path through states, in compiled loops (Viterbi).
+
+:mod:`speechmm.inference.alignment.viterbi` is the way in.
 
 Importing this module imports numba and compiles the kernels (or loads them from numba's cache), so
 nothing imports it before the first alignment. Numba takes no keyword arguments: PLR0917 is off.
@@ -31,12 +33,14 @@ def advance(  # type: ignore[no-untyped-def]
     new = scores[1]
     new[:2] = -np.inf
     for frame in range(first, last):
+        # What each state scores in this frame: its own column, or the one it emits. (states,)
         row = emissions[frame]
         if len(columns) > 0:
             gathered = scores[2]
             for state in range(states):
                 gathered[state] = row[columns[state]]
             row = gathered
+        # The same scores seen from each state: its own, one before, two before. (states,) each
         moved = moves[frame - first]
         stay = old[2:]
         step = old[1:]
@@ -48,6 +52,7 @@ def advance(  # type: ignore[no-untyped-def]
             reached[state] = max(best, skipped) + row[state]
             move = np.uint8(1) if step[state] > stay[state] else np.uint8(0)
             moved[state] = np.uint8(2) if skipped > best else move
+        # Only differences count: now and then the best score is brought back to 0.
         if frame % RENORMALIZE_FRAMES == RENORMALIZE_FRAMES - 1:
             top = reached[:states].max()
             if top > -np.inf:
@@ -73,20 +78,24 @@ def best_path(  # type: ignore[no-untyped-def]
     states = len(skip_costs) - 1
     inner = skip_costs[:states]
     blocks = (frames + block - 1) // block
+    # Forward: every path begins in the state before the first. scores is (3, states + 2).
     scores[0, :] = -np.inf
-    scores[0, 1] = 0.0  # the state before the first
+    scores[0, 1] = 0.0
     for index in range(blocks):
         if blocks > 1:
             saved[index] = scores[0]
         first = index * block
         advance(emissions, columns, inner, first, min(frames, first + block), scores, moves)
 
+    # The last state, or the one before it where the last one may be left out.
     state = states - 1
     if states > 1 and scores[0, states] + skip_costs[states] > scores[0, states + 1]:
         state = states - 2
     if not scores[0, state + 2] > -np.inf:
         return 1
 
+    # Back, block by block: the moves of all but the last block are computed again. moves is
+    # (block, states), path (frames,).
     for index in range(blocks - 1, -1, -1):
         first = index * block
         last = min(frames, first + block)

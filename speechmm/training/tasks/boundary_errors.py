@@ -1,12 +1,11 @@
-"""Boundary errors while training: how far the model's word edges are from known ones."""
+"""Measures boundary errors while training: how far word edges are from those of a reference."""
 
 from __future__ import annotations
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
-from speechmm.inference.alignment.transcript_edits import DoubtLimits
-from speechmm.inference.alignment.verification import SecondOpinion
-from speechmm.inference.alignment.word_times import place_words
+from speechmm.inference.alignment.ctc_utterances import CtcHead
+from speechmm.inference.alignment.head_alignment import place_words
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
 
@@ -31,7 +30,8 @@ def boundary_errors_ms(
         batch: The batch, with references.
         tokenizer: Says what the texts' words are.
         features: Say how long a frame is.
-        anchored: Whether CTC, which must be trained then, anchors the head, as in ``align``.
+        anchored: Whether the windows of CTC, which must be trained then, limit the head, as in
+            ``align``.
     """
     known = [
         (row, one)
@@ -40,11 +40,11 @@ def boundary_errors_ms(
     ]
     if not known:
         return []
-    opinion = SecondOpinion(model, tokenizer, features, limits=DoubtLimits()) if anchored else None
+    ctc = CtcHead(model, tokenizer, features) if anchored else None
     placed = place_words(
         model,
         features,
-        opinion,
+        ctc,
         encoding=encoding.select(batch.feature_lengths.new_tensor([row for row, _ in known])),
         texts=[tokenizer.encode_aligned(batch.texts[row]) for row, _ in known],
         seconds=[one.duration for _, one in known],

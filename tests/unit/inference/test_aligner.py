@@ -3,7 +3,6 @@
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError, ManifestError
 from speechmm.inference.alignment import long_audio
 from speechmm.inference.alignment.aligner import Aligner, SoftAlignment, check_units
-from speechmm.inference.alignment.ctc_labels import align_ctc_text, ctc_text
-from speechmm.inference.alignment.token_path import FrameClock, find_paths, word_segments
+from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
+from speechmm.inference.alignment.frame_times import FrameGrid
+from speechmm.inference.alignment.token_path import find_paths, word_segments
 from speechmm.inference.engine.sources import Source, find_sources
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
@@ -140,15 +140,15 @@ def test_long_audio_with_a_wrong_text_never_crashes(aligner: Aligner, speak: Cal
     assert edges[0] >= 0.0 and edges[-1] <= found.duration
 
 
-def test_windows_give_the_frames_of_the_whole(tone_bundle: Bundle, speak: Callable) -> None:
+def test_blocks_give_the_frames_of_the_whole(tone_bundle: Bundle, speak: Callable) -> None:
     aligner = Aligner(tone_bundle)
     waveform = speak(random_text(130), pauses=[0.3]).waveform
     whole = aligner.encoder.model.ctc_log_probs(aligner.encoder.encode([waveform]))[0]
-    parts = long_audio.window_log_probs(aligner.encoder, tone_bundle.features, waveform)
+    parts = long_audio.block_log_probs(aligner.encoder, tone_bundle.features, waveform)
     np.testing.assert_allclose(parts, whole.numpy(), atol=1e-5)
 
 
-def test_stretches_cover_every_word_once(random_bundle: Path) -> None:
+def test_segments_cover_every_word_once(random_bundle: Path) -> None:
     """Whatever CTC says: a model that has learnt nothing gives nonsense, but no word is lost."""
     bundle = load_bundle(random_bundle)
     aligner = Aligner(bundle)
@@ -156,12 +156,12 @@ def test_stretches_cover_every_word_once(random_bundle: Path) -> None:
     aligned = bundle.tokenizer.encode_aligned(text)
     waveform = torch.randn(100 * RATE, generator=torch.Generator().manual_seed(0)) * 0.1
     found = list(
-        long_audio.anchor_text(
+        long_audio.segment_audio(
             aligner.encoder, bundle.tokenizer, bundle.features, waveform, aligned, name="noise"
         )
     )
     assert len(found) > 2
-    assert [word for stretch in found for word in stretch.aligned.words] == text.split()
+    assert [word for segment in found for word in segment.aligned.words] == text.split()
     assert found[0].first_sample >= 0 and found[-1].last_sample <= len(waveform)
     for before, after in itertools.pairwise(found):
         assert before.first_sample < before.last_sample <= after.first_sample
@@ -236,26 +236,18 @@ def test_characters_of_a_bpe_model(seconds: float, tmp_path: Path) -> None:
 def test_characters_that_ctc_writes_as_one_share_its_frames() -> None:
     tokenizer = train_tokenizer(["singing and ringing"] * 9, kind="bpe", vocab_size=22)
     aligned = tokenizer.encode_aligned("ringsing and")
-    text = ctc_text(tokenizer, aligned)
-    assert [tokenizer.pieces[token] for token in text.ids] == ["▁r", "ing", "s", "ing", "▁and"]
-    r, ing, s, again, and_ = text.ids
+    labels = ctc_labels(tokenizer, aligned)
+    assert [tokenizer.pieces[token] for token in labels.ids] == ["▁r", "ing", "s", "ing", "▁and"]
+    r, ing, s, again, and_ = labels.ids
     heard = [0, r, 0, *[ing] * 6, 0, s, *[again] * 3, 0, *[and_] * 2]
     log_probs = np.full((len(heard), tokenizer.vocab_size), -9.0, np.float32)
     log_probs[range(len(heard)), heard] = -0.5
-    path = align_ctc_text(log_probs, text, len(aligned.ids), name="test")
+    path = align_labels(log_probs, labels, len(aligned.ids), name="test")
     spoken = [place for place, word in enumerate(aligned.word_indices) if word >= 0]
     spans = list(zip(path.first[spoken].tolist(), path.last[spoken].tolist(), strict=True))
     rings = [(1, 2), (3, 5), (5, 7), (7, 9), (10, 11), (11, 12), (12, 13), (13, 14)]
     assert spans == [*rings, (15, 15), (15, 16), (16, 17)]
     assert path.log_probs.sum() == pytest.approx(-0.5 * 13)
-
-
-def test_frames_are_centred_on_their_times() -> None:
-    clock = FrameClock(hop=0.01, frames=101, duration=1.003)
-    assert clock.seconds(0) == 0.0
-    assert clock.seconds(50) == pytest.approx(0.495)
-    assert clock.seconds(101) == 1.003
-    assert replace(clock, offset=20.5).seconds(50) == pytest.approx(0.29)
 
 
 def test_word_segments_of_given_scores(tone_bundle: Bundle) -> None:
@@ -264,7 +256,7 @@ def test_word_segments_of_given_scores(tone_bundle: Bundle) -> None:
     for frame, token in enumerate([0, 0, 1, 1, 1, 3, 3, 4, 4, 4]):
         scores[frame, token] = -0.1
     (path,) = find_paths(scores[None], torch.tensor([10]), [aligned])
-    clock = FrameClock.of(tone_bundle.features, 10, 0.09)
+    clock = FrameGrid.of(tone_bundle.features).clock(10, 0.09)
     first, second = word_segments(path, aligned, clock)
     assert (first.label, second.label) == ("a", "b")
     assert (first.start, first.end) == pytest.approx((0.015, 0.045))

@@ -202,7 +202,7 @@ def test_align_text_is_for_one_input(two: list[str], capsys: pytest.CaptureFixtu
     assert "has 2 utterances; expected one" in capsys.readouterr().err
 
 
-def test_align_names_what_it_doubts(two: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_align_names_what_does_not_fit(two: list[str], capsys: pytest.CaptureFixture) -> None:
     Path(two[0]).with_suffix(".txt").write_text("hg gh")
     Path(two[1]).with_suffix(".txt").write_text("ef")
     assert call("align", "sounds", *MODEL, "--format", "jsonl", "--out", "a.jsonl") == 3
@@ -210,9 +210,14 @@ def test_align_names_what_it_doubts(two: list[str], capsys: pytest.CaptureFixtur
     assert len(lines) == 2 and lines[1] == "1 of 2 inputs flagged"
     named = f"flagged: {Path(ODD_NAME).stem}: low_confidence; wrong_transcript: "
     assert lines[0].startswith(named) and "wrong_word: hg" in lines[0]
-    patient = ["align", "sounds", *MODEL, "--doubt-price", 1e9, "--out", "b"]
+    patient = ["align", "sounds", *MODEL, "--edit-penalty", 1e9, "--out", "b"]
     assert call(*patient) == 3
-    assert "wrong_word" not in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "wrong_word" not in shown
+    patient[patient.index("--edit-penalty")] = "--doubt-price"  # its old name
+    assert call(*patient) == 3
+    notice = "speechmm align: --doubt-price is now called --edit-penalty; use that.\n"
+    assert capsys.readouterr().err == notice + shown
     assert len(Path("a.jsonl").read_text("utf-8").splitlines()) == 2
 
 

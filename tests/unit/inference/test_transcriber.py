@@ -73,7 +73,7 @@ def test_long_audio_loses_and_doubles_no_word(
 def test_long_audio_is_not_held_in_memory(
     transcriber: Transcriber, speak: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream of an hour is cut as it comes: never more than two pieces and a block are held."""
+    """A stream of an hour is cut as it comes: never more than two chunks and a block are held."""
     block = speak(random_text(40), pauses=[0.3]).waveform
     given = taken = most = 0
 
@@ -83,9 +83,9 @@ def test_long_audio_is_not_held_in_memory(
             given += len(block)
             yield block
 
-    for first, piece in cut_blocks(blocks(), RATE):
+    for first, chunk in cut_blocks(blocks(), RATE):
         assert first == taken
-        taken += len(piece)
+        taken += len(chunk)
         most = max(most, given - taken)
     assert taken == given
     assert most <= 40 * RATE + 2 * len(block)

@@ -21,7 +21,6 @@ from speechmm.inference.alignment.viterbi import (
     monotonic_path,
     monotonic_paths,
     required_frames,
-    search_bytes,
 )
 
 
@@ -153,10 +152,17 @@ def test_refuses_what_has_no_path() -> None:
         )
 
 
-def test_memory_is_bounded() -> None:
-    hour_frames, hour_tokens = 360_000, 100_000
-    assert search_bytes(hour_frames, hour_tokens) < 500 * 2**20
-    assert search_bytes(3_000, 500) < 2 * 2**20
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(frames: int, tokens: int) -> None:
+        viterbi._check_memory(frames, tokens, viterbi._block_frames(frames, tokens))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(viterbi, "MEMORY_LIMIT_BYTES", 500 * 2**20)
+        check(360_000, 100_000)  # an hour
+        patch.setattr(viterbi, "MEMORY_LIMIT_BYTES", 2 * 2**20)
+        check(3_000, 500)
+        with pytest.raises(AlignmentError, match="GiB to align"):
+            check(360_000, 100_000)
     with pytest.raises(AlignmentError, match=r"GiB to align; expected at most 2 GiB"):
         viterbi._check_memory(3_600_000, 1_000_000, 4_000)
 

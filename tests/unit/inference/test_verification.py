@@ -13,16 +13,21 @@ from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.alignment.aligner import Aligner
-from speechmm.inference.alignment.ctc_labels import CtcText
-from speechmm.inference.alignment.token_path import Anchor, find_paths
-from speechmm.inference.alignment.transcript_edits import DoubtLimits, Doubts, find_doubts
+from speechmm.inference.alignment.ctc_labels import CtcLabels
+from speechmm.inference.alignment.ctc_windows import CtcWindows
+from speechmm.inference.alignment.token_path import find_paths
+from speechmm.inference.alignment.transcript_edits import (
+    EditPenalties,
+    TranscriptEdits,
+    find_edits,
+)
 from speechmm.inference.alignment.viterbi import ctc_states, monotonic_path
 from speechmm.models.bundle import Bundle
 from speechmm.text.tokenizer_training import train_tokenizer
 
 
 def best(log_probs: np.ndarray, elements: list[int | None]) -> float:
-    """What the best path through tokens and free speech (None) scores, by the search of alignment.
+    """What the best path through tokens and the filler (None) scores, by the search of alignment.
 
     Tokens of different words must differ.
     """
@@ -39,16 +44,16 @@ def best(log_probs: np.ndarray, elements: list[int | None]) -> float:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_changes_are_the_cheapest_of_all(seed: int) -> None:
+def test_edits_are_the_best_of_all(seed: int) -> None:
     random = np.random.default_rng(seed)
     count = 1 + seed % 4
     words = [random.integers(2 * k + 1, 2 * k + 3, 1 + seed % 3).tolist() for k in range(count)]
     log_probs = (random.normal(size=(random.integers(4, 25), 9)) * 2).astype(np.float32)
-    text = CtcText([], [], [], [])
+    labels = CtcLabels([], [], [], [])
     for index, word in enumerate(words):
-        text.ids.extend(word)
-        text.word.extend([index] * len(word))
-    limits = DoubtLimits(drop=4.0, extra=3.0)
+        labels.ids.extend(word)
+        labels.word.extend([index] * len(word))
+    penalties = EditPenalties(drop=4.0, extra=3.0)
 
     def score(dropped: Sequence[bool], free: Sequence[bool]) -> float:
         elements: list[int | None] = []
@@ -57,13 +62,13 @@ def test_changes_are_the_cheapest_of_all(seed: int) -> None:
             if gap < count and not dropped[gap]:
                 elements += words[gap]
         found = best(log_probs, elements)
-        return found - limits.drop * sum(dropped) - limits.extra * sum(free)
+        return found - penalties.drop * sum(dropped) - penalties.extra * sum(free)
 
     choices = [(False, True)] * (2 * count + 1)
     scores = {
         choice: score(choice[:count], choice[count:]) for choice in itertools.product(*choices)
     }
-    found = find_doubts(log_probs, text, limits)
+    found = find_edits(log_probs, labels, penalties)
     chosen = (*found.dropped.tolist(), *found.extra.tolist())
     assert scores[chosen] == pytest.approx(max(scores.values()), abs=1e-3)
 
@@ -72,8 +77,8 @@ def test_speech_stands_in_for_the_words_beside_it() -> None:
     spans = np.zeros((6, 2), np.int64)
     spans[[2, 5]] = (3, 9)
     dropped = np.array([True, True, False, True, False])
-    doubts = Doubts(np.arange(5), dropped, spans)
-    assert doubts.stand_ins().tolist() == [2, 2, -1, -1, -1]
+    edits = TranscriptEdits(np.arange(5), dropped, spans)
+    assert edits.replacements().tolist() == [2, 2, -1, -1, -1]
 
 
 SAID = "ab cd fe ha bg"
@@ -116,7 +121,7 @@ def test_confidence_is_low_only_where_the_text_is_wrong(
     assert min(confidence[:2] + confidence[3:]) > 0.5
 
 
-def test_doubts_of_long_audio_are_at_their_times(tone_bundle: Bundle, speak: Callable) -> None:
+def test_mismatches_of_long_audio_are_at_their_times(tone_bundle: Bundle, speak: Callable) -> None:
     words = SAID.split() * 12
     speech = speak(" ".join(words), pauses=[0.4])
     text = [*words[:50], "hgc", *words[51:]]
@@ -165,7 +170,7 @@ def test_the_command_counts_what_is_noticed(
     assert all(row.get("recall", 1.0) == row.get("precision", 1.0) == 1.0 for row in rows.values())
     assert "| texts swapped | 4 | 4 | 100.0 | 100.0 | 100.0 |" in capsys.readouterr().out
     assert "| word deleted | 3 | 3 | 100.0 |" in Path("RESULTS.md").read_text("utf-8")
-    assert main([*check, "--prices", "1e9"]) == 0  # nothing is worth so much
+    assert main([*check, "--penalties", "1e9"]) == 0  # nothing is worth so much
     found = json.loads(Path("found.json").read_text("utf-8"))
     rows = {row["kind"]: row for row in found["limits"][0]["kinds"]}
     assert rows["word inserted"]["named"] == 0.0
@@ -177,12 +182,12 @@ def test_the_command_counts_what_is_noticed(
     assert "no utterance has a text" in capsys.readouterr().err
 
 
-def test_anchors_cost_what_lies_far_from_where_ctc_hears_it() -> None:
+def test_windows_cost_what_lies_far_from_where_ctc_finds_it() -> None:
     tokenizer = train_tokenizer(["ab"], kind="char")
     aligned = tokenizer.encode_aligned("ab")  # silence, a, b, silence
     first = np.array([-np.inf, 8, 20, -np.inf], np.float32)
     last = np.array([np.inf, 12, 20, np.inf], np.float32)
-    cost = Anchor(first, last).costs(40, 0.01)
+    cost = CtcWindows(first, last).costs(40, 0.01)
     assert cost.shape == (40, 4)
     assert not cost[:, [0, 3]].any()
     assert cost[:, 1].nonzero()[0].tolist() == [0, 1, *range(19, 40)]  # 8 to 12, and 6 beside
@@ -190,7 +195,7 @@ def test_anchors_cost_what_lies_far_from_where_ctc_hears_it() -> None:
     assert cost.max() == cost[39, 1] == 5.0
     scores = torch.full((1, 40, 4), -9.0)
     scores[0, :, [0, 3]] = -2.0
-    scores[0, 30:34, 1] = scores[0, 34:38, 2] = -0.1  # a likely copy far from the anchors
+    scores[0, 30:34, 1] = scores[0, 34:38, 2] = -0.1  # a likely copy far from the windows
     scores[0, 8:14, 1] = scores[0, 14:23, 2] = -0.2
     (free,) = find_paths(scores, torch.tensor([40]), [aligned])
     (held,) = find_paths(scores, torch.tensor([40]), [aligned], [cost])
@@ -203,7 +208,7 @@ def test_anchors_cost_what_lies_far_from_where_ctc_hears_it() -> None:
     assert held.log_probs[1] == pytest.approx(float(spoken.sum()))  # the head's own
 
 
-def test_anchors_are_as_wide_as_ctc_is_unsure(tone_bundle: Bundle, speak: Callable) -> None:
+def test_windows_are_as_wide_as_ctc_is_unsure(tone_bundle: Bundle, speak: Callable) -> None:
     """Two equal letters with hardly a pause: CTC cannot say where one ends, and does not."""
     speech = speak("ab bc da ac", pauses=[0.05])
     found = Aligner(tone_bundle).align(speech.waveform, speech.text)

@@ -1,0 +1,31 @@
+"""Encodes waveforms of any lengths: padding, log-mel, encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechmm.audio.log_mel import LogMel
+from speechmm.models.bundle import Bundle
+from speechmm.models.speech_text import SpeechEncoding
+
+
+class WaveformEncoder:
+    """A bundle's features and encoder on one device."""
+
+    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = bundle.model.to(self.device).eval()
+        self.log_mel = LogMel(bundle.features).to(self.device)
+
+    @torch.inference_mode()
+    def encode(self, waveforms: Sequence[Float[Tensor, " _"]]) -> SpeechEncoding:
+        """Encodes one batch of mono waveforms at the model's rate."""
+        lengths = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
+        padded = pad_sequence(list(waveforms), batch_first=True).to(self.device)
+        features, frame_lengths = self.log_mel(padded, lengths)
+        return self.model.encode_speech(features, frame_lengths)
