@@ -19,6 +19,7 @@ from speechmm.cli.decoding import (
     show_progress,
 )
 from speechmm.errors import ConfigError
+from speechmm.options import ALIGNERS, MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from speechmm.alignments import Alignment
@@ -98,8 +99,8 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "--aligner",
-        choices=("head", "ctc"),
-        default="head",
+        choices=ALIGNERS,
+        default=ALIGNERS[0],
         help="what places the units: the alignment head, or CTC, whose second opinion confidences "
         "and flags hold in any case",
     )
@@ -135,8 +136,6 @@ def _parser() -> CommandParser:
 
 
 def _check_out(out: Path, format: str) -> None:
-    from speechmm.inference.engine.sources import MANIFEST_SUFFIXES
-
     if format == "cuts" and not out.name.endswith(MANIFEST_SUFFIXES):
         raise ConfigError(
             f"--out: found {str(out)!r}; expected a name that ends in "

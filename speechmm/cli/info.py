@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.options import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import CutSet
-
-MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def run(argv: list[str]) -> int:

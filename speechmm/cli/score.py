@@ -11,6 +11,8 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
+from speechmm.options import BOOTSTRAP_DRAWS
+from speechmm.text.normalize import NORMALIZERS
 
 
 def run(argv: list[str]) -> int:
@@ -126,7 +128,7 @@ def _parser() -> CommandParser:
     parser.add_argument("reference", type=Path, metavar="REF", help="references, in any of these")
     parser.add_argument(
         "--normalizer",
-        choices=("verbatim", "basic", "english"),
+        choices=tuple(NORMALIZERS),
         default="basic",
         help="what both texts go through first: verbatim changes white space only, basic drops case "
         "and punctuation, english unifies numbers and contractions too",
@@ -163,7 +165,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--bootstrap-draws",
         type=PositiveInt,
-        default=2000,
+        default=BOOTSTRAP_DRAWS,
         help="draws for the 95-percent intervals",
     )
     parser.add_argument(

@@ -20,10 +20,10 @@ from speechmm.cli.decoding import (
     show_progress,
 )
 from speechmm.errors import ConfigError
+from speechmm.inference.recognition.options import DECODERS, SearchOptions
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.recognition.beam_search import SearchOptions
     from speechmm.inference.recognition.fusion.scorers import Scorer
     from speechmm.models.bundle import Bundle
 
@@ -103,28 +103,30 @@ def _parser() -> CommandParser:
         help="file to write instead of stdout; a folder for textgrid, and for srt and vtt unless "
         "PATH ends in .srt or .vtt (one input only)",
     )
-    parser.add_argument("--beam", type=PositiveInt, default=1, help="hypotheses kept; 1 is fastest")
+    parser.add_argument(
+        "--beam", type=PositiveInt, default=SearchOptions.beam, help="hypotheses kept; 1 is fastest"
+    )
     parser.add_argument(
         "--decoder",
-        choices=("ctc", "attention", "joint"),
-        default="joint",
+        choices=DECODERS,
+        default=SearchOptions.decoder,
         help="which scores count",
     )
     parser.add_argument(
         "--ctc-weight",
         type=ClosedUnitInterval,
-        help="share of CTC in the joint score, 0 to 1 (default: 0.3)",
+        help=f"share of CTC in the joint score, 0 to 1 (default: {SearchOptions.ctc_weight})",
     )
     parser.add_argument(
         "--length-bonus",
         type=float,
-        default=0.0,
+        default=SearchOptions.length_bonus,
         help="added to the score per token (natural log), against too short results",
     )
     parser.add_argument(
         "--n-best",
         type=PositiveInt,
-        default=1,
+        default=SearchOptions.n_best,
         metavar="N",
         help='texts per utterance, at most the beam; jsonl has them as "alternatives"',
     )
@@ -244,8 +246,6 @@ def _options(arguments: Namespace) -> SearchOptions:
                 f"--{source}: greedy CTC does not search; expected --decoder joint or attention. "
                 "Change --decoder."
             )
-    from speechmm.inference.recognition.beam_search import SearchOptions
-
     weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
     return SearchOptions(
         decoder=arguments.decoder,

@@ -16,12 +16,12 @@ from speechmm.evaluation.calibration import expected_calibration_error, reliabil
 from speechmm.evaluation.error_rate import UtteranceErrors, total_counts
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.significance import (
-    DRAWS,
     bootstrap_rate,
     compare_systems,
     interval95,
     resample_sums,
 )
+from speechmm.options import BOOTSTRAP_DRAWS
 
 META_KEYS = (
     "model",
@@ -62,7 +62,12 @@ def read_meta(hypothesis: Path) -> dict[str, Any]:
 
 
 def make_report(
-    scored: Scored, *, command: str, meta: Mapping[str, Any], draws: int = DRAWS, seed: int = 0
+    scored: Scored,
+    *,
+    command: str,
+    meta: Mapping[str, Any],
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """The contents of ``report.json``.
 
@@ -212,7 +217,12 @@ def _word_confidence(scored: Scored) -> dict[str, Any] | None:
 
 
 def add_comparison(
-    report: dict[str, Any], first: Scored, second: Scored, *, draws: int = DRAWS, seed: int = 0
+    report: dict[str, Any],
+    first: Scored,
+    second: Scored,
+    *,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = 0,
 ) -> None:
     """Adds how the system of the report does against a second one.
 

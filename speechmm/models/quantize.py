@@ -9,8 +9,7 @@ from torch import nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.speech_text import SpeechTextModel
-
-PRECISIONS = ("int8",)
+from speechmm.options import PRECISIONS
 
 
 def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:
@@ -21,7 +20,7 @@ def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:
 
     Args:
         model: On a CPU; it is changed.
-        precision: One of ``PRECISIONS``.
+        precision: One of :data:`speechmm.options.PRECISIONS`.
 
     Raises:
         ConfigError: Another precision, another device, or a PyTorch that cannot do this.

@@ -14,11 +14,11 @@ from torch import Tensor
 from speechmm.audio.io import audio_info, find_audio, iter_audio, read_audio
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, AudioError, ManifestError, SpeechmmError
+from speechmm.options import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 TEXT_SUFFIXES = (".txt", ".lab")
 """Where the text of an audio file is looked for, beside it and with its stem."""
 

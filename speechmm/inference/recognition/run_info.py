@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from speechmm.files.atomic import write_text
-from speechmm.inference.recognition.beam_search import SearchOptions
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.bundle import WEIGHTS_FILE, Bundle
 
 

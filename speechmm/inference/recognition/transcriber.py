@@ -19,11 +19,13 @@ from speechmm.data.skips import SkipReport
 from speechmm.inference.alignment.word_times import time_words
 from speechmm.inference.engine.chunks import Piece, Steps, WaveformEncoder, run
 from speechmm.inference.engine.sources import Source, cut_sources, file_sources
-from speechmm.inference.recognition.beam_search import Hypothesis, SearchOptions, search
+from speechmm.inference.recognition.beam_search import Hypothesis, search
 from speechmm.inference.recognition.confidence import Calibration, mean_probability
 from speechmm.inference.recognition.fusion.scorers import Scorer
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
+from speechmm.options import BATCH_SECONDS
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Transcriber:
         *,
         options: SearchOptions | None = None,
         scorers: Sequence[Scorer] = (),
-        batch_seconds: float = 60.0,
+        batch_seconds: float = BATCH_SECONDS,
         word_times: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:

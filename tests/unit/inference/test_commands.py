@@ -15,7 +15,7 @@ from speechmm.cli import transcribe as transcribe_command
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.inference.recognition import transcriber
-from speechmm.inference.recognition.beam_search import SearchOptions
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.bundle import Bundle, load_bundle
 
 MODEL = ["--model", "tones"]

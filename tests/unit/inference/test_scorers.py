@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.beam_search import search
 from speechmm.inference.recognition.fusion.lexicon import WordListScorer
 from speechmm.inference.recognition.fusion.scorers import (
     HotwordScorer,
@@ -15,6 +15,7 @@ from speechmm.inference.recognition.fusion.scorers import (
     Scorer,
     word_starts,
 )
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.ngram import learn_ngrams
