@@ -3,7 +3,9 @@
 import argparse
 import difflib
 import re
-from typing import NoReturn
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import jsonargparse
 
@@ -39,6 +41,7 @@ class CommandParser(jsonargparse.ArgumentParser):
             description=description,
             allow_abbrev=False,
         )
+        self._aliases: dict[str, str] = {}
         self.add_argument(
             "--version",
             action="version",
@@ -46,13 +49,45 @@ class CommandParser(jsonargparse.ArgumentParser):
             help="Print the version.",
         )
 
+    def add_alias(self, old: str, new: str) -> None:
+        """Lets a flag that was renamed work under its old name, with a notice of one line on stderr.
+
+        Args:
+            old: As users may still type it, e.g. ``--doubt-price``.
+            new: As it is added to this parser, e.g. ``--edit-penalty``.
+        """
+        self._aliases[old] = new
+
+    def parse_args(self, *args: Any, **settings: Any) -> Any:
+        """Parses a list of arguments in which flags may still have their old names."""
+        if args:
+            args = (self._renamed(args[0]), *args[1:])
+        return super().parse_args(*args, **settings)
+
+    def _renamed(self, args: Sequence[str]) -> list[str]:
+        """The arguments with the new names of flags; what follows a bare ``--`` is no flag."""
+        renamed = list(args)
+        for place, argument in enumerate(args):
+            if argument == "--":
+                break
+            flag, equals, value = argument.partition("=")
+            if flag in self._aliases:
+                new = self._aliases[flag]
+                print(f"{self.prog}: {flag} is now called {new}; use that.", file=sys.stderr)
+                renamed[place] = f"{new}{equals}{value}"
+        return renamed
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the parser's complaint as one line that says where to look the flags up."""
         refuse(self, message, ex)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """The help text with types by their names: ``Path`` for ``<class 'Path'>``."""
-        return _CLASS.sub(r"\1", super().format_help(formatter))
+        """The help text with types by their names (``Path`` for ``<class 'Path'>``) and old flags."""
+        text = _CLASS.sub(r"\1", super().format_help(formatter))
+        if not self._aliases:
+            return text
+        rows = [f"  {old} is now {new}" for old, new in self._aliases.items()]
+        return "\n".join([f"{text.rstrip()}\n", "old names that still work:", *rows, ""])
 
 
 def refuse(
