@@ -24,7 +24,7 @@ from speechmm.inference.recognition.options import DECODERS, SearchOptions
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.recognition.fusion.scorers import Scorer
+    from speechmm.inference.recognition.fusion.scorer import Scorer
     from speechmm.models.bundle import Bundle
 
 LISTENING = {
@@ -175,7 +175,8 @@ def _add_scorers(parser: CommandParser) -> None:
 
 def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[Scorer]:
     """What the search listens to besides the model."""
-    from speechmm.inference.recognition.fusion.scorers import HotwordScorer, load_language_scorer
+    from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
+    from speechmm.inference.recognition.fusion.load import load_language_scorer
 
     found: list[Scorer] = []
     if arguments.lm is not None:
@@ -185,10 +186,10 @@ def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[
         found.append(HotwordScorer(phrases, bundle.tokenizer, arguments.hotword_bonus))
     if arguments.words is not None:
         from speechmm.data.texts import read_texts
-        from speechmm.inference.recognition.fusion.lexicon import WordListScorer
+        from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
 
         texts = (text for path in arguments.words for text in read_texts(path, skipped))
-        found.append(WordListScorer(texts, bundle.tokenizer, arguments.word_price))
+        found.append(LexiconScorer(texts, bundle.tokenizer, arguments.word_price))
     return found
 
 

@@ -30,11 +30,11 @@ class SearchOptions:
         """What of the model is read (``speechmm.models.speech_text.OUTPUTS``)."""
         if self.decoder == "ctc":
             return frozenset(["ctc"])
-        return frozenset(["decoder", "ctc"] if self.listens_to_ctc else ["decoder"])
+        return frozenset(["decoder", "ctc"] if self.uses_ctc_prefixes else ["decoder"])
 
     @property
-    def listens_to_ctc(self) -> bool:
-        """Whether a beam search scores CTC's prefixes."""
+    def uses_ctc_prefixes(self) -> bool:
+        """Whether a beam search adds CTC prefix scores."""
         return self.decoder == "joint" and self.ctc_weight > 0
 
     def __post_init__(self) -> None:

@@ -323,7 +323,7 @@ def test_listens_to_ngrams_and_phrases(
     flags += ["--words", "texts.txt", "--word-price", 2]
     assert call("transcribe", *two, *MODEL, *flags, "--format", "jsonl", "--out", "h.jsonl") == 0
     ngrams, phrases, words = heard["scorers"]
-    assert (words.words, words.price) == (["ab", "cd", "ef"], 2.0)
+    assert (words.words, words.oov_penalty) == (["ab", "cd", "ef"], 2.0)
     assert (ngrams.weight, ngrams.model.order) == (0.5, 2)
     assert float(phrases.gain.max()) == 1.0
     decoding = json.loads(Path("h.jsonl.meta.json").read_text("utf-8"))["decoding"]

@@ -1,4 +1,4 @@
-"""What a beam search listens to: against full recomputation, and batching changes nothing."""
+"""External scores of a beam search: against full recomputation, and batching changes nothing."""
 
 import itertools
 
@@ -7,14 +7,11 @@ import torch
 
 from speechmm.errors import ConfigError
 from speechmm.inference.recognition.beam_search import search
-from speechmm.inference.recognition.fusion.lexicon import WordListScorer
-from speechmm.inference.recognition.fusion.scorers import (
-    HotwordScorer,
-    LanguageModelScorer,
-    NgramScorer,
-    Scorer,
-    word_starts,
-)
+from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
+from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
+from speechmm.inference.recognition.fusion.neural_lm import LanguageModelScorer
+from speechmm.inference.recognition.fusion.ngram import NgramScorer
+from speechmm.inference.recognition.fusion.scorer import Scorer, word_starts
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
@@ -46,7 +43,7 @@ def scorers(tokenizer: Tokenizer) -> list[Scorer]:
         NgramScorer(learn_ngrams(TEXTS, order=3), tokenizer, 0.4),
         HotwordScorer(["ab ba", "ba"], tokenizer, 1.5),
         LanguageModelScorer(language_model(tokenizer), 0.3),
-        WordListScorer(["ab", "ba"], tokenizer, 0.7),
+        LexiconScorer(["ab", "ba"], tokenizer, 0.7),
     ]
 
 
@@ -107,9 +104,9 @@ def test_phrases_get_their_bonus_and_nothing_else_does(tokenizer: Tokenizer) -> 
             assert walked(scorer, ids) == pytest.approx(expected), words
 
 
-def test_words_that_are_not_listed_have_their_price(tokenizer: Tokenizer) -> None:
+def test_words_outside_the_lexicon_have_their_penalty(tokenizer: Tokenizer) -> None:
     listed = ["ab", "ba", "bab"]
-    scorer = WordListScorer(["AB ba", "bab"], tokenizer, 3.0)
+    scorer = LexiconScorer(["AB ba", "bab"], tokenizer, 3.0)
     for size in range(4):
         for words in itertools.product(["a", "b", "ab", "ba", "bab", "bb", "abab"], repeat=size):
             unlisted = sum(word not in listed for word in words)
@@ -117,26 +114,26 @@ def test_words_that_are_not_listed_have_their_price(tokenizer: Tokenizer) -> Non
             assert found == pytest.approx(-3.0 * unlisted), words
 
 
-def test_the_price_is_paid_where_no_listed_word_goes_on() -> None:
+def test_the_penalty_comes_where_no_listed_word_goes_on() -> None:
     tokenizer = train_tokenizer(TEXTS, kind="char")
-    state = WordListScorer(["ab", "bab"], tokenizer, 3.0).start(1, CPU)
-    paid = []
+    state = LexiconScorer(["ab", "bab"], tokenizer, 3.0).start(1, CPU)
+    added = []
     for token in [*tokenizer.encode("ba bbab a"), EOS]:
-        paid.append(float(state.scores()[0, token]))
+        added.append(float(state.scores()[0, token]))
         state.advance(torch.tensor([0]), torch.tensor([token]))
     # b a _ b b a b _ a end: "ba" ends too soon, "bb" begins no word, "a" ends too soon
-    assert paid == [0, 0, -3, 0, -3, 0, 0, 0, 0, -3]
+    assert added == [0, 0, -3, 0, -3, 0, 0, 0, 0, -3]
 
 
 def test_a_letter_unknown_to_the_tokenizer_makes_no_listed_word() -> None:
     tokenizer = train_tokenizer(TEXTS, kind="char")
-    scorer = WordListScorer(["ab", "axb"], tokenizer, 3.0)
+    scorer = LexiconScorer(["ab", "axb"], tokenizer, 3.0)
     assert walked(scorer, tokenizer.encode("axb ab")) == -3.0
 
 
 def test_a_list_without_words_is_a_mistake(tokenizer: Tokenizer) -> None:
     with pytest.raises(ConfigError, match="expected at least one"):
-        WordListScorer(["...", " "], tokenizer, 3.0)
+        LexiconScorer(["...", " "], tokenizer, 3.0)
 
 
 @pytest.fixture
@@ -171,15 +168,15 @@ def test_scores_of_results_are_those_of_a_full_recomputation(
     options = SearchOptions(decoder="attention", beam=4, n_best=3, length_bonus=0.2)
     torch.manual_seed(2)
     encoding = model.encode_speech(torch.randn(1, 40, 20), torch.tensor([40]))
-    listened = scorers(tokenizer)
-    (found,) = search(model, encoding, options, listened)
+    external = scorers(tokenizer)
+    (found,) = search(model, encoding, options, external)
     assert len(found) == 3
     for hypothesis in found:
         with torch.inference_mode():
             logits = model.decode(torch.tensor([hypothesis.tokens]), encoding)[0].log_softmax(-1)
         path = zip(logits, [*hypothesis.tokens, EOS], strict=True)
         total = sum(float(row[token]) for row, token in path)
-        total += sum(one.weight * walked(one, hypothesis.tokens) for one in listened)
+        total += sum(one.weight * walked(one, hypothesis.tokens) for one in external)
         assert hypothesis.score == pytest.approx(total + 0.2 * len(hypothesis.tokens), abs=1e-3)
 
 
