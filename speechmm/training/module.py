@@ -13,8 +13,8 @@ from torch import Tensor
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
-from speechmm.inference.recognition.beam_search import search
 from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import save_bundle
 from speechmm.models.speech_text import OUTPUTS, SpeechTextConfig, SpeechTextModel
 from speechmm.text.normalize import normalize

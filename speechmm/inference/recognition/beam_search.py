@@ -1,9 +1,8 @@
-"""From encoded speech to token sequences: greedy CTC, and batched joint CTC/attention beams."""
+"""Searches with the attention decoder: batched beams, scored jointly with CTC prefixes and fusion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -11,64 +10,10 @@ from torch import Tensor
 
 from speechmm.inference.recognition.ctc_prefix import LOG_ZERO, CtcPrefixScorer, PrefixState
 from speechmm.inference.recognition.fusion.scorer import Fusion, Scorer
+from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL
-
-
-@dataclass
-class Hypothesis:
-    """One search result."""
-
-    tokens: list[int]
-    score: float
-    """Log-probability under the search's own criterion (natural log)."""
-    token_log_probs: list[float] = field(default_factory=list)
-    """Natural log of each token's probability, for confidence."""
-
-
-@torch.inference_mode()
-def search(
-    model: SpeechTextModel,
-    encoding: SpeechEncoding,
-    options: SearchOptions,
-    scorers: Sequence[Scorer] = (),
-) -> list[list[Hypothesis]]:
-    """The n best hypotheses of every utterance, best first.
-
-    Args:
-        model: The joint model.
-        encoding: Encoded speech.
-        options: How to search.
-        scorers: External scores (shallow fusion); greedy CTC takes none.
-    """
-    if options.decoder == "ctc":
-        best = greedy_ctc(model.ctc_log_probs(encoding), encoding.enc_lengths)
-        return [[hypothesis] for hypothesis in best]
-    return BeamSearch(model, encoding, options, scorers).run()
-
-
-def greedy_ctc(
-    log_probs: Float[Tensor, "batch enc_frames vocab"], lengths: Int[Tensor, " batch"]
-) -> list[Hypothesis]:
-    """Best token per frame, repeats merged, blanks dropped.
-
-    A token's probability is the highest one among its frames.
-    """
-    peaks, best = log_probs.max(dim=-1)
-    results = []
-    for row, scores, length in zip(best.tolist(), peaks.tolist(), lengths.tolist(), strict=True):
-        hypothesis = Hypothesis([], sum(scores[:length]))
-        previous = BLANK
-        for token, score in zip(row[:length], scores[:length], strict=True):
-            if token not in (BLANK, previous):
-                hypothesis.tokens.append(token)
-                hypothesis.token_log_probs.append(score)
-            elif token != BLANK:
-                hypothesis.token_log_probs[-1] = max(hypothesis.token_log_probs[-1], score)
-            previous = token
-        results.append(hypothesis)
-    return results
 
 
 class BeamSearch:

@@ -19,10 +19,11 @@ from speechmm.data.skips import SkipReport
 from speechmm.inference.alignment.word_times import time_words
 from speechmm.inference.engine.chunks import Piece, Steps, WaveformEncoder, run
 from speechmm.inference.engine.sources import Source, cut_sources, file_sources
-from speechmm.inference.recognition.beam_search import Hypothesis, search
 from speechmm.inference.recognition.confidence import Calibration, mean_probability
 from speechmm.inference.recognition.fusion.scorer import Scorer
+from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
 from speechmm.options import BATCH_SECONDS

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.beam_search import search
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
 from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
 from speechmm.inference.recognition.fusion.neural_lm import LanguageModelScorer
 from speechmm.inference.recognition.fusion.ngram import NgramScorer
 from speechmm.inference.recognition.fusion.scorer import Scorer, word_starts
 from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.ngram import learn_ngrams
