@@ -1,8 +1,14 @@
-"""Defines how recognition searches: decoders, beam and weights; imports no PyTorch."""
+"""Defines how recognition searches: decoders, beam, external scores; imports no PyTorch.
+
+A new decoder is named here, with what it reads of the model, and is called in
+:mod:`speechmm.inference.recognition.search`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from speechmm.errors import ConfigError
 
@@ -57,3 +63,35 @@ class SearchOptions:
                 f"search: decoder 'ctc' is greedy, but beam is {self.beam}; expected beam 1. "
                 "Use decoder 'joint' for a beam search."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOptions:
+    """Which external scores a beam search adds to the model's own (shallow fusion)."""
+
+    lm: Path | None = None
+    """Language model: an ARPA file of word n-grams, or the bundle folder of a neural one."""
+    lm_weight: float = 0.3
+    """Weight of the language model's log-probabilities."""
+    hotwords: str | None = None
+    """Phrases to boost: a text file with one a line, or phrases separated by commas."""
+    hotword_bonus: float = 1.0
+    """Added per token of a phrase (natural log)."""
+    words: tuple[Path, ...] | None = None
+    """Lexicon: files of words, or of texts whose words are meant."""
+    oov_penalty: float = 3.0
+    """Taken off the score per out-of-lexicon word (natural log)."""
+
+    def settings(self) -> dict[str, Any]:
+        """What is used, with its weight, as JSON has it."""
+        used: dict[str, Any] = {}
+        for source, weight in FUSION_WEIGHTS.items():
+            value = getattr(self, source)
+            if value is not None:
+                plain = [str(path) for path in value] if source == "words" else str(value)
+                used |= {source: plain, weight: getattr(self, weight)}
+        return used
+
+
+FUSION_WEIGHTS = {"lm": "lm_weight", "hotwords": "hotword_bonus", "words": "oov_penalty"}
+"""Each external score of `FusionOptions`, with the field that says how much it counts."""

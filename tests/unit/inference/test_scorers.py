@@ -1,6 +1,7 @@
 """External scores of a beam search: against full recomputation, and batching changes nothing."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from speechmm.errors import ConfigError
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
 from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
+from speechmm.inference.recognition.fusion.load import read_phrases
 from speechmm.inference.recognition.fusion.neural_lm import LanguageModelScorer
 from speechmm.inference.recognition.fusion.ngram import NgramScorer
 from speechmm.inference.recognition.fusion.scorer import Scorer, word_starts
@@ -102,6 +104,17 @@ def test_phrases_get_their_bonus_and_nothing_else_does(tokenizer: Tokenizer) -> 
             ids = tokenizer.encode(" ".join(words))
             expected = 2.0 * said(spelled, ids, starts, tokenizer.kind == "char")
             assert walked(scorer, ids) == pytest.approx(expected), words
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_hotwords_of_a_file_are_its_lines_without_a_byte_order_mark(
+    encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("ab ba\n\n  Brno, Praha \n", encoding)
+    assert read_phrases(str(path)) == ["ab ba", "Brno, Praha"]
+    assert read_phrases(" ab ba,, Brno ") == ["ab ba", "Brno"]
+    assert read_phrases("ab, " * 2000) == ["ab"] * 2000  # longer than a path may be
 
 
 def test_words_outside_the_lexicon_have_their_penalty(tokenizer: Tokenizer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from speechmm.inference.recognition.fusion.scorer import word_starts
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SENTENCEPIECE_KINDS, SIL, UNK, Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 class HotwordScorer:
@@ -28,14 +31,13 @@ class HotwordScorer:
         """Builds the automaton.
 
         Args:
-            phrases: Words or several words; those the tokenizer cannot spell are left out.
+            phrases: Words or several words; those the tokenizer cannot spell are named in
+                the log and left out.
             tokenizer: Spells them.
             bonus: Added per token of a phrase (natural log).
         """
-        spelled = {tuple(tokenizer.encode(phrase)) for phrase in phrases}
-        spelled = {tokens for tokens in spelled if tokens and UNK not in tokens}
         automaton = _Automaton(
-            spelled,
+            _spell(phrases, tokenizer),
             set(word_starts(tokenizer)),
             tokenizer.vocab_size,
             separate_space=tokenizer.kind not in SENTENCEPIECE_KINDS,
@@ -48,6 +50,18 @@ class HotwordScorer:
     def start(self, batch: int, device: torch.device) -> _HotwordState:
         """The state of ``batch`` empty hypotheses."""
         return _HotwordState(self, batch, device)
+
+
+def _spell(phrases: Iterable[str], tokenizer: Tokenizer) -> set[tuple[int, ...]]:
+    """Token ids of each phrase; those with none, or with unknown ones, are named and left out."""
+    spelled = {phrase: tuple(tokenizer.encode(phrase)) for phrase in phrases}
+    unspelled = [phrase for phrase, ids in spelled.items() if not ids or UNK in ids]
+    if unspelled:
+        logger.warning(
+            "hotwords: the model's tokenizer cannot spell %s; left out",
+            ", ".join(map(repr, unspelled)),
+        )
+    return {ids for ids in spelled.values() if ids and UNK not in ids}
 
 
 class _HotwordState:
