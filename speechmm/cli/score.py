@@ -13,7 +13,7 @@ from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
 from speechmm.files.provenance import code_commit, read_meta
 from speechmm.options import BOOTSTRAP_DRAWS
-from speechmm.text.normalize import NORMALIZERS
+from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 
 
 def run(argv: list[str]) -> int:
@@ -123,7 +123,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--normalizer",
         choices=tuple(NORMALIZERS),
-        default="basic",
+        default=DEFAULT_NORMALIZER,
         help="what both texts go through first: verbatim changes white space only, basic drops case "
         "and punctuation, english unifies numbers and contractions too",
     )

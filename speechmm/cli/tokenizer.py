@@ -11,10 +11,9 @@ from jsonargparse.typing import PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
-from speechmm.text.normalize import NORMALIZERS
+from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 from speechmm.text.tokenizer import KINDS
-
-DEFAULT_LANGUAGE = "en-us"
+from speechmm.text.tokenizer_training import DEFAULT_LANGUAGE, DEFAULT_VOCAB_SIZE
 
 
 def run(argv: list[str]) -> int:
@@ -94,12 +93,12 @@ def _parser() -> CommandParser:
         "--vocab-size",
         type=PositiveInt,
         metavar="N",
-        help="entries in all, for bpe and unigram; at most 500 when not given",
+        help=f"entries in all, for bpe and unigram; at most {DEFAULT_VOCAB_SIZE} when not given",
     )
     parser.add_argument(
         "--normalizer",
         choices=tuple(NORMALIZERS),
-        default="basic",
+        default=DEFAULT_NORMALIZER,
         help="what every text goes through first",
     )
     parser.add_argument(

@@ -17,7 +17,7 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-from speechmm.text.ngram import learn_ngrams
+from speechmm.text.ngram import estimate_ngrams
 from speechmm.text.tokenizer import EOS, SPECIALS, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 
@@ -42,7 +42,7 @@ def language_model(tokenizer: Tokenizer) -> LanguageModel:
 
 def scorers(tokenizer: Tokenizer) -> list[Scorer]:
     return [
-        NgramScorer(learn_ngrams(TEXTS, order=3), tokenizer, 0.4),
+        NgramScorer(estimate_ngrams(TEXTS, order=3), tokenizer, 0.4),
         HotwordScorer(["ab ba", "ba"], tokenizer, 1.5),
         LanguageModelScorer(language_model(tokenizer), 0.3),
         LexiconScorer(["ab", "ba"], tokenizer, 0.7),
@@ -62,16 +62,16 @@ def walked(scorer: Scorer, ids: list[int]) -> float:
 
 @pytest.mark.parametrize("text", ["ab", "ab ba", "b ab ab ba", "ba b", ""])
 def test_ngrams_add_the_probability_of_the_sentence(text: str, tokenizer: Tokenizer) -> None:
-    model = learn_ngrams(TEXTS, order=3)
+    model = estimate_ngrams(TEXTS, order=3)
     found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode(text))
-    assert found == pytest.approx(model.sentence(text.split()), rel=1e-5)
+    assert found == pytest.approx(model.sentence_log_prob(text.split()), rel=1e-5)
 
 
 def test_words_of_a_foreign_spelling_are_found() -> None:
     tokenizer = train_tokenizer(TEXTS, kind="char")
-    model = learn_ngrams([text.upper() for text in TEXTS], order=2)
+    model = estimate_ngrams([text.upper() for text in TEXTS], order=2)
     found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode("ab ba"))
-    assert found == pytest.approx(model.sentence(["AB", "BA"]), rel=1e-5)
+    assert found == pytest.approx(model.sentence_log_prob(["AB", "BA"]), rel=1e-5)
 
 
 def test_the_language_model_adds_what_it_says_of_the_whole_text(tokenizer: Tokenizer) -> None:
