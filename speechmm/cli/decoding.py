@@ -1,4 +1,4 @@
-"""What ``transcribe`` and ``align`` have in common: model, inputs, progress, exit code."""
+"""Adds what ``transcribe`` and ``align`` share: flags of the model, finding inputs, progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add_model_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu, cuda, cuda:1")
     parser.add_argument(
-        "--threads", type=PositiveInt, help="CPU threads; as many as PyTorch likes when not given"
+        "--threads", type=PositiveInt, help="CPU threads; PyTorch's choice when not given"
     )
     parser.add_argument(
         "--quantize",

@@ -1,4 +1,4 @@
-"""``speechmm info``: what is this bundle, audio file or manifest."""
+"""Runs ``speechmm info``: what a bundle, an audio file or a manifest holds."""
 
 import dataclasses
 import json
