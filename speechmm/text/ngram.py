@@ -113,28 +113,27 @@ class NgramModel:
         declared: Counter[int] = Counter()
         for number, raw in enumerate(file, 1):
             line = raw.decode("utf-8", errors="replace").strip()
-            if line.startswith("ngram ") and not order:
-                size, _, count = line[len("ngram ") :].partition("=")
-                declared[int(size)] = int(count)
-            elif line.startswith("\\") and line.endswith("-grams:"):
-                order = int(line[1 : -len("-grams:")])
-            elif line == "\\end\\":
+            if line == "\\end\\":
                 break
-            elif order and line:
-                fields = line.split()
-                try:
-                    words = tuple(fields[1 : order + 1])
-                    log_probs[words] = float(fields[0]) * LN10
-                    if len(fields) > order + 1:
-                        backoffs[words] = float(fields[order + 1]) * LN10
-                    complete = len(words) == order
-                except (ValueError, IndexError):
-                    complete = False
-                if not complete:
-                    raise ManifestError(
-                        f"{path}:{number}: found {line[:60]!r}; expected a log-probability and "
-                        f"{order} words. Make the file again."
-                    )
+            expected = f"a log-probability and {order} words"
+            try:
+                if line.startswith("ngram ") and not order:
+                    expected = "'ngram ORDER=COUNT' in two numbers"
+                    size, _, count = line[len("ngram ") :].partition("=")
+                    declared[int(size)] = int(count)
+                elif line.startswith("\\") and line.endswith("-grams:"):
+                    expected = "the order of n-grams as a number"
+                    order = int(line[1 : -len("-grams:")])
+                elif order and line:
+                    words, log_prob, backoff = _parse_ngram(line, order)
+                    log_probs[words] = log_prob
+                    if backoff is not None:
+                        backoffs[words] = backoff
+            except ValueError as error:
+                raise ManifestError(
+                    f"{path}:{number}: found {line[:60]!r}; expected {expected}. Make the file "
+                    "again."
+                ) from error
         found = Counter(map(len, log_probs))
         if not found or found != +declared:
             raise ManifestError(
@@ -142,6 +141,20 @@ class NgramModel:
                 f"{dict(sorted(declared.items()))}; expected a whole ARPA file. Make it again."
             )
         return cls(log_probs, backoffs)
+
+
+def _parse_ngram(line: str, order: int) -> tuple[Words, float, float | None]:
+    """The words of a line, their log-probability, and where it is there the backoff, natural logs.
+
+    Raises:
+        ValueError: It has too few words, or what should be a number is none.
+    """
+    fields = line.split()
+    words = tuple(fields[1 : order + 1])
+    if len(words) < order:
+        raise ValueError(f"{len(words)} words")
+    backoff = float(fields[order + 1]) * LN10 if len(fields) > order + 1 else None
+    return words, float(fields[0]) * LN10, backoff
 
 
 def _open(path: Path, mode: str) -> Any:

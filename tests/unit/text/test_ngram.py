@@ -100,6 +100,8 @@ def test_files_come_back(name: str, tmp_path: Path) -> None:
         (ARPA.replace("-0.3 a b\n", "").encode(), "expected a whole ARPA file"),
         (ARPA.replace("-0.3 a b", "-0.3 a").encode(), ":14: found '-0.3 a'"),
         (ARPA.replace("-0.3", "x").encode(), ":14: found 'x a b'"),
+        (ARPA.replace("ngram 1=", "ngram 1=x").encode(), ":3: found 'ngram 1=x"),
+        (ARPA.replace("\\2-grams", "\\x-grams").encode(), "expected the order of n-grams"),
     ],
 )
 def test_files_that_are_none(content: bytes | None, complaint: str, tmp_path: Path) -> None:
