@@ -24,7 +24,8 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.inference.alignment.token_path import find_paths
-from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models import forward_sum, losses
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import lay_columns

@@ -19,6 +19,7 @@ from speechmm.cli.decoding import (
     show_progress,
 )
 from speechmm.errors import ConfigError
+from speechmm.options import ALIGNERS, MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -98,8 +99,8 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "--aligner",
-        choices=("head", "ctc"),
-        default="head",
+        choices=ALIGNERS,
+        default=ALIGNERS[0],
         help="what places the units: the alignment head (10 ms), or CTC; either way CTC has its part "
         "in confidences and flags",
     )
@@ -137,8 +138,6 @@ def _parser() -> CommandParser:
 
 
 def _check_out(out: Path, format: str) -> None:
-    from speechmm.inference.engine.sources import MANIFEST_SUFFIXES
-
     if format == "cuts" and not out.name.endswith(MANIFEST_SUFFIXES):
         raise ConfigError(
             f"--out: found {str(out)!r}; expected a name that ends in "

@@ -1,4 +1,4 @@
-"""The argument parser every plain command uses: one-line errors, no abbreviated flags."""
+"""Parses the arguments of plain commands: one-line errors, no abbreviations, aliases of old flags."""
 
 import argparse
 import difflib

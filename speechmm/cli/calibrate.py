@@ -10,6 +10,7 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ManifestError
+from speechmm.inference.recognition.options import DECODERS, SearchOptions
 
 FEWEST_WORDS = 30
 
@@ -56,7 +57,6 @@ def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
     from speechmm.evaluation.report import judged_words
     from speechmm.evaluation.scoring import score_files
     from speechmm.inference.engine.sources import find_sources
-    from speechmm.inference.recognition.beam_search import SearchOptions
     from speechmm.inference.recognition.transcriber import Transcriber
     from speechmm.inference.recognition.writers import write_transcripts
     from speechmm.models.bundle import load_bundle
@@ -85,16 +85,18 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder of the model")
     parser.add_argument("cuts", type=Path, metavar="CUTS", help="cuts manifest with texts")
-    parser.add_argument("--beam", type=PositiveInt, default=1, help="hypotheses kept")
+    parser.add_argument(
+        "--beam", type=PositiveInt, default=SearchOptions.beam, help="hypotheses kept"
+    )
     parser.add_argument(
         "--decoder",
-        choices=("ctc", "attention", "joint"),
-        default="joint",
+        choices=DECODERS,
+        default=SearchOptions.decoder,
         help="the decoder whose confidences are calibrated",
     )
     parser.add_argument(
         "--ctc-weight",
         type=ClosedUnitInterval,
-        help="share of CTC in the joint score, 0 to 1 (default: 0.3)",
+        help=f"share of CTC in the joint score, 0 to 1 (default: {SearchOptions.ctc_weight})",
     )
     return parser

@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     """Cuts words out at their times, transcribes them, and does so again with shifted times."""
     arguments = _parser().parse_args(argv)
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.options import SearchOptions
     from speechmm.inference.recognition.transcriber import Transcriber
 
     bundle = load_model(arguments)

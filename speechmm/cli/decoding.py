@@ -1,4 +1,4 @@
-"""What ``transcribe`` and ``align`` have in common: model, inputs, progress, exit code."""
+"""Adds what ``transcribe`` and ``align`` share: flags of the model, finding inputs, progress."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.options import BATCH_SECONDS, PRECISIONS
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
@@ -29,16 +30,16 @@ def add_model_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--batch-seconds",
         type=PositiveFloat,
-        default=60.0,
+        default=BATCH_SECONDS,
         help="audio per batch in seconds; changes speed and memory, not results",
     )
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu, cuda, cuda:1")
     parser.add_argument(
-        "--threads", type=PositiveInt, help="CPU threads; as many as PyTorch likes when not given"
+        "--threads", type=PositiveInt, help="CPU threads; PyTorch's choice when not given"
     )
     parser.add_argument(
         "--quantize",
-        choices=("int8",),
+        choices=PRECISIONS,
         help="8-bit weights on a CPU: faster and smaller, with slightly different results",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""``speechmm export``: a bundle as ONNX graphs."""
+"""Runs ``speechmm export``: a bundle as ONNX graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``speechmm info``: what is this bundle, audio file or manifest."""
+"""Runs ``speechmm info``: what a bundle, an audio file or a manifest holds."""
 
 import dataclasses
 import json
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.options import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import CutSet
-
-MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def run(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The ``speechmm`` program: finds the command, runs it, and turns failures into exit codes."""
+"""Runs the ``speechmm`` program: finds the command, and turns failures into exit codes."""
 
 import difflib
 import importlib
@@ -28,22 +28,26 @@ COMMANDS = {
     "prepare": Command("prepare", "turn a corpus into manifests: train, dev and test"),
     "features": Command("features", "store log-mel features and their statistics (optional)"),
     "tokenizer": Command("tokenizer", "train a text tokenizer: char, bpe, unigram or phone"),
-    "ngram": Command("ngram", "learn word n-grams from texts, for transcribe --lm"),
+    "ngram": Command("ngram", "estimate a word n-gram language model, for transcribe --lm"),
     "fit": Command("train", "train a model; ends by writing a bundle"),
     "validate": Command("train", "measure a checkpoint on the dev split"),
     "test": Command("train", "measure a checkpoint on the test split"),
-    "transcribe": Command("transcribe", "audio to text, subtitles or time-marked words"),
-    "align": Command("align", "when was each word and character of a given text said"),
+    "transcribe": Command(
+        "transcribe", "speech recognition: audio to text, subtitles or time-marked words"
+    ),
+    "align": Command(
+        "align", "forced alignment: when each word and character of a given text was said"
+    ),
     "score": Command("score", "word error rate report: numbers, HTML, trn files"),
-    "score-alignment": Command("score_alignment", "boundary errors in milliseconds"),
-    "calibrate": Command("calibrate", "make the confidences of words mean what they say"),
+    "score-alignment": Command("score_alignment", "boundary errors of alignments in milliseconds"),
+    "calibrate": Command("calibrate", "calibrate word confidences on a set with texts"),
     "export": Command("export", "write a bundle as ONNX graphs (extra onnx)"),
     "compare": Command("compare", "several reports in one table, with significance"),
     "check-alignment": Command(
-        "check_alignment", "are words where an alignment says, without a reference"
+        "check_alignment", "judge an alignment by recognition, without a reference"
     ),
-    "check-flags": Command("check_flags", "does align notice when a transcript is wrong"),
-    "info": Command("info", "what is this bundle, audio file or manifest"),
+    "check-flags": Command("check_flags", "how well align detects transcripts that are wrong"),
+    "info": Command("info", "what a bundle, an audio file or a manifest holds"),
 }
 TRAINING_COMMANDS = ("fit", "validate", "test")  # LightningCLI reads the command's name itself
 

@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse.typing import PositiveInt
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.text.normalize import NORMALIZERS
+from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 
 
 def run(argv: list[str]) -> int:
@@ -16,12 +16,12 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     from speechmm.data.skips import SkipReport
     from speechmm.data.texts import read_texts
-    from speechmm.text.ngram import learn_ngrams
+    from speechmm.text.ngram import estimate_ngrams
     from speechmm.text.normalize import normalize
 
     skipped: Any = SkipReport(strict=arguments.strict)
     texts = [text for path in arguments.texts for text in read_texts(path, skipped)]
-    model = learn_ngrams(
+    model = estimate_ngrams(
         (normalize(text, arguments.normalizer) for text in texts), order=arguments.order
     )
     model.write(arguments.out)
@@ -47,7 +47,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--normalizer",
         choices=tuple(NORMALIZERS),
-        default="basic",
+        default=DEFAULT_NORMALIZER,
         help="what every text goes through first; as the model's tokenizer",
     )
     parser.add_argument(

@@ -11,6 +11,9 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
+from speechmm.files.provenance import code_commit, read_meta
+from speechmm.options import BOOTSTRAP_DRAWS
+from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 
 
 def run(argv: list[str]) -> int:
@@ -20,7 +23,7 @@ def run(argv: list[str]) -> int:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.breakdowns import out_of_vocabulary
     from speechmm.evaluation.page import write_report
-    from speechmm.evaluation.report import add_comparison, make_report, read_meta
+    from speechmm.evaluation.report import add_comparison, make_report
     from speechmm.evaluation.results import wer_lines, write_results
     from speechmm.evaluation.scoring import other_rates, score_files
 
@@ -80,13 +83,6 @@ def check_results_arguments(results: Path | None, title: str | None) -> None:
         raise ConfigError("--results and --title: only one is given; expected both. Add the other.")
 
 
-def code_commit() -> str | None:
-    """The commit of the code that scores, where transcripts do not say theirs."""
-    from speechmm.inference.recognition.run_info import code_commit as commit
-
-    return commit()
-
-
 def _table(report: dict[str, Any]) -> str:
     head = ("", "%", "95 % interval", "hits", "subst.", "deleted", "inserted", "of")
     rows: list[tuple[str, ...]] = [head]
@@ -126,8 +122,8 @@ def _parser() -> CommandParser:
     parser.add_argument("reference", type=Path, metavar="REF", help="references, in any of these")
     parser.add_argument(
         "--normalizer",
-        choices=("verbatim", "basic", "english"),
-        default="basic",
+        choices=tuple(NORMALIZERS),
+        default=DEFAULT_NORMALIZER,
         help="what both texts go through first: verbatim changes white space only, basic drops case "
         "and punctuation, english unifies numbers and contractions too",
     )
@@ -163,7 +159,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--bootstrap-draws",
         type=PositiveInt,
-        default=2000,
+        default=BOOTSTRAP_DRAWS,
         help="draws for the 95-percent intervals",
     )
     parser.add_argument(

@@ -12,10 +12,10 @@ from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.files.stamps import is_current, make_record, make_stamp, read_record
-from speechmm.text.normalize import NORMALIZERS
+from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 from speechmm.text.tokenizer import KINDS
+from speechmm.text.tokenizer_training import DEFAULT_LANGUAGE, DEFAULT_VOCAB_SIZE
 
-DEFAULT_LANGUAGE = "en-us"
 _SETTINGS = ("kind", "vocab_size", "normalizer", "language")
 """Flags that decide about the tokenizer, beside the texts."""
 
@@ -81,12 +81,12 @@ def _parser() -> CommandParser:
         "--vocab-size",
         type=PositiveInt,
         metavar="N",
-        help="entries in all, for bpe and unigram; at most 500 when not given",
+        help=f"entries in all, for bpe and unigram; at most {DEFAULT_VOCAB_SIZE} when not given",
     )
     parser.add_argument(
         "--normalizer",
         choices=tuple(NORMALIZERS),
-        default="basic",
+        default=DEFAULT_NORMALIZER,
         help="what every text goes through first",
     )
     parser.add_argument(

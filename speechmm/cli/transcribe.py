@@ -1,4 +1,4 @@
-"""``speechmm transcribe``: audio to text, subtitles or time-marked words."""
+"""Runs ``speechmm transcribe``: audio to text, subtitles or time-marked words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
 
@@ -20,73 +20,135 @@ from speechmm.cli.decoding import (
     show_progress,
 )
 from speechmm.errors import ConfigError
+from speechmm.inference.recognition.options import (
+    DECODERS,
+    FUSION_WEIGHTS,
+    FusionOptions,
+    SearchOptions,
+)
 
-if TYPE_CHECKING:
-    from speechmm.data.skips import SkipReport
-    from speechmm.inference.recognition.beam_search import SearchOptions
-    from speechmm.inference.recognition.fusion.scorers import Scorer
-    from speechmm.models.bundle import Bundle
-
-LISTENING = {
-    "lm": ("lm_weight", 0.3),
-    "hotwords": ("hotword_bonus", 1.0),
-    "words": ("word_price", 3.0),
-}
-"""What a search may listen to, each with the flag of how much, and its default."""
 FORMATS = ("text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid")
 
 
 def run(argv: list[str]) -> int:
     """Transcribes audio files, folders and manifests, in their order."""
     arguments = _parser().parse_args(argv)
-    options = _options(arguments)
+    options, fusion = _search_options(arguments), _fusion_options(arguments)
+    _check_folder_for_textgrids(arguments)
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.recognition.run_info import write_meta
+    from speechmm.files.provenance import write_meta
+    from speechmm.inference.recognition.fusion.load import load_scorers
+    from speechmm.inference.recognition.run_info import describe_run
     from speechmm.inference.recognition.transcriber import Transcriber
     from speechmm.inference.recognition.writers import FORMATS_WITHOUT_TIMES, write_transcripts
 
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs(arguments.inputs, skipped)
     total = len(sources) + len(skipped)
-    if arguments.out is None and arguments.format in ("srt", "vtt") and len(sources) > 1:
-        raise ConfigError(
-            f"--format {arguments.format}: {len(sources)} inputs and no --out; expected a folder "
-            "for the subtitles of several inputs. Add --out FOLDER."
-        )
+    _check_folder_for_subtitles(arguments, len(sources))
     began = time.perf_counter()
     bundle = load_model(arguments)
-    loading = time.perf_counter() - began
+    loading_seconds = time.perf_counter() - began
     transcriber = Transcriber(
         bundle,
         options=options,
-        scorers=_scorers(arguments, bundle, skipped),
+        scorers=load_scorers(fusion, bundle.tokenizer, skipped=skipped),
         batch_seconds=arguments.batch_seconds,
         word_times=arguments.format not in FORMATS_WITHOUT_TIMES,
         device=arguments.device,
     )
     began = time.perf_counter()
-    found = transcriber.transcribe_sources(sources, skipped=skipped)
+    transcripts = transcriber.transcribe_sources(sources, skipped=skipped)
     hidden = arguments.out is None and sys.stdout.isatty()
-    shown = show_progress(found, len(sources), "transcribing", hidden=hidden)
-    results = require_some(shown, skipped)
-    audio_seconds = write_transcripts(results, arguments.out, arguments.format)
+    shown = show_progress(transcripts, len(sources), "transcribing", hidden=hidden)
+    audio_seconds = write_transcripts(require_some(shown, skipped), arguments.out, arguments.format)
     if arguments.out is not None and arguments.format == "jsonl":
-        write_meta(
-            arguments.out,
+        meta = describe_run(
             bundle,
             options,
-            listening=_listening(arguments),
+            fusion=_precision(arguments) | fusion.settings(),
             command=shlex.join(["speechmm", "transcribe", *argv]),
             audio_seconds=audio_seconds,
             seconds=time.perf_counter() - began,
-            parts={"loading the model": loading, **transcriber.seconds},
+            parts={"loading the model": loading_seconds, **transcriber.seconds},
         )
+        write_meta(arguments.out, meta)
     skipped.print(total)
     return skipped.exit_code
 
 
+def _search_options(arguments: Namespace) -> SearchOptions:
+    """How to search.
+
+    Raises:
+        ConfigError: The flags contradict each other.
+    """
+    if arguments.ctc_weight is not None and arguments.decoder != "joint":
+        raise ConfigError(
+            f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
+            "joint. Leave one of the two out."
+        )
+    weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
+    return SearchOptions(
+        decoder=arguments.decoder,
+        beam=arguments.beam,
+        length_bonus=arguments.length_bonus,
+        n_best=arguments.n_best,
+        **weight,
+    )
+
+
+def _fusion_options(arguments: Namespace) -> FusionOptions:
+    """The external scores that are asked for.
+
+    Raises:
+        ConfigError: A weight is given without what it weighs, or the decoder takes no such scores.
+    """
+    given: dict[str, Any] = {}
+    for source, weight in FUSION_WEIGHTS.items():
+        value, how_much = getattr(arguments, source), getattr(arguments, weight)
+        if value is None and how_much is not None:
+            raise ConfigError(
+                f"--{weight.replace('_', '-')}: has no effect without --{source}; expected both. "
+                "Add the other, or leave it out."
+            )
+        if value is not None and arguments.decoder == "ctc":
+            raise ConfigError(
+                f"--{source}: greedy CTC does not search; expected --decoder joint or attention. "
+                "Change --decoder."
+            )
+        if value is not None:
+            given[source] = tuple(value) if source == "words" else value
+        if how_much is not None:
+            given[weight] = how_much
+    return FusionOptions(**given)
+
+
+def _check_folder_for_textgrids(arguments: Namespace) -> None:
+    if arguments.format == "textgrid" and arguments.out is None:
+        raise ConfigError(
+            "--format textgrid: no --out; expected a folder for the TextGrid files. "
+            "Add --out FOLDER."
+        )
+
+
+def _check_folder_for_subtitles(arguments: Namespace, inputs: int) -> None:
+    if arguments.out is None and arguments.format in ("srt", "vtt") and inputs > 1:
+        raise ConfigError(
+            f"--format {arguments.format}: {inputs} inputs and no --out; expected a folder "
+            "for the subtitles of several inputs. Add --out FOLDER."
+        )
+
+
+def _precision(arguments: Namespace) -> dict[str, str]:
+    """The precision of the weights, for the description of the run."""
+    return {} if arguments.quantize is None else {"quantize": arguments.quantize}
+
+
 def _parser() -> CommandParser:
-    parser = CommandParser("transcribe", description="Write down what is said in audio.")
+    parser = CommandParser(
+        "transcribe", description="Transcribe audio to text, subtitles or time-marked words."
+    )
     parser.add_argument(
         "inputs",
         type=Path,
@@ -103,150 +165,79 @@ def _parser() -> CommandParser:
         help="file to write instead of stdout; a folder for textgrid, and for srt and vtt unless "
         "PATH ends in .srt or .vtt (one input only)",
     )
-    parser.add_argument("--beam", type=PositiveInt, default=1, help="hypotheses kept; 1 is fastest")
+    parser.add_argument(
+        "--beam",
+        type=PositiveInt,
+        default=SearchOptions.beam,
+        help="hypotheses kept; 1 is fastest",
+    )
     parser.add_argument(
         "--decoder",
-        choices=("ctc", "attention", "joint"),
-        default="joint",
-        help="which scores count",
+        choices=DECODERS,
+        default=SearchOptions.decoder,
+        help="what searches: greedy CTC (fastest), the attention decoder, or both jointly",
     )
     parser.add_argument(
         "--ctc-weight",
         type=ClosedUnitInterval,
-        help="share of CTC in the joint score, 0 to 1 (default: 0.3)",
+        help="share of the CTC prefix score in the joint score, 0 to 1 "
+        f"(default: {SearchOptions.ctc_weight})",
     )
     parser.add_argument(
         "--length-bonus",
         type=float,
-        default=0.0,
+        default=SearchOptions.length_bonus,
         help="added to the score per token (natural log), against too short results",
     )
     parser.add_argument(
         "--n-best",
         type=PositiveInt,
-        default=1,
+        default=SearchOptions.n_best,
         metavar="N",
-        help='texts per utterance, at most the beam; jsonl has them as "alternatives"',
+        help='results per utterance, at most the beam; jsonl has them as "alternatives"',
     )
-    _add_scorers(parser)
+    _add_fusion_arguments(parser)
     return parser
 
 
-def _add_scorers(parser: CommandParser) -> None:
+def _add_fusion_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--lm",
         type=Path,
         metavar="PATH",
-        help="language model to listen to: an ARPA file of word n-grams, plain or .gz, or the "
-        "bundle folder of a trained one",
+        help="language model to fuse (shallow fusion): an ARPA file of word n-grams, plain or .gz, "
+        "or the bundle folder of a neural one",
     )
     parser.add_argument(
         "--lm-weight",
         type=NonNegativeFloat,
-        help=f"weight of its log-probabilities (default: {LISTENING['lm'][1]})",
+        help="weight of the language model's log-probabilities "
+        f"(default: {FusionOptions.lm_weight})",
     )
     parser.add_argument(
         "--hotwords",
         metavar="FILE_OR_LIST",
-        help="phrases to expect: a text file with one a line, or phrases separated by commas",
+        help="phrases to boost (contextual biasing): a text file with one a line, or phrases "
+        "separated by commas",
     )
     parser.add_argument(
         "--hotword-bonus",
         type=NonNegativeFloat,
-        help=f"added to the score per token of a phrase, natural log (default: {LISTENING['hotwords'][1]})",
+        help="added to the score per token of a phrase, natural log "
+        f"(default: {FusionOptions.hotword_bonus})",
     )
     parser.add_argument(
         "--words",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="words of the language, one a line, or texts or cuts manifests whose words are meant: "
-        "other words become dearer",
+        help="lexicon: words one a line, or texts or cuts manifests whose words are meant; all "
+        "other words get the out-of-lexicon penalty",
     )
     parser.add_argument(
-        "--word-price",
+        "--oov-penalty",
         type=NonNegativeFloat,
-        help="taken off the score per word that is not listed, natural log "
-        f"(default: {LISTENING['words'][1]})",
+        help="out-of-lexicon penalty, taken off the score per word that is not in --words, natural "
+        f"log (default: {FusionOptions.oov_penalty})",
     )
-
-
-def _scorers(arguments: Namespace, bundle: Bundle, skipped: SkipReport) -> list[Scorer]:
-    """What the search listens to besides the model."""
-    from speechmm.inference.recognition.fusion.scorers import HotwordScorer, load_language_scorer
-
-    found: list[Scorer] = []
-    if arguments.lm is not None:
-        found.append(load_language_scorer(arguments.lm, bundle.tokenizer, arguments.lm_weight))
-    if arguments.hotwords is not None:
-        phrases = _phrases(arguments.hotwords)
-        found.append(HotwordScorer(phrases, bundle.tokenizer, arguments.hotword_bonus))
-    if arguments.words is not None:
-        from speechmm.data.texts import read_texts
-        from speechmm.inference.recognition.fusion.lexicon import WordListScorer
-
-        texts = (text for path in arguments.words for text in read_texts(path, skipped))
-        found.append(WordListScorer(texts, bundle.tokenizer, arguments.word_price))
-    return found
-
-
-def _listening(arguments: Namespace) -> dict[str, Any]:
-    """Precision, language model, phrases and words, for the description of the results."""
-    found: dict[str, Any] = {}
-    if arguments.quantize is not None:
-        found["quantize"] = arguments.quantize
-    if arguments.lm is not None:
-        found |= {"lm": str(arguments.lm), "lm_weight": arguments.lm_weight}
-    if arguments.hotwords is not None:
-        found |= {"hotwords": arguments.hotwords, "hotword_bonus": arguments.hotword_bonus}
-    if arguments.words is not None:
-        words = [str(path) for path in arguments.words]
-        found |= {"words": words, "word_price": arguments.word_price}
-    return found
-
-
-def _phrases(file_or_list: str) -> list[str]:
-    """The lines of a file of that name, else what stands between commas."""
-    from speechmm.files.text import read_text
-
-    path = Path(file_or_list)
-    lines = read_text(path).split("\n") if path.is_file() else file_or_list.split(",")
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _options(arguments: Namespace) -> SearchOptions:
-    """The search options; all flags are checked, and defaults set, before anything slow happens."""
-    if arguments.format == "textgrid" and arguments.out is None:
-        raise ConfigError(
-            "--format textgrid: no --out; expected a folder for the TextGrid files. "
-            "Add --out FOLDER."
-        )
-    if arguments.ctc_weight is not None and arguments.decoder != "joint":
-        raise ConfigError(
-            f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
-            "joint. Leave one of the two out."
-        )
-    for source, (flag, default) in LISTENING.items():
-        given = getattr(arguments, source) is not None
-        if getattr(arguments, flag) is None:
-            setattr(arguments, flag, default)
-        elif not given:
-            raise ConfigError(
-                f"--{flag.replace('_', '-')}: has no effect without --{source}; expected both. "
-                "Add the other, or leave it out."
-            )
-        if given and arguments.decoder == "ctc":
-            raise ConfigError(
-                f"--{source}: greedy CTC does not search; expected --decoder joint or attention. "
-                "Change --decoder."
-            )
-    from speechmm.inference.recognition.beam_search import SearchOptions
-
-    weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
-    return SearchOptions(
-        decoder=arguments.decoder,
-        beam=arguments.beam,
-        length_bonus=arguments.length_bonus,
-        n_best=arguments.n_best,
-        **weight,
-    )
+    parser.add_alias("--word-price", "--oov-penalty")

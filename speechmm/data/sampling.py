@@ -77,17 +77,24 @@ def duration_bins(durations: Iterable[float], target: float = TARGET_PADDING) ->
     ordered = np.sort(np.fromiter(durations, dtype=float))
     if not len(ordered):
         return []
+    # Groups of cuts between neighbouring quantiles: edges[i] is the longest duration of group i,
+    # starts[i] and ends[i] are where it lies in `ordered`; all (groups,).
     edges = np.unique(np.quantile(ordered, np.linspace(0, 1, QUANTILES), method="higher"))
     ends = np.searchsorted(ordered, edges, side="right")
     starts = np.append(0, ends[:-1])
-    padded = (ends[None, :] - starts[:, None]) * edges[None, :]  # seconds of groups row to column
+    # (groups, groups): seconds, padding included, of one bucket from group `row` to group `column`.
+    padded = (ends[None, :] - starts[:, None]) * edges[None, :]
     padded[starts[:, None] >= ends[None, :]] = np.inf
-    least = padded[0]  # for one bucket that ends with each group
+    # (groups,): fewest seconds of all cuts up to the end of each group, in one bucket.
+    least = padded[0]
     last_starts: list[np.ndarray] = []
     while 1 - ordered.sum() / least[-1] > target and len(last_starts) + 1 < MAX_BUCKETS:
+        # With one bucket more: those before it end with group `row` - 1, it goes on to `column`.
         totals = np.append(np.inf, least[:-1])[:, None] + padded
+        # Remembered for each end: the group with which the last bucket begins.
         last_starts.append(totals.argmin(axis=0))
         least = totals.min(axis=0)
+    # Backwards from the last group: each bucket's first group, then the end of the one before.
     bins: list[float] = []
     group = len(edges) - 1
     for last_start in reversed(last_starts):

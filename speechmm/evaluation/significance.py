@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechmm.evaluation.error_rate import UtteranceErrors
+from speechmm.options import BOOTSTRAP_DRAWS
 
-DRAWS = 2000
 CELLS = 2_000_000  # rows x draws held at a time: bounds memory to about 50 MB
 BUFFER_WORDS = 2  # words both systems have right that separate two segments, as in NIST's sc_stats
 
 
 def resample_sums(
-    rows: NDArray[np.float64], *, draws: int = DRAWS, seed: int = 0
+    rows: NDArray[np.float64], *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
 ) -> NDArray[np.float64]:
     """Sums of the columns over rows drawn with replacement, ``draws`` times.
 
@@ -57,7 +57,7 @@ def bootstrap_rate(
     errors: Sequence[float | int],
     units: Sequence[float | int],
     *,
-    draws: int = DRAWS,
+    draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
 ) -> tuple[float, float] | None:
     """95 % interval of sum(errors) / sum(units), utterances drawn with replacement.
@@ -95,7 +95,7 @@ def compare_systems(
     first: Sequence[UtteranceErrors],
     second: Sequence[UtteranceErrors],
     *,
-    draws: int = DRAWS,
+    draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
 ) -> Comparison:
     """Compares two systems, utterance by utterance scored on the same references.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from speechmm.alignments import Alignment, Transcript
 from speechmm.inference.alignment.aligner import Aligner
-from speechmm.inference.recognition.beam_search import SearchOptions
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import Bundle, load_bundle
 

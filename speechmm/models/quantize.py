@@ -10,8 +10,8 @@ from torch import nn
 from speechmm.errors import ConfigError
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.transformer import TransformerDecoder, TransformerEncoder
+from speechmm.options import PRECISIONS
 
-PRECISIONS = ("int8",)
 STACKS = (TransformerEncoder, TransformerDecoder)
 
 
@@ -23,7 +23,7 @@ def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:
 
     Args:
         model: On a CPU; it is changed.
-        precision: One of ``PRECISIONS``.
+        precision: One of :data:`speechmm.options.PRECISIONS`.
 
     Raises:
         ConfigError: Another precision, another device, or a PyTorch that cannot do this.

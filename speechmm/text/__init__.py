@@ -1,1 +1,1 @@
-"""Text in, token ids out: normalizers, tokenizers, phonemes."""
+"""Text in, token ids out: normalizers, tokenizers, phones, word n-grams."""

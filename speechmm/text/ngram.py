@@ -1,4 +1,4 @@
-"""Word n-gram language models: reading and writing ARPA files, learning from texts."""
+"""Estimates word n-gram language models (modified Kneser-Ney), and reads and writes ARPA files."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LOG10_ZERO = -99.0
 """What ARPA files write for a probability of zero."""
 _DEFAULT_DISCOUNTS = (0.5, 1.0, 1.5)
 """Where the texts are too few to estimate discounts from."""
-_CLASSES = 3  # once, twice, three times and more
+_COUNT_CLASSES = 3  # seen once, twice, three times and more: each has its own discount
 
 Words = tuple[str, ...]
 
 
 class NgramModel:
-    """Probabilities of words after words, with backoff."""
+    """A backoff model: log-probabilities of n-grams, and weights for contexts that lack one."""
 
     def __init__(self, log_probs: dict[Words, float], backoffs: dict[Words, float]):
         """Keeps the tables.
 
         Args:
-            log_probs: Natural log-probability of the last word of each n-gram after the others.
-            backoffs: Natural log of the weight of shorter contexts after each n-gram.
+            log_probs: Natural log-probability of the last word of each n-gram given the others.
+            backoffs: Natural log of each context's backoff weight.
         """
         self.log_probs = log_probs
         self.backoffs = backoffs
@@ -50,6 +50,7 @@ class NgramModel:
             word = UNKNOWN_WORD
         history = tuple(context[-(self.order - 1) :]) if self.order > 1 else ()
         backoff = 0.0
+        # Backoff: drop the oldest word of the context until the n-gram is there.
         while True:
             found = self.log_probs.get((*history, word))
             if found is not None:
@@ -59,8 +60,8 @@ class NgramModel:
             backoff += self.backoffs.get(history, 0.0)
             history = history[1:]
 
-    def sentence(self, words: Sequence[str]) -> float:
-        """Natural log-probability of a whole sentence with its end."""
+    def sentence_log_prob(self, words: Sequence[str]) -> float:
+        """Natural log-probability of a whole sentence, its end included."""
         context = [START]
         total = 0.0
         for word in [*words, END]:
@@ -109,47 +110,60 @@ class NgramModel:
         log_probs: dict[Words, float] = {}
         backoffs: dict[Words, float] = {}
         order = 0
-        promised: Counter[int] = Counter()
+        declared: Counter[int] = Counter()
         for number, raw in enumerate(file, 1):
             line = raw.decode("utf-8", errors="replace").strip()
-            if line.startswith("ngram ") and not order:
-                size, _, count = line[len("ngram ") :].partition("=")
-                promised[int(size)] = int(count)
-            elif line.startswith("\\") and line.endswith("-grams:"):
-                order = int(line[1 : -len("-grams:")])
-            elif line == "\\end\\":
+            if line == "\\end\\":
                 break
-            elif order and line:
-                fields = line.split()
-                try:
-                    words = tuple(fields[1 : order + 1])
-                    log_probs[words] = float(fields[0]) * LN10
-                    if len(fields) > order + 1:
-                        backoffs[words] = float(fields[order + 1]) * LN10
-                    complete = len(words) == order
-                except (ValueError, IndexError):
-                    complete = False
-                if not complete:
-                    raise ManifestError(
-                        f"{path}:{number}: found {line[:60]!r}; expected a log-probability and "
-                        f"{order} words. Make the file again."
-                    )
+            expected = f"a log-probability and {order} words"
+            try:
+                if line.startswith("ngram ") and not order:
+                    expected = "'ngram ORDER=COUNT' in two numbers"
+                    size, _, count = line[len("ngram ") :].partition("=")
+                    declared[int(size)] = int(count)
+                elif line.startswith("\\") and line.endswith("-grams:"):
+                    expected = "the order of n-grams as a number"
+                    order = int(line[1 : -len("-grams:")])
+                elif order and line:
+                    words, log_prob, backoff = _parse_ngram(line, order)
+                    log_probs[words] = log_prob
+                    if backoff is not None:
+                        backoffs[words] = backoff
+            except ValueError as error:
+                raise ManifestError(
+                    f"{path}:{number}: found {line[:60]!r}; expected {expected}. Make the file "
+                    "again."
+                ) from error
         found = Counter(map(len, log_probs))
-        if not found or found != +promised:
+        if not found or found != +declared:
             raise ManifestError(
                 f"{path}: found {dict(sorted(found.items()))} n-grams by length and its head says "
-                f"{dict(sorted(promised.items()))}; expected a whole ARPA file. Make it again."
+                f"{dict(sorted(declared.items()))}; expected a whole ARPA file. Make it again."
             )
         return cls(log_probs, backoffs)
 
 
+def _parse_ngram(line: str, order: int) -> tuple[Words, float, float | None]:
+    """The words of a line, their log-probability, and where it is there the backoff, natural logs.
+
+    Raises:
+        ValueError: It has too few words, or what should be a number is none.
+    """
+    fields = line.split()
+    words = tuple(fields[1 : order + 1])
+    if len(words) < order:
+        raise ValueError(f"{len(words)} words")
+    backoff = float(fields[order + 1]) * LN10 if len(fields) > order + 1 else None
+    return words, float(fields[0]) * LN10, backoff
+
+
 def _open(path: Path, mode: str) -> Any:
-    """A binary file, packed where its name says so."""
+    """A binary file, through gzip where its name ends in ``.gz``."""
     return gzip.open(path, mode) if path.suffix == ".gz" else path.open(mode)
 
 
-def learn_ngrams(sentences: Iterable[str], *, order: int = 3) -> NgramModel:
-    """Learns an n-gram model by interpolated modified Kneser-Ney smoothing, nothing pruned.
+def estimate_ngrams(sentences: Iterable[str], *, order: int = 3) -> NgramModel:
+    """Estimates an n-gram model by interpolated modified Kneser-Ney smoothing, nothing pruned.
 
     Source: Chen and Goodman 1999, "An empirical study of smoothing techniques for language
     modeling", section 3; n-grams that begin a sentence keep their own counts.
@@ -169,26 +183,32 @@ def learn_ngrams(sentences: Iterable[str], *, order: int = 3) -> NgramModel:
     size = len(counts[1]) + 1  # and the unknown word
     log_probs: dict[Words, float] = {(START,): LOG10_ZERO * LN10}
     backoffs: dict[Words, float] = {}
-    lower: dict[Words, float] = {}
+    lower_order: dict[Words, float] = {}
     for n in range(1, order + 1):
-        level = _Level(counts[n])
-        found: dict[Words, float] = {}
+        discounted = _DiscountedCounts(counts[n])
+        probabilities: dict[Words, float] = {}
         for words, count in counts[n].items():
-            context = words[:-1]
-            below = lower[words[1:]] if n > 1 else 1.0 / size
-            found[words] = level.share(words, count) + level.rest(context) * below
+            # p(w | context) = discounted share + backoff weight * p(w | context without its oldest)
+            weight = discounted.backoff_weight(words[:-1])
+            lower = lower_order[words[1:]] if n > 1 else 1.0 / size
+            probabilities[words] = discounted.share(words, count) + weight * lower
         if n == 1:
-            found[(UNKNOWN_WORD,)] = level.rest(()) / size
-        log_probs.update((words, math.log(p)) for words, p in found.items())
+            probabilities[(UNKNOWN_WORD,)] = discounted.backoff_weight(()) / size
+        log_probs.update((words, math.log(p)) for words, p in probabilities.items())
         backoffs.update(
-            (context, math.log(level.rest(context))) for context in level.contexts if context
+            (context, math.log(discounted.backoff_weight(context)))
+            for context in discounted.contexts
+            if context
         )
-        lower = found
+        lower_order = probabilities
     return NgramModel(log_probs, backoffs)
 
 
 def _counts(sentences: Iterable[str], order: int) -> dict[int, Counter[Words]]:
-    """Counts by length: of the longest as they are, of shorter ones by what stands before them."""
+    """Counts by length: of the longest as they are, of shorter ones continuation counts.
+
+    A continuation count is the number of different words before an n-gram.
+    """
     raw: dict[int, Counter[Words]] = {n: Counter() for n in range(1, order + 1)}
     for sentence in sentences:
         words = sentence.split()
@@ -199,9 +219,9 @@ def _counts(sentences: Iterable[str], order: int) -> dict[int, Counter[Words]]:
             level.update(_windows(padded, n))
     counts = {order: raw[order]}
     for n in range(order - 1, 0, -1):
-        before = Counter(words[1:] for words in raw[n + 1])
-        begins = {words: c for words, c in raw[n].items() if words[0] == START and n > 1}
-        counts[n] = Counter({**before, **begins})
+        continuations = Counter(words[1:] for words in raw[n + 1])
+        initial = {words: c for words, c in raw[n].items() if words[0] == START and n > 1}
+        counts[n] = Counter({**continuations, **initial})
     counts[1].pop((START,), None)
     return counts
 
@@ -210,17 +230,17 @@ def _windows(words: Words, size: int) -> Iterator[Words]:
     return (words[i : i + size] for i in range(len(words) - size + 1))
 
 
-class _Level:
-    """Discounted shares of the n-grams of one length."""
+class _DiscountedCounts:
+    """Relative frequencies of the n-grams of one length, less a discount for each."""
 
     def __init__(self, counts: Counter[Words]):
         self.discounts = _discounts(counts)
         self.contexts: Counter[Words] = Counter()
-        classes: dict[Words, list[int]] = defaultdict(lambda: [0] * _CLASSES)
+        classes: dict[Words, list[int]] = defaultdict(lambda: [0] * _COUNT_CLASSES)
         for words, count in counts.items():
             self.contexts[words[:-1]] += count
-            classes[words[:-1]][min(count, _CLASSES) - 1] += 1
-        self.rests = {
+            classes[words[:-1]][min(count, _COUNT_CLASSES) - 1] += 1
+        self.backoff_weights = {
             context: sum(d * k for d, k in zip(self.discounts, classes[context], strict=True))
             / total
             for context, total in self.contexts.items()
@@ -228,11 +248,11 @@ class _Level:
 
     def share(self, words: Words, count: int) -> float:
         """Discounted relative frequency."""
-        return (count - self.discounts[min(count, _CLASSES) - 1]) / self.contexts[words[:-1]]
+        return (count - self.discounts[min(count, _COUNT_CLASSES) - 1]) / self.contexts[words[:-1]]
 
-    def rest(self, context: Words) -> float:
-        """What the discounts leave for shorter contexts."""
-        return self.rests[context]
+    def backoff_weight(self, context: Words) -> float:
+        """The probability that the discounts leave for the lower order."""
+        return self.backoff_weights[context]
 
 
 def _discounts(counts: Counter[Words]) -> tuple[float, float, float]:

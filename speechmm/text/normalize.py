@@ -1,4 +1,4 @@
-"""Named text normalizers: a word error rate means nothing without the name of one of these."""
+"""Normalizes texts by one of three named rules; a word error rate means nothing without the name."""
 
 import re
 import unicodedata
@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from speechmm.errors import ConfigError
 
-# Signs people type for an apostrophe. Mapped before NFKC, which would split the acute accent.
+# Characters people type for an apostrophe. Mapped before NFKC, which would split the acute accent.
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ＇´`", "'"))
 
 
 class _BasicTable(dict[int, str]):
-    """What "basic" makes of a character, filled in as characters are met."""
+    """What "basic" maps a character to, by code point; filled in as characters are met."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -54,7 +54,7 @@ def _verbatim(text: str) -> str:
 
 
 def _basic(text: str) -> str:
-    # Removing a sign can bring two others together that Unicode then joins: repeat until stable.
+    # Removing a character can bring two others together that Unicode then joins: repeat until stable.
     while (normal := _basic_once(text)) != text:
         text = normal
     return text
@@ -89,6 +89,7 @@ NORMALIZERS: dict[str, Callable[[str], str]] = {
   spaces and keeps apostrophes inside words. For any language with spaces between words.
 - ``english`` is Whisper's: numbers, contractions, spelling, fillers and titles too.
 """
+DEFAULT_NORMALIZER = "basic"
 
 
 def normalize(text: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Words to phones, by espeak-ng's rules and dictionaries for over a hundred languages."""
+"""Pronounces words: their phones by espeak-ng's rules and dictionaries, in over a hundred languages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _CACHED_WORDS = 1 << 17
 
 
 def phonemize(word: str, language: str) -> list[str]:
-    """IPA phones of one word said on its own, without stress marks; empty for a lone sign.
+    """IPA phones of one word said on its own, without stress marks; empty for punctuation alone.
 
     Args:
         word: Without white space; with it, the phones of all its words.

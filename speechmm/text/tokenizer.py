@@ -1,4 +1,4 @@
-"""Text to token ids and back: characters, SentencePiece pieces or phones, in one JSON file."""
+"""Maps texts to token ids and back: characters, SentencePiece pieces or phones, in one JSON file."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ UNKNOWN = "⁇"
 
 @dataclass(frozen=True)
 class AlignedTokens:
-    """A text as the aligner wants it: every word between two silences that may be empty."""
+    """A text as the aligner takes it: optional silence before, between and after words."""
 
     ids: list[int]
     """SIL w1 SIL w2 ... SIL, of ``Tokenizer.align_pieces``."""
@@ -91,7 +91,7 @@ class Tokenizer:
         return len(self.align_pieces)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text, without bos, eos or silence; unknown signs become UNK."""
+        """Ids of the normalised text, without bos, eos or silence; unknown characters become UNK."""
         return self._encode_normal(normalize(text, self.normalizer))
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -109,7 +109,7 @@ class Tokenizer:
         return [(word, list(self._word_ids(word))) for word in text.split()]
 
     def encode_aligned(self, text: str) -> AlignedTokens:
-        """The text as the aligner wants it, with silence before, between and after words."""
+        """The text as the aligner takes it, with silence before, between and after words."""
         words = text.split()
         ids, word_indices = [SIL], [-1]
         for index, word in enumerate(words):
@@ -127,7 +127,7 @@ class Tokenizer:
         normal = normalize(word, self.normalizer)
         if self.kind not in SENTENCEPIECE_KINDS:
             return [(i, self.aligned_counts[i]) for i in self._encode_normal(normal)]
-        surfaces = self._processor.encode(normal, out_type=str)  # unknown signs as they are
+        surfaces = self._processor.encode(normal, out_type=str)  # unknown characters as they are
         lengths = [len(surface.replace(SPACE, "")) for surface in surfaces]
         return list(zip(self._encode_normal(normal), lengths, strict=True))
 
@@ -135,14 +135,14 @@ class Tokenizer:
     def aligned_counts(self) -> list[int]:
         """How many aligned tokens each id of recognition stands for; a space piece for none.
 
-        UNK counts as one; of SentencePiece it may be several unknown signs, and only
+        UNK counts as one; of SentencePiece it may be several unknown characters, and only
         :meth:`encode_spans` knows how many.
         """
         whole = self.kind not in SENTENCEPIECE_KINDS
         counts = [int(i == UNK) for i in range(len(SPECIALS))]
         for piece in self.pieces[len(SPECIALS) :]:
-            signs = len(piece.replace(SPACE, ""))
-            counts.append(min(signs, 1) if whole else signs)
+            length = len(piece.replace(SPACE, ""))
+            counts.append(min(length, 1) if whole else length)
         return counts
 
     @property
@@ -266,7 +266,7 @@ class Tokenizer:
         if self.kind not in SENTENCEPIECE_KINDS:
             return self._word_ids(word)
         normal = normalize(word, self.normalizer).replace(" ", "").replace(SPACE, "")
-        return tuple(self._align_id_of.get(sign, UNK) for sign in normal)
+        return tuple(self._align_id_of.get(character, UNK) for character in normal)
 
     def _encode_normal(self, text: str) -> list[int]:
         if self.kind in SENTENCEPIECE_KINDS:

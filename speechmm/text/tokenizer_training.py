@@ -1,11 +1,11 @@
-"""Learning a tokenizer from texts."""
+"""Trains a tokenizer on texts: characters, phones, or SentencePiece's BPE or unigram pieces."""
 
 import io
 import re
 from collections.abc import Iterable
 
 from speechmm.errors import ConfigError
-from speechmm.text.normalize import check_normalizer, normalize
+from speechmm.text.normalize import DEFAULT_NORMALIZER, check_normalizer, normalize
 from speechmm.text.tokenizer import (
     BLANK,
     BOS,
@@ -20,7 +20,10 @@ from speechmm.text.tokenizer import (
     phones_of,
 )
 
-_DEFAULT_VOCAB_SIZE = 500
+DEFAULT_VOCAB_SIZE = 500
+"""Of bpe and unigram, where the texts have enough different pieces."""
+DEFAULT_LANGUAGE = "en-us"
+"""Whose pronunciations a phone tokenizer has; a voice of espeak-ng."""
 
 
 def train_tokenizer(
@@ -28,10 +31,10 @@ def train_tokenizer(
     *,
     kind: str,
     vocab_size: int | None = None,
-    normalizer: str = "basic",
-    language: str = "en-us",
+    normalizer: str = DEFAULT_NORMALIZER,
+    language: str = DEFAULT_LANGUAGE,
 ) -> Tokenizer:
-    """Learn a tokenizer from the texts of a corpus.
+    """Train a tokenizer on the texts of a corpus.
 
     Args:
         texts: the training texts, as written; they are normalised here.
@@ -89,7 +92,7 @@ def _train_sentencepiece(texts: list[str], kind: str, vocab_size: int | None) ->
             sentence_iterator=iter(texts),
             model_writer=model,
             model_type=kind,
-            vocab_size=vocab_size or max(_DEFAULT_VOCAB_SIZE, smallest),
+            vocab_size=vocab_size or max(DEFAULT_VOCAB_SIZE, smallest),
             hard_vocab_limit=kind == "bpe" and vocab_size is not None,
             character_coverage=1.0,
             byte_fallback=False,

@@ -172,7 +172,7 @@ def test_training_and_reading(variant: str, corpus: Path, check_golden) -> None:
     assert max(steps) == EPOCHS * STEPS_AN_EPOCH - 1
     check_golden(f"training_{variant}", numbers, rel=0.02, abs=0.02)
 
-    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.options import SearchOptions
 
     model = speechmm.load(run / "bundle")
     options = SearchOptions(beam=4, n_best=3)

@@ -122,7 +122,7 @@ def test_batch_size_and_order_change_no_transcript(batch_seconds: float) -> None
     from pathlib import Path
 
     from speechmm.inference.engine.sources import Source
-    from speechmm.inference.recognition.beam_search import SearchOptions
+    from speechmm.inference.recognition.options import SearchOptions
     from speechmm.inference.recognition.transcriber import Transcriber
     from speechmm.models.bundle import Bundle
     from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel

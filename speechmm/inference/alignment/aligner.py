@@ -34,10 +34,9 @@ from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
+from speechmm.options import ALIGNERS, BATCH_SECONDS
 from speechmm.text.tokenizer import AlignedTokens
 
-KINDS = ("head", "ctc")
-"""What can place the tokens of a text."""
 ONE_PASS_SECONDS = 30.0
 """Longer audio is placed by CTC and cut between words before the alignment head sees it."""
 FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
@@ -93,10 +92,10 @@ class Aligner:
         bundle: Bundle,
         *,
         units: Sequence[str] | None = None,
-        kind: str = "head",
+        kind: str = ALIGNERS[0],
         label_prior: float = 0.0,
         penalties: EditPenalties = EditPenalties(),  # noqa: B008 (frozen)
-        batch_seconds: float = 60.0,
+        batch_seconds: float = BATCH_SECONDS,
         device: torch.device | str = "cpu",
         observer: Observer | None = None,
     ) -> None:
@@ -117,8 +116,8 @@ class Aligner:
             ConfigError: A unit this bundle does not have, an unknown kind, or one that it was not
                 trained for.
         """
-        if kind not in KINDS:
-            raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(KINDS)}.")
+        if kind not in ALIGNERS:
+            raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
         bundle.expect(["ctc" if kind == "ctc" else "align"], f"--aligner {kind}")
         self.kind = kind
         self.tokenizer = bundle.tokenizer

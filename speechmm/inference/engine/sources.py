@@ -18,11 +18,10 @@ from speechmm.data.transcripts.sidecars import pair_files, text_beside
 from speechmm.errors import AlignmentError, AudioError, ManifestError, SpeechmmError
 from speechmm.files.text import read_text
 from speechmm.files.tree import list_files
+from speechmm.options import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
-
-MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,125 +1,19 @@
-"""From encoded speech to token sequences: greedy CTC, and batched joint CTC/attention beams."""
+"""Searches with the attention decoder: batched beams, scored jointly with CTC prefixes and fusion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from speechmm.errors import ConfigError
 from speechmm.inference.recognition.ctc_prefix import LOG_ZERO, CtcPrefixScorer, PrefixState
-from speechmm.inference.recognition.fusion.scorers import Scorer, total_scores
+from speechmm.inference.recognition.fusion.scorer import Fusion, Scorer
+from speechmm.inference.recognition.hypothesis import Hypothesis
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL
-
-DECODERS = ("ctc", "attention", "joint")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchOptions:
-    """How to search."""
-
-    decoder: str = "joint"
-    """Which scores count: ctc (greedy, fastest), attention, or joint."""
-    beam: int = 1
-    """Hypotheses kept per utterance."""
-    ctc_weight: float = 0.3
-    """Share of the CTC prefix score in the joint score, 0 to 1."""
-    length_bonus: float = 0.0
-    """Added per token (natural log), against too short results."""
-    n_best: int = 1
-    """Results per utterance, best first."""
-
-    @property
-    def outputs(self) -> frozenset[str]:
-        """What of the model is read (``speechmm.models.speech_text.OUTPUTS``)."""
-        if self.decoder == "ctc":
-            return frozenset(["ctc"])
-        return frozenset(["decoder", "ctc"] if self.listens_to_ctc else ["decoder"])
-
-    @property
-    def listens_to_ctc(self) -> bool:
-        """Whether a beam search scores CTC's prefixes."""
-        return self.decoder == "joint" and self.ctc_weight > 0
-
-    def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise ConfigError(
-                f"search: decoder is {self.decoder!r}; expected one of {', '.join(DECODERS)}. "
-                "Choose one of these."
-            )
-        if self.beam < 1 or not 1 <= self.n_best <= self.beam:
-            raise ConfigError(
-                f"search: beam {self.beam}, n_best {self.n_best}; expected 1 <= n_best <= beam. "
-                "Raise the beam."
-            )
-        if not 0.0 <= self.ctc_weight <= 1.0:
-            raise ConfigError(
-                f"search: ctc_weight is {self.ctc_weight}; expected 0 to 1. Choose such a value."
-            )
-        if self.decoder == "ctc" and self.beam > 1:
-            raise ConfigError(
-                f"search: decoder 'ctc' is greedy, but beam is {self.beam}; expected beam 1. "
-                "Use decoder 'joint' for a beam search."
-            )
-
-
-@dataclass
-class Hypothesis:
-    """One search result."""
-
-    tokens: list[int]
-    score: float
-    """Log-probability under the search's own criterion (natural log)."""
-    token_log_probs: list[float] = field(default_factory=list)
-    """Natural log of each token's probability, for confidence."""
-
-
-@torch.inference_mode()
-def search(
-    model: SpeechTextModel,
-    encoding: SpeechEncoding,
-    options: SearchOptions,
-    scorers: Sequence[Scorer] = (),
-) -> list[list[Hypothesis]]:
-    """The n best hypotheses of every utterance, best first.
-
-    Args:
-        model: The joint model.
-        encoding: Encoded speech.
-        options: How to search.
-        scorers: What to listen to besides; greedy CTC listens to nothing.
-    """
-    if options.decoder == "ctc":
-        best = greedy_ctc(model.ctc_log_probs(encoding), encoding.enc_lengths)
-        return [[hypothesis] for hypothesis in best]
-    return BeamSearch(model, encoding, options, scorers).run()
-
-
-def greedy_ctc(
-    log_probs: Float[Tensor, "batch enc_frames vocab"], lengths: Int[Tensor, " batch"]
-) -> list[Hypothesis]:
-    """Best token per frame, repeats merged, blanks dropped.
-
-    A token's probability is the highest one among its frames.
-    """
-    peaks, best = log_probs.max(dim=-1)
-    results = []
-    for row, scores, length in zip(best.tolist(), peaks.tolist(), lengths.tolist(), strict=True):
-        hypothesis = Hypothesis([], sum(scores[:length]))
-        previous = BLANK
-        for token, score in zip(row[:length], scores[:length], strict=True):
-            if token not in (BLANK, previous):
-                hypothesis.tokens.append(token)
-                hypothesis.token_log_probs.append(score)
-            elif token != BLANK:
-                hypothesis.token_log_probs[-1] = max(hypothesis.token_log_probs[-1], score)
-            previous = token
-        results.append(hypothesis)
-    return results
 
 
 class BeamSearch:
@@ -128,6 +22,9 @@ class BeamSearch:
     Each step scores all tokens with the decoder, keeps the best few per hypothesis, scores
     those with CTC prefixes, and keeps the best ``beam`` of an utterance. An utterance ends when
     no open hypothesis can beat the ended ones, and then leaves the batch.
+
+    Every score is a natural log. Tensors of state begin with (utterances, beams), of the utterances
+    still searched.
     """
 
     def __init__(
@@ -139,44 +36,47 @@ class BeamSearch:
     ):
         self.model = model
         self.options = options
-        self.joint = options.listens_to_ctc
         self.device = encoding.encoded.device
         self.cache = model.decode_init(encoding)
         self.limits = encoding.enc_lengths.clone() + 1  # tokens plus eos: one a frame at most
         batch = encoding.encoded.shape[0]
         self.utterances = list(range(batch))
+        """Index in the batch of each utterance still searched."""
         self.done: list[list[Hypothesis]] = [[] for _ in range(batch)]
-        self.scorer: CtcPrefixScorer | None = None
-        self.prefix: PrefixState | None = None
-        if self.joint:
+        self.ctc: CtcPrefixScorer | None = None
+        self.prefixes: PrefixState | None = None
+        if options.uses_ctc_prefixes:
             log_probs = model.ctc_log_probs(encoding)
-            self.scorer = CtcPrefixScorer(log_probs, encoding.mask, blank=BLANK, eos=EOS)
-            self.prefix = self.scorer.start(1)
-        self.weights = [scorer.weight for scorer in scorers]
-        self.outside = [scorer.start(batch, self.device) for scorer in scorers]
-        most = sum(scorer.weight * scorer.most_per_token for scorer in scorers)
-        self.most_per_token = max(0.0, options.length_bonus) + most
-        self.heard = torch.zeros(batch, 1, device=self.device)  # what scorers have added
-        self.scores = torch.zeros(batch, 1, device=self.device)  # attention log-probability
+            self.ctc = CtcPrefixScorer(log_probs, encoding.mask, blank=BLANK, eos=EOS)
+            self.prefixes = self.ctc.start(1)
+        self.fusion = Fusion(scorers, batch, self.device)
+        self.most_per_token = max(0.0, options.length_bonus) + self.fusion.most_per_token
+        zeros = torch.zeros(batch, 1, device=self.device)
+        self.attention_scores = zeros
+        self.fusion_scores = zeros
+        self.scores = zeros
+        """What hypotheses are ranked by: attention, CTC prefix and external scores, length bonus."""
         self.tokens = torch.zeros(batch, 1, 0, dtype=torch.long, device=self.device)
-        self.token_scores = torch.zeros(batch, 1, 0, device=self.device)
+        self.token_log_probs = torch.zeros(batch, 1, 0, device=self.device)
+        self.rows = torch.arange(batch, device=self.device)
+        """Row, in the step before, of the parent of each hypothesis; rows are utterances x beams."""
 
     def run(self) -> list[list[Hypothesis]]:
         """Searches to the end."""
         last: Tensor | None = None
         while self.utterances:
             logits = self.model.decode_step(last, self.cache)
-            heard = total_scores(self.outside, self.weights)
-            self._grow(self._allowed(logits.log_softmax(dim=-1)), heard)
+            self._grow(self._allowed(logits.log_softmax(dim=-1)), self.fusion.scores())
             last = self._retire()
             if last is not None:
-                for state in self.outside:
-                    state.advance(self.rows, last)
+                self.fusion.advance(self.rows, last)
         count = self.options.n_best
         return [sorted(found, key=lambda h: -h.score)[:count] for found in self.done]
 
-    def _allowed(self, log_probs: Tensor) -> Tensor:
-        """(batch, beams, vocab) with impossible tokens ruled out."""
+    def _allowed(
+        self, log_probs: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "batch beams vocab"]:
+        """The same with impossible tokens ruled out."""
         log_probs = log_probs.view(len(self.utterances), -1, log_probs.shape[-1]).clone()
         log_probs[..., [BLANK, BOS, SIL]] = LOG_ZERO
         must_end = self.tokens.shape[-1] + 1 >= self.limits
@@ -187,82 +87,93 @@ class BeamSearch:
             log_probs[must_end] = only_eos
         return log_probs
 
-    def _candidates(self, log_probs: Tensor, heard: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Tokens worth scoring with CTC, and the decoder's log-probabilities of them.
+    def _candidates(
+        self,
+        log_probs: Float[Tensor, "batch beams vocab"],
+        fusion_scores: Float[Tensor, "batch beams vocab"] | None,
+    ) -> tuple[Float[Tensor, "batch beams count"], Int[Tensor, "batch beams count"]]:
+        """The best next tokens of each hypothesis without CTC, and always the end.
 
-        Those are the best without CTC, and always the end.
+        Returns:
+            The decoder's log-probabilities of these tokens, and the tokens.
         """
-        count = min(
-            log_probs.shape[-1],
-            max(self.options.beam + 2, 8) if self.joint else self.options.beam + 1,
-        )
-        if heard is None:
+        # More than the beam, where CTC may yet change their order.
+        wanted = max(self.options.beam + 2, 8) if self.ctc else self.options.beam + 1
+        count = min(log_probs.shape[-1], wanted)
+        if fusion_scores is None:
             values, tokens = log_probs.topk(count, dim=-1)
         else:
-            share = 1.0 - self.options.ctc_weight if self.joint else 1.0
-            tokens = (share * log_probs + heard).topk(count, dim=-1).indices
+            # Ranked with the external scores, at the decoder's share of the joint score.
+            share = 1.0 - self.options.ctc_weight if self.ctc else 1.0
+            tokens = (share * log_probs + fusion_scores).topk(count, dim=-1).indices
             values = log_probs.gather(-1, tokens)
+        # (batch, beams): where the end is not among them, it replaces the last candidate.
         missing = (tokens != EOS).all(dim=-1)
         tokens[..., -1] = torch.where(missing, EOS, tokens[..., -1])
         values[..., -1] = torch.where(missing, log_probs[..., EOS], values[..., -1])
         return values, tokens
 
-    def _grow(self, log_probs: Tensor, heard: Tensor | None) -> None:
+    def _grow(
+        self,
+        log_probs: Float[Tensor, "batch beams vocab"],
+        fusion_scores: Float[Tensor, "rows vocab"] | None,
+    ) -> None:
         """Extends every hypothesis and keeps the best ``beam`` of each utterance."""
         batch, beams, _ = log_probs.shape
-        if heard is not None:
-            heard = heard.view_as(log_probs)
-        values, tokens = self._candidates(log_probs, heard)
+        if fusion_scores is not None:
+            fusion_scores = fusion_scores.view_as(log_probs)
+
+        # Candidates, all (batch, beams, count): tokens and the score of prefix + token.
+        values, tokens = self._candidates(log_probs, fusion_scores)
         count = tokens.shape[-1]
-        attention = self.scores[:, :, None] + values
-        combined = attention
-        if self.scorer is not None and self.prefix is not None:
+        attention = self.attention_scores[:, :, None] + values
+        scores = attention
+        if self.ctc is not None and self.prefixes is not None:
             weight = self.options.ctc_weight
-            ctc = self.scorer.score(self.prefix, tokens)
-            combined = (1 - weight) * attention + weight * ctc
-        if heard is not None:
-            added = self.heard[:, :, None] + heard.gather(-1, tokens)
-            combined = combined + added
-        steps = self.tokens.shape[-1] + 1
-        bonus = self.options.length_bonus * (steps - (tokens == EOS).to(combined.dtype))
-        combined = (combined + bonus).view(batch, -1)
-        kept, picked = combined.topk(min(self.options.beam, beams * count), dim=-1)
-        parents = picked // count
-        chosen = tokens.view(batch, -1).gather(1, picked)
-        self.combined = kept
-        self.scores = attention.view(batch, -1).gather(1, picked)
-        if heard is not None:
-            self.heard = added.view(batch, -1).gather(1, picked)
-        self.token_scores = self._append(
-            self.token_scores, parents, values.reshape(batch, -1).gather(1, picked)
+            scores = (1 - weight) * attention + weight * self.ctc.score(self.prefixes, tokens)
+        if fusion_scores is not None:
+            fused = self.fusion_scores[:, :, None] + fusion_scores.gather(-1, tokens)
+            scores = scores + fused
+        length = self.tokens.shape[-1] + 1 - (tokens == EOS).to(scores.dtype)
+        scores = scores + self.options.length_bonus * length
+
+        # The best of each utterance: `picked` is (batch, kept), an index into beams x count.
+        self.scores, picked = scores.view(batch, -1).topk(
+            min(self.options.beam, beams * count), dim=-1
         )
-        self.tokens = self._append(self.tokens, parents, chosen)
-        if self.scorer is not None and self.prefix is not None:
-            self.prefix = self.scorer.extend(self.prefix, parents, chosen)
-        offset = torch.arange(batch, device=self.device)[:, None] * beams
-        self.rows = (parents + offset).view(-1)
+        parents = picked // count  # the beam that each one extends
+        chosen = tokens.view(batch, -1).gather(1, picked)
 
-    @staticmethod
-    def _append(history: Tensor, parents: Tensor, new: Tensor) -> Tensor:
-        index = parents[:, :, None].expand(-1, -1, history.shape[-1])
-        return torch.cat([history.gather(1, index), new[:, :, None]], dim=-1)
+        # All state follows, from (batch, beams, ...) to (batch, kept, ...).
+        self.attention_scores = attention.view(batch, -1).gather(1, picked)
+        if fusion_scores is not None:
+            self.fusion_scores = fused.view(batch, -1).gather(1, picked)
+        log_probs_chosen = values.reshape(batch, -1).gather(1, picked)
+        self.token_log_probs = _append(self.token_log_probs, parents, log_probs_chosen)
+        self.tokens = _append(self.tokens, parents, chosen)
+        if self.ctc is not None and self.prefixes is not None:
+            self.prefixes = self.ctc.extend(self.prefixes, parents, chosen)
 
-    def _retire(self) -> Tensor | None:
+        # Caches hold one row per hypothesis: utterance x beams + beam.
+        first_rows = torch.arange(batch, device=self.device)[:, None] * beams
+        self.rows = (parents + first_rows).view(-1)
+
+    def _retire(self) -> Int[Tensor, " rows"] | None:
         """Stores ended hypotheses, drops finished utterances; returns the open last tokens."""
-        newest = self.tokens[:, :, -1]
-        open_scores = self.combined.masked_fill(newest == EOS, LOG_ZERO)
-        ended = ((newest == EOS) & (self.combined > LOG_ZERO / 2)).nonzero().tolist()
-        for row, beam in ended:
+        ends = self.tokens[:, :, -1] == EOS
+        # Ended hypotheses are results, unless they were ruled out.
+        for row, beam in (ends & (self.scores > LOG_ZERO / 2)).nonzero().tolist():
             self.done[self.utterances[row]].append(
                 Hypothesis(
                     self.tokens[row, beam, :-1].tolist(),
-                    float(self.combined[row, beam]),
-                    self.token_scores[row, beam, :-1].tolist(),
+                    float(self.scores[row, beam]),
+                    self.token_log_probs[row, beam, :-1].tolist(),
                 )
             )
-        best_open = open_scores.max(dim=-1).values.tolist()
-        alive = [row for row in range(len(self.utterances)) if self._open(row, best_open[row])]
-        self.scores = self.scores.masked_fill(newest == EOS, LOG_ZERO)
+        # They stay in their rows, but nothing that grows from them can be kept.
+        best_open = self.scores.masked_fill(ends, LOG_ZERO).max(dim=-1).values.tolist()
+        self.attention_scores = self.attention_scores.masked_fill(ends, LOG_ZERO)
+        alive = [row for row in range(len(self.utterances)) if self._is_open(row, best_open[row])]
         if len(alive) < len(self.utterances):
             self._keep(torch.tensor(alive, dtype=torch.long, device=self.device))
         if not alive:
@@ -270,7 +181,7 @@ class BeamSearch:
         self.cache.reorder(self.rows)
         return self.tokens[:, :, -1].reshape(-1)
 
-    def _open(self, row: int, best_open: float) -> bool:
+    def _is_open(self, row: int, best_open: float) -> bool:
         """Whether an utterance may still find something better than what has ended."""
         if best_open <= LOG_ZERO / 2:
             return False
@@ -281,17 +192,28 @@ class BeamSearch:
         reachable = best_open + self.most_per_token * left
         return reachable > found[self.options.n_best - 1]
 
-    def _keep(self, alive: Tensor) -> None:
+    def _keep(self, alive: Int[Tensor, " kept"]) -> None:
         """Shrinks every piece of state to the utterances still searched."""
         beams = self.tokens.shape[1]
         self.rows = self.rows.view(-1, beams)[alive].reshape(-1)
-        self.heard = self.heard[alive] if self.outside else self.heard
         self.utterances = [self.utterances[row] for row in alive.tolist()]
         if not self.utterances:
             return
         self.limits = self.limits[alive]
-        self.scores, self.combined = self.scores[alive], self.combined[alive]
-        self.tokens, self.token_scores = self.tokens[alive], self.token_scores[alive]
-        if self.scorer is not None and self.prefix is not None:
-            self.scorer.keep_utterances(alive)
-            self.prefix = self.prefix.keep_utterances(alive)
+        self.scores = self.scores[alive]
+        self.attention_scores = self.attention_scores[alive]
+        self.fusion_scores = self.fusion_scores[alive]
+        self.tokens, self.token_log_probs = self.tokens[alive], self.token_log_probs[alive]
+        if self.ctc is not None and self.prefixes is not None:
+            self.ctc.keep_utterances(alive)
+            self.prefixes = self.prefixes.keep_utterances(alive)
+
+
+def _append(
+    history: Shaped[Tensor, "batch beams steps"],
+    parents: Int[Tensor, "batch kept"],
+    new: Shaped[Tensor, "batch kept"],
+) -> Shaped[Tensor, "batch kept steps_and_one"]:
+    """The history of each kept hypothesis's parent with one more entry."""
+    index = parents[:, :, None].expand(-1, -1, history.shape[-1])
+    return torch.cat([history.gather(1, index), new[:, :, None]], dim=-1)

@@ -1,4 +1,4 @@
-"""From the probabilities of tokens to how sure one may be of a word."""
+"""Turns token probabilities into word confidences, and calibrates those."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mean_probability(log_probs: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A line through log-odds; the default leaves confidences as they are."""
+    """Platt scaling: a line through log-odds; the default leaves confidences as they are."""
 
     scale: float = 1.0
     bias: float = 0.0
@@ -34,6 +34,6 @@ class Calibration:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], decoder: str) -> Calibration:
-        """What ``speechmm calibrate`` found for a decoder, from a bundle's settings."""
+        """The calibration that ``speechmm calibrate`` has put into a bundle, for a decoder."""
         found = config.get("confidence", {}).get(decoder)
         return cls() if found is None else cls(float(found["scale"]), float(found["bias"]))

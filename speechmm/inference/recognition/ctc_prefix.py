@@ -1,4 +1,4 @@
-"""CTC prefix scores of many hypotheses at once, as tensors.
+"""Scores prefixes with CTC, many hypotheses at once, as tensors.
 
 Source: Watanabe et al. 2017, "Hybrid CTC/Attention Architecture", algorithm 2. The recursion
 over frames is a linear recurrence; here it is solved in closed form with cumulative sums, so
@@ -69,10 +69,13 @@ class CtcPrefixScorer:
 
         For ``eos`` it is that of the complete utterance.
         """
+        # (batch, beams, candidates, frames): the prefix fills the frames before t, the token is
+        # spoken in t, anything may follow; summed over t.
         score = (state.total[:, :, None, :-1] + self._emission(tokens)).logsumexp(dim=-1)
-        # The same token again needs a blank between.
+        # (batch, beams): the same token again needs a blank between, so paths must end in blank.
         repeated = (state.blank[..., :-1] + self._emission(state.last)).logsumexp(dim=-1)
         score = torch.where(tokens == state.last[:, :, None], repeated[:, :, None], score)
+        # The end leaves no frame over: all of them spell the prefix.
         return torch.where(tokens == self.eos, state.total[:, :, -1:], score)
 
     def extend(
@@ -82,19 +85,24 @@ class CtcPrefixScorer:
         tokens: Int[Tensor, "batch kept"],
     ) -> PrefixState:
         """The states of ``prefix + token`` for those prefixes and tokens."""
+        # Each kept prefix starts from its parent's variables, (batch, kept, times).
         rows = parents[:, :, None].expand(-1, -1, state.total.shape[-1])
         total, blank = state.total.gather(1, rows), state.blank.gather(1, rows)
+        # Log-probability that the token may begin in the frame after each time.
         repeat = tokens == state.last.gather(1, parents)
         entered = torch.where(repeat[:, :, None], blank, total)[..., :-1]
-
+        # Paths whose last frame is the token: they enter once, then repeat it in every frame. The
+        # clamp keeps LOG_ZERO of padding from swallowing the cumulative sums.
         path = F.pad(self._emission(tokens).clamp(min=-200.0).cumsum(dim=-1), (1, 0))
         spoken = _sum_over_entries(entered, path)
+        # Paths whose last frame is blank: they leave the token once, then stay in blank.
         blank = _sum_over_entries(spoken[..., :-1], self.blank_path[:, None])
         return PrefixState(torch.logaddexp(spoken, blank), blank, tokens)
 
     def _emission(self, tokens: Int[Tensor, "batch ..."]) -> Float[Tensor, "batch ... frames"]:
         """Log-probabilities of a token in each frame; of no token (-1), anything."""
         batch, vocab, frames = self.by_token.shape
+        # by_token as (batch x vocab, frames): one row per utterance and token, picked by number.
         first = vocab * torch.arange(batch, device=tokens.device).view(-1, *[1] * (tokens.ndim - 1))
         index = (tokens.clamp(min=0) + first).view(-1)
         return self.by_token.view(-1, frames).index_select(0, index).view(*tokens.shape, frames)
@@ -112,5 +120,6 @@ def _sum_over_entries(
 
     ``path`` is the logarithm of the product of ``p`` up to each time, of none at the first.
     """
+    # Unrolled, x[t] = path[t] * sum over s < t of entered[s] / path[s], here in logarithms.
     x = (entered - path[..., :-1]).logcumsumexp(dim=-1) + path[..., 1:]
     return F.pad(x.clamp(min=LOG_ZERO), (1, 0), value=LOG_ZERO)

@@ -20,10 +20,13 @@ from speechmm.inference.alignment.word_times import time_words
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
-from speechmm.inference.recognition.beam_search import Hypothesis, SearchOptions, search
 from speechmm.inference.recognition.confidence import Calibration, mean_probability
-from speechmm.inference.recognition.fusion.scorers import Scorer
+from speechmm.inference.recognition.fusion.scorer import Scorer
+from speechmm.inference.recognition.hypothesis import Hypothesis
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import Bundle
+from speechmm.options import BATCH_SECONDS
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
 LONGEST_CHUNK_SECONDS = 20.0
@@ -58,7 +61,7 @@ class Transcriber:
         *,
         options: SearchOptions | None = None,
         scorers: Sequence[Scorer] = (),
-        batch_seconds: float = 60.0,
+        batch_seconds: float = BATCH_SECONDS,
         word_times: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -76,7 +79,7 @@ class Transcriber:
             ConfigError: The search reads what the model was not trained to write.
         """
         self.options = SearchOptions() if options is None else options
-        bundle.expect(self.options.outputs, f"--decoder {self.options.decoder}")
+        bundle.expect(self.options.heads, f"--decoder {self.options.decoder}")
         self.bundle = bundle
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features

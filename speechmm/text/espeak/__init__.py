@@ -1,1 +1,1 @@
-"""espeak-ng as a library."""
+"""Speaks and pronounces text with espeak-ng as a library."""

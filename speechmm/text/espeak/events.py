@@ -1,4 +1,4 @@
-"""espeak's events and samples to the phones and words of an utterance, to the sample.
+"""Times phones and words of a synthesised utterance, to the sample, from espeak's events.
 
 espeak queues a PHONEME event at the sample where a phone starts; the closure of a stop and other
 pauses come before that event and are exactly zero (all but zero where an echo was taken out). So a

@@ -1,4 +1,4 @@
-"""espeak-ng through ctypes: speech with the exact times of its phones, and pronunciations.
+"""Calls espeak-ng through ctypes: speech with the exact times of its phones, and pronunciations.
 
 The library and its voices come with the wheel ``espeakng-loader`` (the extra ``synth``). The same
 call gives the same samples, in any process and after any other call: espeak keeps its noise,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
-from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.losses import attention_loss, consistency_loss, ctc_loss
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS

@@ -77,6 +77,12 @@ def test_help_of_a_command_imports_nothing_heavy(name):
     assert not imported_by(code) & set(HEAVY)
 
 
+@pytest.mark.parametrize("module", ["options", "inference.recognition.options", "text.normalize"])
+def test_choices_and_defaults_are_known_without_pytorch(module):
+    imported = imported_by(f"import speechmm.{module}")
+    assert not imported & {*HEAVY, "jsonargparse"}
+
+
 def test_import_speechmm_costs_nothing():
     assert not imported_by("import speechmm; speechmm.load") & {*HEAVY, "jsonargparse"}
 

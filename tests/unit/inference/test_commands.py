@@ -15,7 +15,7 @@ from speechmm.cli import transcribe as transcribe_command
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.inference.recognition import transcriber
-from speechmm.inference.recognition.beam_search import SearchOptions
+from speechmm.inference.recognition.options import FusionOptions, SearchOptions
 from speechmm.models.bundle import Bundle, load_bundle
 
 MODEL = ["--model", "tones"]
@@ -151,10 +151,9 @@ def test_wrong_flags(
 
 
 def test_defaults_shown_are_those_of_the_search() -> None:
-    options = transcribe_command._options(
-        transcribe_command._parser().parse_args(["a.wav", "--model", "m"])
-    )
-    assert options == SearchOptions()
+    arguments = transcribe_command._parser().parse_args(["a.wav", "--model", "m"])
+    assert transcribe_command._search_options(arguments) == SearchOptions()
+    assert transcribe_command._fusion_options(arguments) == FusionOptions()
 
 
 @pytest.mark.parametrize("command", ["transcribe", "align"])
@@ -310,7 +309,7 @@ def hear_words(random_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hear_words")
-def test_listens_to_ngrams_and_phrases(
+def test_fuses_ngrams_hotwords_and_a_lexicon(
     two: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = {}
@@ -325,16 +324,40 @@ def test_listens_to_ngrams_and_phrases(
     assert call("ngram", "texts.txt", "--order", 2, "--out", "lm.arpa.gz") == 0
     assert capsys.readouterr().out == "lm.arpa.gz: 11 n-grams of 6 words, 2 texts\n"
     flags = ["--lm", "lm.arpa.gz", "--lm-weight", 0.5, "--hotwords", "ab cd, ef", "--beam", 4]
-    flags += ["--words", "texts.txt", "--word-price", 2]
+    flags += ["--words", "texts.txt", "--oov-penalty", 2]
     assert call("transcribe", *two, *MODEL, *flags, "--format", "jsonl", "--out", "h.jsonl") == 0
     ngrams, phrases, words = heard["scorers"]
-    assert (words.words, words.price) == (["ab", "cd", "ef"], 2.0)
+    assert (words.words, words.oov_penalty) == (["ab", "cd", "ef"], 2.0)
     assert (ngrams.weight, ngrams.model.order) == (0.5, 2)
     assert float(phrases.gain.max()) == 1.0
     decoding = json.loads(Path("h.jsonl.meta.json").read_text("utf-8"))["decoding"]
     assert decoding["lm"] == "lm.arpa.gz"
     assert decoding["hotwords"] == "ab cd, ef"
-    assert (decoding["words"], decoding["word_price"]) == (["texts.txt"], 2.0)
+    assert (decoding["words"], decoding["oov_penalty"]) == (["texts.txt"], 2.0)
+
+
+@pytest.mark.usefixtures("hear_words")
+def test_the_old_name_of_the_oov_penalty_works_and_names_the_new_one(
+    two: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    Path("texts.txt").write_text("ab cd\nef\n", "utf-8")
+    results = []
+    for flag in ("--oov-penalty", "--word-price"):
+        assert call("transcribe", *two, *MODEL, "--words", "texts.txt", flag, 2) == 0
+        results.append(capsys.readouterr())
+    assert results[0].out == results[1].out
+    assert results[0].err == ""
+    assert results[1].err == (
+        "speechmm transcribe: --word-price is now called --oov-penalty; use that.\n"
+    )
+
+
+@pytest.mark.usefixtures("hear_words")
+def test_hotwords_that_cannot_be_spelled_are_named(
+    two: list[str], capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    call("transcribe", *two, *MODEL, "--hotwords", "ab cd, Łódź, ...")
+    assert "cannot spell 'Łódź', '...'; left out" in caplog.text
 
 
 @pytest.mark.usefixtures("hear_words")
@@ -355,13 +378,13 @@ def test_several_readings(two: list[str], capsys: pytest.CaptureFixture) -> None
         (["--lm-weight", "0.5"], "--lm-weight: has no effect without --lm"),
         (["--hotword-bonus", "2"], "--hotword-bonus: has no effect without --hotwords"),
         (["--hotwords", "ab", *CTC], "greedy CTC does not search"),
-        (["--word-price", "2"], "--word-price: has no effect without --words"),
+        (["--oov-penalty", "2"], "--oov-penalty: has no effect without --words"),
         (["--words", "nowhere.txt"], "nowhere.txt: cannot be read"),
         (["--n-best", "3"], "expected 1 <= n_best <= beam"),
         (["--lm", "."], "config.json is missing"),
     ],
 )
-def test_mistakes_with_what_is_listened_to(
+def test_mistakes_with_external_scores(
     flags: list[str], complaint: str, two: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     assert call("transcribe", *two, *MODEL, *flags) == 2

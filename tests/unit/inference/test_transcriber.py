@@ -13,8 +13,9 @@ from speechmm.audio.io import read_audio
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AudioError, ConfigError
 from speechmm.inference.engine.sources import Source, find_sources
-from speechmm.inference.recognition.beam_search import Hypothesis, SearchOptions
 from speechmm.inference.recognition.confidence import Calibration, mean_probability
+from speechmm.inference.recognition.hypothesis import Hypothesis
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber, cut_blocks, words_of
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import OUTPUTS

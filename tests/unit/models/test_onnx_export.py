@@ -12,7 +12,8 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.cli.main import main
-from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models import onnx_export
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.quantize import quantize
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 

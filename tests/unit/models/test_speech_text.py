@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.beam_search import SearchOptions, search
 from speechmm.inference.recognition.ctc_prefix import CtcPrefixScorer
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models import forward_sum, kv_cache
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.transformer import merge_frames

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.inference.recognition.beam_search import SearchOptions, search
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import lay_columns

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.text.ngram import END, START, UNKNOWN_WORD, NgramModel, learn_ngrams
+from speechmm.text.ngram import END, START, UNKNOWN_WORD, NgramModel, estimate_ngrams
 
 ARPA = """
 \\data\\
@@ -39,7 +39,7 @@ def random_sentences(count: int) -> list[str]:
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", [2, 300], ids=["few", "many"])
 def test_probabilities_sum_to_one_after_every_context(order: int, count: int) -> None:
-    model = learn_ngrams(random_sentences(count), order=order)
+    model = estimate_ngrams(random_sentences(count), order=order)
     words = [word for word in model.vocabulary if word != START]
     assert {END, UNKNOWN_WORD} <= set(words)
     source = random.Random(1)
@@ -51,16 +51,18 @@ def test_probabilities_sum_to_one_after_every_context(order: int, count: int) ->
 
 
 def test_what_was_said_more_often_is_likelier() -> None:
-    model = learn_ngrams(["the red one"] * 8 + ["the blue one"] * 2 + ["a red two"], order=3)
+    model = estimate_ngrams(["the red one"] * 8 + ["the blue one"] * 2 + ["a red two"], order=3)
     assert model.score("red", [START, "the"]) > model.score("blue", [START, "the"])
     assert model.score("blue", ["the"]) > model.score("two", ["the"])
-    assert model.sentence(["the", "red", "one"]) > model.sentence(["one", "red", "the"])
+    assert model.sentence_log_prob(["the", "red", "one"]) > model.sentence_log_prob(
+        ["one", "red", "the"]
+    )
 
 
 def test_continuations_count_not_occurrences() -> None:
     """Kneser-Ney's point: "francisco" is frequent, but only ever after "san"."""
     texts = ["san francisco"] * 20 + ["a b", "c b", "d b", "e b", "b x"]
-    model = learn_ngrams(texts, order=2)
+    model = estimate_ngrams(texts, order=2)
     assert model.score("b", ["unseen"]) > model.score("francisco", ["unseen"])
 
 
@@ -75,12 +77,12 @@ def test_a_file_is_read_as_written_by_hand(tmp_path: Path) -> None:
     assert model.score("a", ["a"]) == pytest.approx((-0.2 - 0.8) * ten)
     assert model.score("a", ["b"]) == pytest.approx(-0.8 * ten)  # b has no weight: 1
     assert model.score("zoo", ["b"]) == pytest.approx(-1.0 * ten)  # as the rarest word
-    assert model.sentence(["a", "b"]) == pytest.approx((-0.1 - 0.3 - 0.5) * ten)
+    assert model.sentence_log_prob(["a", "b"]) == pytest.approx((-0.1 - 0.3 - 0.5) * ten)
 
 
 @pytest.mark.parametrize("name", ["lm.arpa", "ü b.arpa.gz"])
 def test_files_come_back(name: str, tmp_path: Path) -> None:
-    model = learn_ngrams(random_sentences(50), order=3)
+    model = estimate_ngrams(random_sentences(50), order=3)
     model.write(tmp_path / name)
     again = NgramModel.read(tmp_path / name)
     assert (tmp_path / name).read_bytes()[:2] == (b"\x1f\x8b" if name.endswith("gz") else b"\n\\")
@@ -98,6 +100,8 @@ def test_files_come_back(name: str, tmp_path: Path) -> None:
         (ARPA.replace("-0.3 a b\n", "").encode(), "expected a whole ARPA file"),
         (ARPA.replace("-0.3 a b", "-0.3 a").encode(), ":14: found '-0.3 a'"),
         (ARPA.replace("-0.3", "x").encode(), ":14: found 'x a b'"),
+        (ARPA.replace("ngram 1=", "ngram 1=x").encode(), ":3: found 'ngram 1=x"),
+        (ARPA.replace("\\2-grams", "\\x-grams").encode(), "expected the order of n-grams"),
     ],
 )
 def test_files_that_are_none(content: bytes | None, complaint: str, tmp_path: Path) -> None:
@@ -117,6 +121,6 @@ def test_a_damaged_gzip_file(tmp_path: Path) -> None:
 
 def test_impossible_wishes() -> None:
     with pytest.raises(ConfigError, match="order: found 0"):
-        learn_ngrams(["a"], order=0)
+        estimate_ngrams(["a"], order=0)
     with pytest.raises(ConfigError, match="found no words"):
-        learn_ngrams(["", "  "], order=2)
+        estimate_ngrams(["", "  "], order=2)

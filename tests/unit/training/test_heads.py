@@ -7,7 +7,7 @@ import torch
 
 from speechmm.errors import ConfigError
 from speechmm.inference.alignment.aligner import Aligner
-from speechmm.inference.recognition.beam_search import SearchOptions
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import load_bundle
 from speechmm.models.speech_text import SpeechTextModel

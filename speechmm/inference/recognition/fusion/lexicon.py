@@ -1,4 +1,4 @@
-"""What a beam search may be told of a language's words: which there are."""
+"""Penalises words outside a lexicon during a search, as soon as no listed word can follow."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.fusion.scorers import word_starts
+from speechmm.inference.recognition.fusion.scorer import word_starts
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, SPECIALS, UNK, Tokenizer
 
 
-class WordListScorer:
-    """Makes words that are in no list dearer, however likely the listed ones are.
+class LexiconScorer:
+    """Penalises out-of-lexicon words, however likely the listed ones are.
 
-    The price is paid once a word, with the first piece that makes it unlike all listed ones, so that
-    beams do not fill with what will be dear in the end. What is said of whole sentences does not
-    depend on when it is paid. Source: the look-ahead of Hori et al. 2018, "End-to-end speech
-    recognition with word-based RNN language models", for a vocabulary instead of a word model.
+    A word is penalised once, at the first piece that makes it unlike all listed ones, so that beams
+    do not fill with hypotheses that lose in the end. The score of a whole sentence does not depend
+    on when that is. Source: the look-ahead of Hori et al. 2018, "End-to-end speech recognition with
+    word-based RNN language models", for a lexicon instead of a word model.
     """
 
     weight = 1.0
     most_per_token = 0.0
 
-    def __init__(self, texts: Iterable[str], tokenizer: Tokenizer, price: float):
-        """Prepares the list.
+    def __init__(self, texts: Iterable[str], tokenizer: Tokenizer, oov_penalty: float):
+        """Prepares the lexicon.
 
         Args:
             texts: Words, or texts whose words are meant, as written.
             tokenizer: Spells them.
-            price: Of a word that is not listed (natural log).
+            oov_penalty: Taken off the score per word that is not listed (natural log).
 
         Raises:
             ConfigError: There is no word.
         """
         self.tokenizer = tokenizer
-        self.price = price
+        self.oov_penalty = oov_penalty
         normal = (normalize(text, tokenizer.normalizer) for text in texts)
         self.words = sorted({word for text in normal for word in text.split()})
         if not self.words:
@@ -48,65 +48,70 @@ class WordListScorer:
         pieces = [piece.removeprefix(SPACE) for piece in tokenizer.pieces]
         self._starts = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
         self._starts[word_starts(tokenizer)] = True
-        self._begun = torch.tensor([0.0 if self.begins(piece) else -price for piece in pieces])
+        self._as_first = torch.tensor([0.0 if self.is_prefix(p) else -oov_penalty for p in pieces])
 
-    def begins(self, letters: str) -> bool:
+    def is_prefix(self, letters: str) -> bool:
         """Whether these letters are a listed word or the beginning of one."""
-        return self._next(letters).startswith(letters)
+        return self._first_from(letters).startswith(letters)
 
-    def listed(self, word: str) -> bool:
-        """Whether the word is in the list."""
-        return self._next(word) == word
+    def is_word(self, letters: str) -> bool:
+        """Whether these letters are a listed word."""
+        return self._first_from(letters) == letters
 
-    def _next(self, letters: str) -> str:
-        """The first word that is not before these letters; none is an empty one."""
+    def _first_from(self, letters: str) -> str:
+        """The first listed word that does not sort before these letters; empty at the end."""
         place = bisect_left(self.words, letters)
         return self.words[place] if place < len(self.words) else ""
 
-    def start(self, batch: int, device: torch.device) -> _WordListState:
-        """``batch`` empty hypotheses."""
-        return _WordListState(self, batch, device)
+    def start(self, batch: int, device: torch.device) -> _LexiconState:
+        """The state of ``batch`` empty hypotheses."""
+        return _LexiconState(self, batch, device)
 
     def row(self, letters: str | None) -> Float[Tensor, " vocab"]:
-        """What each token costs after the letters of a word; None: after one already paid for."""
+        """Score of each token after the letters of a word; None: after one already penalised."""
         if letters not in self._rows:
             self._rows[letters] = self._row(letters)
         return self._rows[letters]
 
-    def after(self, letters: str | None, token: int) -> str | None:
-        """The letters of the word once the token is there, None once it is paid for."""
+    def extend(self, letters: str | None, token: int) -> str | None:
+        """The letters of the last word once the token is there; None once it is penalised."""
         piece = self.tokenizer.pieces[token]
         if piece.startswith(SPACE):
             letters = ""
         if letters is None:
             return None
         letters += piece.removeprefix(SPACE)
-        return letters if self.begins(letters) else None
+        return letters if self.is_prefix(letters) else None
 
     def _row(self, letters: str | None) -> Float[Tensor, " vocab"]:
-        ended = -self.price if letters and not self.listed(letters) else 0.0
-        row = torch.where(self._starts, self._begun + ended, 0.0)
+        # A word that ends before it is a listed one is penalised where it ends.
+        at_end = -self.oov_penalty if letters and not self.is_word(letters) else 0.0
+        # (vocab,): pieces that begin a word end the last one, and may be no prefix themselves.
+        row = torch.where(self._starts, self._as_first + at_end, 0.0)
+        # Pieces that continue the word are penalised where no listed word goes on like this.
         if letters is not None:
             pieces = self.tokenizer.pieces
-            longer = torch.tensor([self.begins(letters + piece) for piece in pieces])
-            row[~(self._starts | longer)] = -self.price
+            continues = torch.tensor([self.is_prefix(letters + piece) for piece in pieces])
+            row[~(self._starts | continues)] = -self.oov_penalty
+        # Special tokens are no letters; an unknown one makes the word unlike all listed ones.
         row[: len(SPECIALS)] = 0.0
-        row[UNK] = 0.0 if letters is None else -self.price
-        row[EOS] = ended
+        row[UNK] = 0.0 if letters is None else -self.oov_penalty
+        row[EOS] = at_end
         return row
 
 
-class _WordListState:
-    def __init__(self, scorer: WordListScorer, batch: int, device: torch.device):
+class _LexiconState:
+    def __init__(self, scorer: LexiconScorer, batch: int, device: torch.device):
         self.scorer = scorer
         self.device = device
         self.words: list[str | None] = [""] * batch
+        """The letters so far of each hypothesis's last word; None where it is penalised already."""
 
     def scores(self) -> Float[Tensor, "rows vocab"]:
-        """What each token costs each hypothesis."""
+        """What each token takes off the score of each hypothesis."""
         return torch.stack([self.scorer.row(letters) for letters in self.words]).to(self.device)
 
     def advance(self, rows: Int[Tensor, " kept"], tokens: Int[Tensor, " kept"]) -> None:
         """Words grow by pieces and end where the next one begins."""
         pairs = zip(rows.tolist(), tokens.tolist(), strict=True)
-        self.words = [self.scorer.after(self.words[row], token) for row, token in pairs]
+        self.words = [self.scorer.extend(self.words[row], token) for row, token in pairs]

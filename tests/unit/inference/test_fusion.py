@@ -1,23 +1,23 @@
-"""What a beam search listens to: against full recomputation, and batching changes nothing."""
+"""External scores of a beam search: against full recomputation, and batching changes nothing."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.beam_search import SearchOptions, search
-from speechmm.inference.recognition.fusion.lexicon import WordListScorer
-from speechmm.inference.recognition.fusion.scorers import (
-    HotwordScorer,
-    LanguageModelScorer,
-    NgramScorer,
-    Scorer,
-    word_starts,
-)
+from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
+from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
+from speechmm.inference.recognition.fusion.load import read_phrases
+from speechmm.inference.recognition.fusion.neural_lm import LanguageModelScorer
+from speechmm.inference.recognition.fusion.ngram import NgramScorer
+from speechmm.inference.recognition.fusion.scorer import Scorer, word_starts
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-from speechmm.text.ngram import learn_ngrams
+from speechmm.text.ngram import estimate_ngrams
 from speechmm.text.tokenizer import EOS, SPECIALS, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 
@@ -42,10 +42,10 @@ def language_model(tokenizer: Tokenizer) -> LanguageModel:
 
 def scorers(tokenizer: Tokenizer) -> list[Scorer]:
     return [
-        NgramScorer(learn_ngrams(TEXTS, order=3), tokenizer, 0.4),
+        NgramScorer(estimate_ngrams(TEXTS, order=3), tokenizer, 0.4),
         HotwordScorer(["ab ba", "ba"], tokenizer, 1.5),
         LanguageModelScorer(language_model(tokenizer), 0.3),
-        WordListScorer(["ab", "ba"], tokenizer, 0.7),
+        LexiconScorer(["ab", "ba"], tokenizer, 0.7),
     ]
 
 
@@ -62,16 +62,16 @@ def walked(scorer: Scorer, ids: list[int]) -> float:
 
 @pytest.mark.parametrize("text", ["ab", "ab ba", "b ab ab ba", "ba b", ""])
 def test_ngrams_add_the_probability_of_the_sentence(text: str, tokenizer: Tokenizer) -> None:
-    model = learn_ngrams(TEXTS, order=3)
+    model = estimate_ngrams(TEXTS, order=3)
     found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode(text))
-    assert found == pytest.approx(model.sentence(text.split()), rel=1e-5)
+    assert found == pytest.approx(model.sentence_log_prob(text.split()), rel=1e-5)
 
 
 def test_words_of_a_foreign_spelling_are_found() -> None:
     tokenizer = train_tokenizer(TEXTS, kind="char")
-    model = learn_ngrams([text.upper() for text in TEXTS], order=2)
+    model = estimate_ngrams([text.upper() for text in TEXTS], order=2)
     found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode("ab ba"))
-    assert found == pytest.approx(model.sentence(["AB", "BA"]), rel=1e-5)
+    assert found == pytest.approx(model.sentence_log_prob(["AB", "BA"]), rel=1e-5)
 
 
 def test_the_language_model_adds_what_it_says_of_the_whole_text(tokenizer: Tokenizer) -> None:
@@ -106,9 +106,20 @@ def test_phrases_get_their_bonus_and_nothing_else_does(tokenizer: Tokenizer) -> 
             assert walked(scorer, ids) == pytest.approx(expected), words
 
 
-def test_words_that_are_not_listed_have_their_price(tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_hotwords_of_a_file_are_its_lines_without_a_byte_order_mark(
+    encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("ab ba\n\n  Brno, Praha \n", encoding)
+    assert read_phrases(str(path)) == ["ab ba", "Brno, Praha"]
+    assert read_phrases(" ab ba,, Brno ") == ["ab ba", "Brno"]
+    assert read_phrases("ab, " * 2000) == ["ab"] * 2000  # longer than a path may be
+
+
+def test_words_outside_the_lexicon_have_their_penalty(tokenizer: Tokenizer) -> None:
     listed = ["ab", "ba", "bab"]
-    scorer = WordListScorer(["AB ba", "bab"], tokenizer, 3.0)
+    scorer = LexiconScorer(["AB ba", "bab"], tokenizer, 3.0)
     for size in range(4):
         for words in itertools.product(["a", "b", "ab", "ba", "bab", "bb", "abab"], repeat=size):
             unlisted = sum(word not in listed for word in words)
@@ -116,26 +127,26 @@ def test_words_that_are_not_listed_have_their_price(tokenizer: Tokenizer) -> Non
             assert found == pytest.approx(-3.0 * unlisted), words
 
 
-def test_the_price_is_paid_where_no_listed_word_goes_on() -> None:
+def test_the_penalty_comes_where_no_listed_word_goes_on() -> None:
     tokenizer = train_tokenizer(TEXTS, kind="char")
-    state = WordListScorer(["ab", "bab"], tokenizer, 3.0).start(1, CPU)
-    paid = []
+    state = LexiconScorer(["ab", "bab"], tokenizer, 3.0).start(1, CPU)
+    added = []
     for token in [*tokenizer.encode("ba bbab a"), EOS]:
-        paid.append(float(state.scores()[0, token]))
+        added.append(float(state.scores()[0, token]))
         state.advance(torch.tensor([0]), torch.tensor([token]))
     # b a _ b b a b _ a end: "ba" ends too soon, "bb" begins no word, "a" ends too soon
-    assert paid == [0, 0, -3, 0, -3, 0, 0, 0, 0, -3]
+    assert added == [0, 0, -3, 0, -3, 0, 0, 0, 0, -3]
 
 
 def test_a_letter_unknown_to_the_tokenizer_makes_no_listed_word() -> None:
     tokenizer = train_tokenizer(TEXTS, kind="char")
-    scorer = WordListScorer(["ab", "axb"], tokenizer, 3.0)
+    scorer = LexiconScorer(["ab", "axb"], tokenizer, 3.0)
     assert walked(scorer, tokenizer.encode("axb ab")) == -3.0
 
 
 def test_a_list_without_words_is_a_mistake(tokenizer: Tokenizer) -> None:
     with pytest.raises(ConfigError, match="expected at least one"):
-        WordListScorer(["...", " "], tokenizer, 3.0)
+        LexiconScorer(["...", " "], tokenizer, 3.0)
 
 
 @pytest.fixture
@@ -170,8 +181,8 @@ def test_scores_of_results_are_those_of_a_full_recomputation(
     options = SearchOptions(decoder="attention", beam=4, n_best=3, length_bonus=0.2)
     torch.manual_seed(2)
     encoding = model.encode_speech(torch.randn(1, 40, 20), torch.tensor([40]))
-    listened = scorers(tokenizer)
-    (found,) = search(model, encoding, options, listened)
+    external = scorers(tokenizer)
+    (found,) = search(model, encoding, options, external)
     assert len(found) == 3
     for hypothesis in found:
         with torch.inference_mode():
@@ -180,7 +191,7 @@ def test_scores_of_results_are_those_of_a_full_recomputation(
             )
         path = zip(logits, [*hypothesis.tokens, EOS], strict=True)
         total = sum(float(row[token]) for row, token in path)
-        total += sum(one.weight * walked(one, hypothesis.tokens) for one in listened)
+        total += sum(one.weight * walked(one, hypothesis.tokens) for one in external)
         assert hypothesis.score == pytest.approx(total + 0.2 * len(hypothesis.tokens), abs=1e-3)
 
 

@@ -1,0 +1,81 @@
+"""Loads the external scorers a search is to use: language model, hotwords, lexicon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from speechmm.data.skips import SkipReport
+from speechmm.errors import CheckpointError
+from speechmm.files.text import read_text
+from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
+from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
+from speechmm.inference.recognition.fusion.neural_lm import LanguageModelScorer
+from speechmm.inference.recognition.fusion.ngram import NgramScorer
+from speechmm.inference.recognition.fusion.scorer import Scorer
+from speechmm.inference.recognition.options import FusionOptions
+from speechmm.models.bundle import load_language_model
+from speechmm.text.ngram import NgramModel
+from speechmm.text.tokenizer import Tokenizer
+
+
+def load_scorers(
+    options: FusionOptions, tokenizer: Tokenizer, *, skipped: SkipReport
+) -> list[Scorer]:
+    """The external scores that are asked for.
+
+    Args:
+        options: What to load.
+        tokenizer: That of the model.
+        skipped: Where texts of the lexicon that cannot be read are noted.
+
+    Raises:
+        ManifestError: A file cannot be read, or holds no text.
+        CheckpointError: The language model cannot be used.
+        ConfigError: The lexicon has no words.
+    """
+    scorers: list[Scorer] = []
+    if options.lm is not None:
+        scorers.append(load_language_scorer(options.lm, tokenizer, options.lm_weight))
+    if options.hotwords is not None:
+        phrases = read_phrases(options.hotwords)
+        scorers.append(HotwordScorer(phrases, tokenizer, options.hotword_bonus))
+    if options.words is not None:
+        from speechmm.data.texts import read_texts
+
+        texts = (text for path in options.words for text in read_texts(path, skipped))
+        scorers.append(LexiconScorer(texts, tokenizer, options.oov_penalty))
+    return scorers
+
+
+def read_phrases(file_or_list: str) -> list[str]:
+    """The lines of a file of that name, else what stands between commas.
+
+    Raises:
+        ManifestError: The file cannot be read as text.
+    """
+    path = Path(file_or_list)
+    try:
+        is_file = path.is_file()
+    except OSError:  # longer than any path may be
+        is_file = False
+    lines = read_text(path).splitlines() if is_file else file_or_list.split(",")
+    return [line.strip() for line in lines if line.strip()]
+
+
+def load_language_scorer(path: Path, tokenizer: Tokenizer, weight: float) -> Scorer:
+    """An ARPA file, or the bundle of a language model over the same pieces.
+
+    Raises:
+        ManifestError: The ARPA file cannot be used.
+        CheckpointError: The bundle cannot be used, or has another tokenizer.
+    """
+    if not path.is_dir():
+        return NgramScorer(NgramModel.read(path), tokenizer, weight)
+    bundle = load_language_model(path)
+    if bundle.tokenizer.pieces != tokenizer.pieces:
+        raise CheckpointError(
+            f"{path}: has another tokenizer than the model ({bundle.tokenizer.vocab_size} pieces "
+            f"and {tokenizer.vocab_size}); expected the same one. Train it with the model's "
+            "tokenizer.json."
+        )
+    return LanguageModelScorer(bundle.model, weight)

@@ -1,0 +1,97 @@
+"""Defines how recognition searches: decoders, beam, external scores; imports no PyTorch.
+
+A new decoder is named here, with what it reads of the model, and is called in
+:mod:`speechmm.inference.recognition.search`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechmm.errors import ConfigError
+
+DECODERS = ("ctc", "attention", "joint")
+"""Greedy CTC, the attention decoder alone, or the decoder with CTC prefix scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How to search."""
+
+    decoder: str = "joint"
+    """Which scores count: ctc (greedy, fastest), attention, or joint."""
+    beam: int = 1
+    """Hypotheses kept per utterance."""
+    ctc_weight: float = 0.3
+    """Share of the CTC prefix score in the joint score, 0 to 1."""
+    length_bonus: float = 0.0
+    """Added per token (natural log), against too short results."""
+    n_best: int = 1
+    """Results per utterance, best first."""
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """Heads of the model that the search reads, and a bundle must have."""
+        if self.decoder == "ctc":
+            return frozenset(["ctc"])
+        return frozenset(["decoder", "ctc"] if self.uses_ctc_prefixes else ["decoder"])
+
+    @property
+    def uses_ctc_prefixes(self) -> bool:
+        """Whether a beam search adds CTC prefix scores."""
+        return self.decoder == "joint" and self.ctc_weight > 0
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ConfigError(
+                f"search: decoder is {self.decoder!r}; expected one of {', '.join(DECODERS)}. "
+                "Choose one of these."
+            )
+        if self.beam < 1 or not 1 <= self.n_best <= self.beam:
+            raise ConfigError(
+                f"search: beam {self.beam}, n_best {self.n_best}; expected 1 <= n_best <= beam. "
+                "Raise the beam."
+            )
+        if not 0.0 <= self.ctc_weight <= 1.0:
+            raise ConfigError(
+                f"search: ctc_weight is {self.ctc_weight}; expected 0 to 1. Choose such a value."
+            )
+        if self.decoder == "ctc" and self.beam > 1:
+            raise ConfigError(
+                f"search: decoder 'ctc' is greedy, but beam is {self.beam}; expected beam 1. "
+                "Use decoder 'joint' for a beam search."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOptions:
+    """Which external scores a beam search adds to the model's own (shallow fusion)."""
+
+    lm: Path | None = None
+    """Language model: an ARPA file of word n-grams, or the bundle folder of a neural one."""
+    lm_weight: float = 0.3
+    """Weight of the language model's log-probabilities."""
+    hotwords: str | None = None
+    """Phrases to boost: a text file with one a line, or phrases separated by commas."""
+    hotword_bonus: float = 1.0
+    """Added per token of a phrase (natural log)."""
+    words: tuple[Path, ...] | None = None
+    """Lexicon: files of words, or of texts whose words are meant."""
+    oov_penalty: float = 3.0
+    """Taken off the score per out-of-lexicon word (natural log)."""
+
+    def settings(self) -> dict[str, Any]:
+        """What is used, with its weight, as JSON has it."""
+        used: dict[str, Any] = {}
+        for source, weight in FUSION_WEIGHTS.items():
+            value = getattr(self, source)
+            if value is not None:
+                plain = [str(path) for path in value] if source == "words" else str(value)
+                used |= {source: plain, weight: getattr(self, weight)}
+        return used
+
+
+FUSION_WEIGHTS = {"lm": "lm_weight", "hotwords": "hotword_bonus", "words": "oov_penalty"}
+"""Each external score of `FusionOptions`, with the field that says how much it counts."""

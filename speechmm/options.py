@@ -1,0 +1,18 @@
+"""Lists the choices and defaults that commands share with the code behind them; imports nothing.
+
+A command's ``--help`` must not wait for PyTorch, so what both a flag and a module that needs PyTorch
+or NumPy must agree on stands here. Choices whose owner imports neither stay there: decoders in
+:mod:`speechmm.inference.recognition.options`, normalizers in :mod:`speechmm.text.normalize`,
+tokenizer kinds in :mod:`speechmm.text.tokenizer`.
+"""
+
+MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
+"""How the names of cuts manifests end."""
+BATCH_SECONDS = 60.0
+"""Audio per batch in seconds, padding included, of everything that runs a trained model."""
+PRECISIONS = ("int8",)
+"""Weights a model can be quantised to."""
+ALIGNERS = ("head", "ctc")
+"""What places the tokens of a text in time: the alignment head, or CTC; the first is the default."""
+BOOTSTRAP_DRAWS = 2000
+"""Draws for confidence intervals."""
