@@ -11,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
+from speechmm.files.provenance import code_commit, read_meta
 
 
 def run(argv: list[str]) -> int:
@@ -20,7 +21,7 @@ def run(argv: list[str]) -> int:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.breakdowns import out_of_vocabulary
     from speechmm.evaluation.page import write_report
-    from speechmm.evaluation.report import add_comparison, make_report, read_meta
+    from speechmm.evaluation.report import add_comparison, make_report
     from speechmm.evaluation.results import wer_lines, write_results
     from speechmm.evaluation.scoring import other_rates, score_files
 
@@ -78,13 +79,6 @@ def check_results_arguments(results: Path | None, title: str | None) -> None:
     """Raise unless both or none are given."""
     if (results is None) != (title is None):
         raise ConfigError("--results and --title: only one is given; expected both. Add the other.")
-
-
-def code_commit() -> str | None:
-    """The commit of the code that scores, where transcripts do not say theirs."""
-    from speechmm.inference.recognition.run_info import code_commit as commit
-
-    return commit()
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.cli.score import add_results_arguments, check_results_arguments, code_commit
+from speechmm.cli.score import add_results_arguments, check_results_arguments
+from speechmm.files.provenance import code_commit
 
 if TYPE_CHECKING:
     from speechmm.evaluation.boundaries import BoundaryScore

@@ -41,7 +41,8 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     options = _options(arguments)
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.recognition.run_info import write_meta
+    from speechmm.files.provenance import write_meta
+    from speechmm.inference.recognition.run_info import describe_run
     from speechmm.inference.recognition.transcriber import Transcriber
     from speechmm.inference.recognition.writers import FORMATS_WITHOUT_TIMES, write_transcripts
 
@@ -71,16 +72,16 @@ def run(argv: list[str]) -> int:
     results = require_some(shown, skipped)
     audio_seconds = write_transcripts(results, arguments.out, arguments.format)
     if arguments.out is not None and arguments.format == "jsonl":
-        write_meta(
-            arguments.out,
+        meta = describe_run(
             bundle,
             options,
-            listening=_listening(arguments),
+            fusion=_listening(arguments),
             command=shlex.join(["speechmm", "transcribe", *argv]),
             audio_seconds=audio_seconds,
             seconds=time.perf_counter() - began,
             parts={"loading the model": loading, **transcriber.seconds},
         )
+        write_meta(arguments.out, meta)
     skipped.print(total)
     return skipped.exit_code
 

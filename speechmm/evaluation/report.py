@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from speechmm.evaluation.significance import (
     interval95,
     resample_sums,
 )
+from speechmm.files.provenance import RunMeta
 
 META_KEYS = (
     "model",
@@ -40,36 +39,15 @@ FEWEST_SPEAKERS = 5
 """With fewer speakers than this, resampling speakers says nothing."""
 
 
-def read_meta(hypothesis: Path) -> dict[str, Any]:
-    """What ``transcribe`` wrote beside its transcripts; empty where there is nothing.
-
-    Raises:
-        ManifestError: The file is there and broken.
-    """
-    path = hypothesis.with_name(f"{hypothesis.name}.meta.json")
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it is no object")
-    except (OSError, ValueError) as error:
-        raise ManifestError(
-            f"{path}: cannot be read ({error}); expected what transcribe writes beside its "
-            "transcripts. Remove the file, or transcribe again."
-        ) from error
-    return found
-
-
 def make_report(
-    scored: Scored, *, command: str, meta: Mapping[str, Any], draws: int = DRAWS, seed: int = 0
+    scored: Scored, *, command: str, meta: RunMeta, draws: int = DRAWS, seed: int = 0
 ) -> dict[str, Any]:
     """The contents of ``report.json``.
 
     Args:
         scored: All utterances.
         command: The command line that asked for it.
-        meta: What the transcripts were made with, see `read_meta`.
+        meta: What the transcripts were made with, see `files.provenance`.
         draws: Of the bootstrap.
         seed: Of the bootstrap.
     """
