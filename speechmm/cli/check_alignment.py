@@ -75,8 +75,9 @@ def run(argv: list[str]) -> int:
 
 def _words(arguments: Any, sample_rate: int, skipped: SkipReport) -> list[_Word]:
     """The words of the alignments with their audio, drawn at random where there are many."""
+    from speechmm.alignments.ids import match_ids
     from speechmm.data.manifest import load_waveform, read_cuts
-    from speechmm.evaluation.alignment_sets import match_ids, read_alignment_set
+    from speechmm.evaluation.alignment_sets import read_alignment_set
 
     cuts = {cut.id: cut for cut in read_cuts(arguments.cuts, skipped)}
     alignments = read_alignment_set(arguments.alignment)

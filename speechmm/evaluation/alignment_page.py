@@ -11,7 +11,7 @@ import numpy as np
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore, Match
 from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.html import render_html
-from speechmm.evaluation.transcripts import Text
+from speechmm.evaluation.text_lines import UtteranceText
 from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 20
@@ -82,11 +82,13 @@ def _worst(matches: Sequence[Match]) -> list[dict[str, Any]]:
     ]
 
 
-def _around(match: Match) -> Text:
+def _around(match: Match) -> UtteranceText:
     """The stretch of audio that holds the unit where it is and where it was found."""
     start = max(0.0, min(match.truth.start, match.found.start) - CONTEXT_SECONDS)
     end = max(match.truth.end, match.found.end) + CONTEXT_SECONDS
-    return Text("", audio=match.audio, start=match.audio_start + start, duration=end - start)
+    return UtteranceText(
+        "", audio=match.audio, start=match.audio_start + start, duration=end - start
+    )
 
 
 def _marks(match: Match, clip: Clip | None) -> list[dict[str, Any]]:

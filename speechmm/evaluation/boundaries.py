@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechmm.alignments import Alignment, Segment
+from speechmm.alignments.ids import match_ids
 from speechmm.errors import ManifestError
-from speechmm.evaluation.alignment_sets import match_ids
+from speechmm.evaluation.alignment_sets import spoken_segments
 from speechmm.evaluation.error_rate import score_units
 from speechmm.evaluation.significance import bootstrap_rate
 from speechmm.files.atomic import write_text
@@ -21,8 +22,6 @@ from speechmm.text.normalize import normalize
 
 THRESHOLDS_MS = (10, 20, 25, 50, 100)
 ROUNDING_MS = 1e-6  # an error of 20 ms is within 20 ms, whatever floats make of it
-SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
-"""Labels other aligners give to pauses, which are no units."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def score_boundaries(
     Raises:
         ManifestError: No utterance or no kind of unit in common.
     """
-    found = match_ids(dict(hypotheses), references.keys())
+    found = match_ids(hypotheses, references.keys())
     common = [id for id in references if id in found]
     if not common:
         raise ManifestError(
@@ -124,8 +123,8 @@ def score_boundaries(
 
 
 def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
-    truths = [_spoken(reference, kind) for _, reference in pairs]
-    founds = [_spoken(hypothesis, kind) for hypothesis, _ in pairs]
+    truths = [spoken_segments(reference, kind) for _, reference in pairs]
+    founds = [spoken_segments(hypothesis, kind) for hypothesis, _ in pairs]
     edges = _Edges()
     scored = score_units([_labels(row) for row in truths], [_labels(row) for row in founds])
     for (hypothesis, reference), truth, heard, one in zip(
@@ -150,10 +149,6 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
             ]
         )
     return edges
-
-
-def _spoken(alignment: Alignment, kind: str) -> list[Segment]:
-    return [one for one in alignment.units.get(kind, ()) if one.label.strip() not in SILENCES]
 
 
 def _labels(segments: Sequence[Segment]) -> list[str]:

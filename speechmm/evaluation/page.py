@@ -11,8 +11,8 @@ from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
 from speechmm.evaluation.html import render_html
 from speechmm.evaluation.results import wer_lines
+from speechmm.evaluation.sclite_files import write_timed, write_trn
 from speechmm.evaluation.scoring import Scored
-from speechmm.evaluation.transcripts import write_timed, write_trn
 from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 30

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from speechmm.alignments.ids import match_ids
 from speechmm.errors import ManifestError
 from speechmm.evaluation.error_rate import UtteranceErrors, score_texts, total_counts
-from speechmm.evaluation.transcripts import Text, Texts, read_texts, with_ids_of
+from speechmm.evaluation.text_lines import UtteranceText
+from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of
 from speechmm.text.normalize import NORMALIZERS, check_normalizer, normalize
 
 
@@ -22,7 +24,7 @@ class Scored:
     reference: Path
     normalizer: str
     ids: list[str]
-    sources: list[Text]
+    sources: list[UtteranceText]
     """What is known of each: speaker, audio, time, confidence; the text is the reference's."""
     references: list[str]
     """Normalised."""
@@ -47,17 +49,13 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
             differ in number.
     """
     check_normalizer(normalizer)
-    hyp, ref = read_texts(hypothesis), read_texts(reference)
-    if hyp.plain:
-        hyp = with_ids_of(hyp, ref)
-    elif ref.plain:
-        ref = with_ids_of(ref, hyp)
+    hyp, ref = _read_pair(hypothesis, reference)
     missing = [id for id in ref.by_id if id not in hyp.by_id]
     extra = [id for id in hyp.by_id if id not in ref.by_id]
     if len(missing) == len(ref.by_id):
         raise _nothing_in_common(hyp, ref)
     ids = list(ref.by_id)
-    found = [hyp.by_id.get(id, Text("")) for id in ids]
+    found = [hyp.by_id.get(id, UtteranceText("")) for id in ids]
     references = _normalized([ref.by_id[id].text for id in ids], normalizer)
     hypotheses = _normalized([text.text for text in found], normalizer)
     return Scored(
@@ -65,7 +63,10 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
         reference=reference,
         normalizer=normalizer,
         ids=ids,
-        sources=[_merged(ref.by_id[id], text) for id, text in zip(ids, found, strict=True)],
+        sources=[
+            _merged(ref.by_id[id], text, shifted=hyp.times_from_utterance)
+            for id, text in zip(ids, found, strict=True)
+        ],
         references=references,
         hypotheses=hypotheses,
         words=score_texts(references, hypotheses),
@@ -88,16 +89,12 @@ def other_rates(
         most: Of more utterances than this, so many are drawn at random.
         seed: Of that choice.
     """
-    hyp, ref = read_texts(hypothesis), read_texts(reference)
-    if hyp.plain:
-        hyp = with_ids_of(hyp, ref)
-    elif ref.plain:
-        ref = with_ids_of(ref, hyp)
+    hyp, ref = _read_pair(hypothesis, reference)
     ids = list(ref.by_id)
     if len(ids) > most:
         ids = sorted(random.Random(seed).sample(ids, most))
     said = [ref.by_id[id].text for id in ids]
-    heard = [hyp.by_id.get(id, Text("")).text for id in ids]
+    heard = [hyp.by_id.get(id, UtteranceText("")).text for id in ids]
     rates = {}
     for name in NORMALIZERS:
         if name != normalizer:
@@ -106,15 +103,34 @@ def other_rates(
     return rates
 
 
+def _read_pair(hypothesis: Path, reference: Path) -> tuple[TextSet, TextSet]:
+    """Both files, the hypotheses under the ids of the references."""
+    hyp, ref = read_text_set(hypothesis), read_text_set(reference)
+    if hyp.plain:
+        return with_ids_of(hyp, ref), ref
+    if ref.plain:
+        return hyp, with_ids_of(ref, hyp)
+    return replace(hyp, by_id=match_ids(hyp.by_id, ref.by_id.keys())), ref
+
+
 def _normalized(texts: Sequence[str], normalizer: str) -> list[str]:
     """The same texts often come again, as in commands and digits: each is normalised once."""
     known = {text: normalize(text, normalizer) for text in set(texts)}
     return [known[text] for text in texts]
 
 
-def _merged(reference: Text, hypothesis: Text) -> Text:
-    """Audio from whichever file knows it, the speaker too; confidence is the hypothesis's."""
+def _merged(reference: UtteranceText, hypothesis: UtteranceText, *, shifted: bool) -> UtteranceText:
+    """Audio from whichever file knows it, the speaker too; confidence is the hypothesis's.
+
+    Args:
+        reference: Of the utterance.
+        hypothesis: Likewise.
+        shifted: The hypothesis's times count from the start of the utterance.
+    """
     source = reference if reference.audio else hypothesis
+    times = hypothesis.word_times
+    if shifted:
+        times = tuple((source.start + start, source.start + end) for start, end in times)
     return replace(
         source,
         text=reference.text,
@@ -122,11 +138,11 @@ def _merged(reference: Text, hypothesis: Text) -> Text:
         duration=source.duration or hypothesis.duration or reference.duration,
         confidence=hypothesis.confidence,
         word_confidences=hypothesis.word_confidences,
-        word_times=hypothesis.word_times,
+        word_times=times,
     )
 
 
-def _nothing_in_common(hyp: Texts, ref: Texts) -> ManifestError:
+def _nothing_in_common(hyp: TextSet, ref: TextSet) -> ManifestError:
     return ManifestError(
         f"{hyp.path}: no id in common with {ref.path} (for example {next(iter(hyp.by_id))!r} and "
         f"{next(iter(ref.by_id))!r}); expected the same ids. Score the transcripts of these "

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.evaluation.sclite_files import write_trn
 from speechmm.evaluation.scoring import Scored, score_files
-from speechmm.evaluation.transcripts import read_texts, write_trn
+from speechmm.evaluation.text_sets import read_text_set
 
 CUT = {
     "id": "u1",
@@ -31,7 +32,7 @@ FILES = {
 
 
 def texts_of(path: Path) -> dict[str, str]:
-    return {id: " ".join(one.text.split()) for id, one in read_texts(path).by_id.items()}
+    return {id: " ".join(one.text.split()) for id, one in read_text_set(path).by_id.items()}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -42,7 +43,7 @@ def test_formats_with_ids(name: str, tmp_path: Path) -> None:
 
 def test_plain_lines_count_by_position_empty_ones_too(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("one\n\nthree", encoding="utf-8")
-    found = read_texts(tmp_path / "lines.txt")
+    found = read_text_set(tmp_path / "lines.txt")
     assert found.plain
     assert [one.text for one in found.by_id.values()] == ["one", "", "three"]
 
@@ -51,7 +52,7 @@ def test_plain_lines_count_by_position_empty_ones_too(tmp_path: Path) -> None:
 def test_cuts_bring_speaker_and_audio(name: str, tmp_path: Path) -> None:
     raw = (json.dumps(CUT) + "\n").encode()
     (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
-    one = read_texts(tmp_path / name).by_id["u1"]
+    one = read_text_set(tmp_path / name).by_id["u1"]
     assert (one.text, one.speaker, one.audio) == ("Hello world", "ann", "/data/a b.wav")
     assert (one.start, one.duration) == (1.5, 2.0)
 
@@ -76,19 +77,19 @@ def test_transcripts_packed_with_gzip(tmp_path: Path) -> None:
         ("a.trn", b"a (u1)\nb (u1)\n", '"u1" is there twice'),
         ("text", b"u1 a\nu1 b\n", '"u1" is there twice'),
         ("a.txt", b"", "no utterance"),
-        ("a.txt", b"caf\xe9\n", "byte 3 is not UTF-8"),
+        ("a.txt", b"caf\xe9\n", r"a\.txt:1: byte 0xe9 at position 4 .* is not UTF-8"),
         ("a.jsonl.gz", gzip.compress(b"x" * 100)[:20], "cannot be read"),
     ],
 )
 def test_broken_files_are_named(name: str, content: bytes, match: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ManifestError, match=match):
-        read_texts(tmp_path / name)
+        read_text_set(tmp_path / name)
 
 
 def test_missing_file() -> None:
     with pytest.raises(ManifestError, match=r"nowhere\.trn: not found"):
-        read_texts(Path("nowhere.trn"))
+        read_text_set(Path("nowhere.trn"))
 
 
 def score(folder: Path, hypothesis: str, reference: str, names: tuple[str, str]) -> Scored:
