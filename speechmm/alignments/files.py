@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from speechmm.alignments.ctm import ctm_lines, read_ctm
-from speechmm.alignments.durations import write_durations
+from speechmm.alignments.durations import DURATIONS_FILE, write_durations
 from speechmm.alignments.ids import id_of_file, id_without_spaces
 from speechmm.alignments.jsonl import jsonl_line, read_jsonl
 from speechmm.alignments.segments import Alignment
@@ -172,6 +172,11 @@ def _textgrids(folder: Path) -> list[Path]:
         subtitles = [file for file in files if file.suffix.lower() in SUBTITLE_SUFFIXES]
         if subtitles:
             raise _without_word_times(subtitles[0])
+        if (folder / DURATIONS_FILE).is_file():
+            raise AlignmentError(
+                f"{folder}: durations count frames, and do not say how long a frame is; expected "
+                "jsonl, ctm or TextGrid. Write the alignments again with another --format."
+            )
         raise AlignmentError(
             f"{folder}: no TextGrid is in this folder; expected files that end in .TextGrid. "
             "Check the path."
