@@ -10,6 +10,7 @@ from typing import Any
 from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
 from speechmm.evaluation.html import render_html
+from speechmm.evaluation.report_types import Report
 from speechmm.evaluation.results import wer_lines
 from speechmm.evaluation.sclite_files import write_timed, write_trn
 from speechmm.evaluation.scoring import Scored
@@ -21,7 +22,7 @@ _OPS = {"substitution": "S", "deletion": "D", "insertion": "I"}
 
 
 def write_report(
-    report: dict[str, Any],
+    report: Report,
     scored: Scored,
     folder: Path,
     *,
@@ -52,14 +53,14 @@ def write_report(
     write_text(folder / "report.json", text + "\n")
 
 
-def render_summary(report: dict[str, Any], scored: Scored) -> str:
+def render_summary(report: Report, scored: Scored) -> str:
     """A few lines of Markdown for a README or a pull request."""
     name = f"{scored.hypothesis.name} against {scored.reference.name}".replace("`", "'")
     return "\n".join([f"## `{name}`", "", *wer_lines(report)]) + "\n"
 
 
 def render_page(
-    report: dict[str, Any],
+    report: Report,
     scored: Scored,
     *,
     against: Scored | None = None,

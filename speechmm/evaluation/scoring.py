@@ -6,11 +6,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from speechmm.alignments.ids import match_ids
 from speechmm.errors import ManifestError
 from speechmm.evaluation.error_rate import UtteranceErrors, score_texts, total_counts
+from speechmm.evaluation.report_types import OtherRate
 from speechmm.evaluation.text_lines import UtteranceText
 from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of
 from speechmm.text.normalize import NORMALIZERS, check_normalizer, normalize
@@ -79,7 +79,7 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
 
 def other_rates(
     hypothesis: Path, reference: Path, normalizer: str, *, most: int = 4000, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, OtherRate]:
     """What the word error rate would be with each of the other normalizers.
 
     Args:
@@ -95,7 +95,7 @@ def other_rates(
         ids = sorted(random.Random(seed).sample(ids, most))
     said = [ref.by_id[id].text for id in ids]
     heard = [hyp.by_id.get(id, UtteranceText("")).text for id in ids]
-    rates = {}
+    rates: dict[str, OtherRate] = {}
     for name in NORMALIZERS:
         if name != normalizer:
             counts = total_counts(score_texts(_normalized(said, name), _normalized(heard, name)))
