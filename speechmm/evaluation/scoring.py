@@ -49,7 +49,15 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
             differ in number.
     """
     check_normalizer(normalizer)
-    hyp, ref = _read_pair(hypothesis, reference)
+    return score_sets(*_read_pair(hypothesis, reference), normalizer)
+
+
+def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
+    """Normalises and scores texts whose ids are matched.
+
+    Raises:
+        ManifestError: The two have no utterance in common.
+    """
     missing = [id for id in ref.by_id if id not in hyp.by_id]
     extra = [id for id in hyp.by_id if id not in ref.by_id]
     if len(missing) == len(ref.by_id):
@@ -59,8 +67,8 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
     references = _normalized([ref.by_id[id].text for id in ids], normalizer)
     hypotheses = _normalized([text.text for text in found], normalizer)
     return Scored(
-        hypothesis=hypothesis,
-        reference=reference,
+        hypothesis=hyp.path,
+        reference=ref.path,
         normalizer=normalizer,
         ids=ids,
         sources=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,22 +57,30 @@ def json_line(line: str, where: str) -> Row:
     if not line.strip():
         return None
     try:
-        row: Any = json.loads(line)
-        return str(row["id"]), UtteranceText(
-            _string(row["text"]) if "text" in row else _aligned_words(row),
-            speaker=str(row.get("speaker") or ""),
-            audio=str(row.get("audio") or ""),
-            start=float(row.get("start") or 0),
-            duration=float(row.get("duration") or 0),
-            confidence=_confidence(row.get("confidence")),
-            word_confidences=_word_confidences(row.get("words")),
-            word_times=_word_times(row.get("words")),
-        )
+        return row_text(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f"{where}: no transcript row ({type(error).__name__}: {error}); expected JSON with id "
             'and text. Write it with "speechmm transcribe --format jsonl".'
         ) from error
+
+
+def row_text(row: Mapping[str, Any]) -> tuple[str, UtteranceText]:
+    """Id and text of a row as `Transcript.to_dict` makes it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: It is no such row.
+    """
+    return str(row["id"]), UtteranceText(
+        _string(row["text"]) if "text" in row else _aligned_words(row),
+        speaker=str(row.get("speaker") or ""),
+        audio=str(row.get("audio") or ""),
+        start=float(row.get("start") or 0),
+        duration=float(row.get("duration") or 0),
+        confidence=_confidence(row.get("confidence")),
+        word_confidences=_word_confidences(row.get("words")),
+        word_times=_word_times(row.get("words")),
+    )
 
 
 def cut_line(line: str, where: str) -> Row:
@@ -98,7 +106,7 @@ def cut_line(line: str, where: str) -> Row:
         ) from error
 
 
-def _aligned_words(row: dict[str, Any]) -> str:
+def _aligned_words(row: Mapping[str, Any]) -> str:
     """The text of an alignment row, which has no other than its words."""
     if "units" not in row:
         raise KeyError("text")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from speechmm.alignments import Alignment, read_alignments
+from speechmm.alignments import Alignment, Transcript, read_alignments
 from speechmm.alignments.ctm import is_ctm_line, read_ctm
 from speechmm.alignments.ids import id_of_file
 from speechmm.alignments.lines import all_lines
@@ -24,6 +24,7 @@ from speechmm.evaluation.text_lines import (
     json_object,
     kaldi_line,
     plain_line,
+    row_text,
     trn_line,
 )
 from speechmm.files.tree import list_files
@@ -79,6 +80,22 @@ def read_text_set(path: Path) -> TextSet:
     if not found:
         raise ManifestError(f"{path}: no utterance; expected at least one. Check the file.")
     return TextSet(path, found, kind)
+
+
+def text_set_of(transcripts: Iterable[Transcript], name: str) -> TextSet:
+    """Transcripts in memory, just as a file of them would be read.
+
+    Args:
+        transcripts: What was recognised.
+        name: What messages call them.
+
+    Raises:
+        ManifestError: There are none.
+    """
+    found = dict(row_text(transcript.to_dict()) for transcript in transcripts)
+    if not found:
+        raise ManifestError(f"{name}: no utterance; expected at least one. Check the inputs.")
+    return TextSet(Path(name), found, "jsonl")
 
 
 def with_ids_of(texts: TextSet, other: TextSet) -> TextSet:
