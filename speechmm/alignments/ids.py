@@ -24,6 +24,13 @@ def escaped_id(id: str) -> str:
     return re.sub(r"[\s()]", percent_escaped, id)
 
 
+def looks_like_id(word: str) -> bool:
+    """Whether a word is more likely an id than a word of a text: utt1, s1-u2, 0001, a_b."""
+    digits = sum(letter.isdigit() for letter in word)
+    inner = word.strip("-_/'’.,")
+    return 0 < digits < len(word) or digits >= 4 or any(sign in inner for sign in "-_/")
+
+
 def id_of_file(file: Path) -> str:
     """The id a file is named after, as `safe_name` writes it."""
     return unquote(file.stem, errors="surrogateescape")

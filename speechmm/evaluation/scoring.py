@@ -12,7 +12,7 @@ from speechmm.errors import ManifestError
 from speechmm.evaluation.error_rate import UtteranceErrors, score_texts, total_counts
 from speechmm.evaluation.report_types import OtherRate
 from speechmm.evaluation.text_lines import UtteranceText
-from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of
+from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of, with_own_ids
 from speechmm.text.normalize import NORMALIZERS, check_normalizer, normalize
 
 
@@ -114,6 +114,8 @@ def other_rates(
 def _read_pair(hypothesis: Path, reference: Path) -> tuple[TextSet, TextSet]:
     """Both files, the hypotheses under the ids of the references."""
     hyp, ref = read_text_set(hypothesis), read_text_set(reference)
+    if hyp.plain and ref.plain:
+        hyp, ref = with_own_ids(hyp, ref)
     if hyp.plain:
         return with_ids_of(hyp, ref), ref
     if ref.plain:

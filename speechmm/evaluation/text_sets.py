@@ -9,10 +9,10 @@ from pathlib import Path
 
 from speechmm.alignments import Alignment, Transcript, read_alignments
 from speechmm.alignments.ctm import is_ctm_line, read_ctm
-from speechmm.alignments.ids import id_of_file
+from speechmm.alignments.ids import id_of_file, looks_like_id
 from speechmm.alignments.lines import all_lines
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, is_cue_time, read_subtitles
-from speechmm.alignments.trn_stm import StmRow, is_trn_line, parse_stm_line
+from speechmm.alignments.trn_stm import StmRow, is_trn_line, parse_stm_line, parse_trn_line
 from speechmm.errors import AlignmentError, ManifestError
 from speechmm.evaluation.alignment_sets import spoken_segments
 from speechmm.evaluation.text_lines import (
@@ -98,6 +98,42 @@ def text_set_of(transcripts: Iterable[Transcript], name: str) -> TextSet:
     return TextSet(Path(name), found, "jsonl")
 
 
+def with_own_ids(first: TextSet, second: TextSet) -> tuple[TextSet, TextSet]:
+    """Two files of plain lines; where all their lines begin with ids, under these.
+
+    First words are ids when they differ from line to line, are mostly the same in both files and
+    look like ids.
+
+    Raises:
+        ManifestError: They do not look like ids, but the lines are in another order.
+    """
+    rows = [_rows_with_ids(texts) for texts in (first, second)]
+    ids = [list(one) for one in rows]
+    shared = set(ids[0]) & set(ids[1])
+    if 2 * len(shared) <= max(map(len, ids)) or min(map(len, ids)) < 2:
+        return first, second
+    if 2 * sum(map(looks_like_id, shared)) > len(shared):
+        return (
+            replace(first, by_id=rows[0], kind="kaldi"),
+            replace(second, by_id=rows[1], kind="kaldi"),
+        )
+    if [id for id in ids[0] if id in shared] != [id for id in ids[1] if id in shared]:
+        raise ManifestError(
+            f"{first.path}: its lines begin with the same words as those of {second.path}, in "
+            "another order; expected ids, or texts in one order. If they are ids, name both files "
+            "with the suffix .text."
+        )
+    return first, second
+
+
+def _rows_with_ids(texts: TextSet) -> dict[str, UtteranceText]:
+    """Texts by the first words of the lines; none where a first word comes twice."""
+    found = [kaldi_line(one.text, "") for one in texts.by_id.values()]
+    rows = [row for row in found if row is not None]
+    by_id = dict(rows)
+    return by_id if len(by_id) == len(rows) else {}
+
+
 def with_ids_of(texts: TextSet, other: TextSet) -> TextSet:
     """Plain lines under the ids of another file.
 
@@ -107,13 +143,11 @@ def with_ids_of(texts: TextSet, other: TextSet) -> TextSet:
     Raises:
         ManifestError: They count by order and are not as many.
     """
-    kaldi = [kaldi_line(one.text, "") for one in texts.by_id.values()]
-    rows = [row for row in kaldi if row is not None]
-    ids = [id for id, _ in rows]
-    if not other.plain and len(set(ids)) == len(ids):
-        known = sum(id in other.by_id for id in ids)
-        if 2 * known > len(ids):
-            return replace(texts, by_id=dict(rows), kind="kaldi")
+    rows = _rows_with_ids(texts)
+    if rows and not other.plain:
+        known = sum(id in other.by_id for id in rows)
+        if 2 * known > len(rows):
+            return replace(texts, by_id=rows, kind="kaldi")
     if len(texts.by_id) != len(other.by_id):
         raise ManifestError(
             f"{texts.path}: {len(texts.by_id)} lines, but {other.path} has {len(other.by_id)} "
@@ -229,6 +263,16 @@ def _line_rows(path: Path, lines: Sequence[str], parse: LineParser) -> _Rows:
             yield f"{path}:{number}", row[0] or str(number), row[1]
 
 
+def _looks_like_trn(filled: Sequence[str]) -> bool:
+    """Whether all lines end in "(id)"; what comes twice and is like no id is not: "(laughs)"."""
+    lines = [line for line in filled if not line.startswith(";;")]
+    if not lines or not all(map(is_trn_line, lines)):
+        return False
+    rows = [row for row in map(parse_trn_line, lines) if row is not None]
+    ids = [id for id, _ in rows]
+    return len(set(ids)) == len(ids) or 2 * sum(map(looks_like_id, ids)) > len(ids)
+
+
 def _line_kind(path: Path, filled: Sequence[str]) -> tuple[str, LineParser]:
     name = path.name.removesuffix(".gz")
     if name.endswith((".jsonl", ".json")) or (filled and json_object(filled[0]) is not None):
@@ -238,6 +282,6 @@ def _line_kind(path: Path, filled: Sequence[str]) -> tuple[str, LineParser]:
         return "trn", trn_line
     if name == "text" or name.endswith(".text"):
         return "kaldi", kaldi_line
-    if filled and all(is_trn_line(line) or line.startswith(";;") for line in filled):
+    if _looks_like_trn(filled):
         return "trn", trn_line
     return "plain", plain_line

@@ -138,3 +138,64 @@ def test_unknown_normalizer(tmp_path: Path) -> None:
 def test_trn_reads_back_what_was_written(tmp_path: Path) -> None:
     write_trn({"s1-u1": "a  b", "s1-u2": "", "a (b) c": "x"}, tmp_path / "a.trn")
     assert texts_of(tmp_path / "a.trn") == {"s1-u1": "a b", "s1-u2": "", "a%20%28b%29%20c": "x"}
+
+
+KALDI = (
+    "utt1 the red door is open\nutt2 seven green cars\nutt3 please wait here\nutt4 a short walk\n"
+)
+HEARD = (
+    "utt3 please wait hear\nutt1 the red door was open\nutt2 seven green cars\nutt4 short walk\n"
+)
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+@pytest.mark.parametrize("names", [("h.txt", "r.txt"), ("h.text", "r.text"), ("h.txt", "r.text")])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_ids_before_the_words_are_no_words(
+    separator: str, names: tuple[str, str], in_order: bool, tmp_path: Path
+) -> None:
+    lines = HEARD.splitlines(keepends=True)
+    heard = "".join(sorted(lines) if in_order else lines)
+    sides = [text.replace(" ", separator) for text in (heard, KALDI)]
+    found = score(tmp_path, sides[0], sides[1], names)
+    assert (found.ids, found.by_order) == (["utt1", "utt2", "utt3", "utt4"], False)
+    assert sum(one.counts.errors for one in found.words) == 3
+    assert sum(one.counts.hits for one in found.words) == 11
+
+
+def test_an_id_that_one_file_lacks_is_named(tmp_path: Path) -> None:
+    found = score(tmp_path, KALDI.replace("utt4 a short walk\n", ""), KALDI, ("h.txt", "r.txt"))
+    assert found.missing == ["utt4"]
+    assert [one.counts.deletions for one in found.words] == [0, 0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "hits"),
+    [
+        ("the red door\nseven cars\nplease wait\n", "the red door\nseven cars\nplease hold\n", 6),
+        ("u1 once\n", "u1 once\n", 2),
+        ("u1 a\nu1 b\n", "u1 a\nu1 b\n", 4),
+        ("42 is it\n7 too\n", "42 is it\n7 two\n", 4),
+    ],
+)
+def test_first_words_of_plain_sentences_are_words(
+    hypothesis: str, reference: str, hits: int, tmp_path: Path
+) -> None:
+    found = score(tmp_path, hypothesis, reference, ("h.txt", "r.txt"))
+    assert found.by_order
+    assert sum(one.counts.hits for one in found.words) == hits
+
+
+def test_first_words_in_another_order_are_in_doubt(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"h.txt: .* in another order; expected ids, or texts"):
+        score(tmp_path, "bob a b\nann c\neve d\n", "ann c\nbob a b\neve d\n", ("h.txt", "r.txt"))
+
+
+def test_laughter_at_the_end_of_lines_is_no_id(tmp_path: Path) -> None:
+    lines = "yes it is (laughs)\nno way (sighs)\nfine then (laughs)\n"
+    found = score(tmp_path, lines, lines, ("h.txt", "r.txt"))
+    assert found.by_order
+    assert sum(one.counts.hits for one in found.words) == 10
+    twice = "yes (u1)\nno (u1)\n"
+    with pytest.raises(ManifestError, match='"u1" is there twice'):
+        score(tmp_path, twice, twice, ("h.txt", "r.txt"))
