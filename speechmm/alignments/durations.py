@@ -1,4 +1,4 @@
-"""Frames per unit, as the duration predictors of text-to-speech are trained on."""
+"""Writes frames per unit, as the duration predictors of text-to-speech are trained on."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from speechmm.alignments.segments import Alignment, Segment
 from speechmm.files.atomic import safe_name, write_aside
 from speechmm.timing import seconds_to_frames
 
+DURATIONS_FILE = "durations.txt"
 SILENCE = "<sil>"
 """Stands in durations.txt for a stretch without a label."""
 
@@ -26,7 +27,7 @@ def write_durations(alignments: Iterable[Alignment], out: Path, *, frame_shift: 
     Returns:
         The path of ``durations.txt``, written when all the rest is.
     """
-    table = out / "durations.txt"
+    table = out / DURATIONS_FILE
     with (
         write_aside(table) as aside,
         aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,

@@ -1,15 +1,18 @@
-"""Writing and reading alignments: which format goes into which file."""
+"""Writes and reads alignments: which format goes into which file."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
-from urllib.parse import unquote
 
-from speechmm.alignments.durations import write_durations
-from speechmm.alignments.rows import ctm_lines, ctm_name, jsonl_line, read_ctm, read_jsonl
+from speechmm.alignments.ctm import ctm_lines, read_ctm
+from speechmm.alignments.durations import DURATIONS_FILE, write_durations
+from speechmm.alignments.ids import id_of_file, id_without_spaces
+from speechmm.alignments.jsonl import jsonl_line, read_jsonl
 from speechmm.alignments.segments import Alignment
+from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES
 from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, group_words
 from speechmm.alignments.textgrid import format_textgrid, read_textgrid
 from speechmm.errors import AlignmentError, ConfigError
@@ -72,7 +75,7 @@ def read_alignments(path: str | Path, units: Sequence[str] | None = None) -> lis
     path = Path(path)
     if path.is_dir():
         found = [_read_textgrid_file(file) for file in _textgrids(path)]
-        _check_stems(found, path)
+        _check_ids(found, path)
     else:
         found = _read_file(path, units)
     if not found:
@@ -88,7 +91,10 @@ def _write_lines(alignments: Iterable[Alignment], out: Path, format: str) -> Pat
         aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
     ):
         for alignment in alignments:
-            file.writelines([jsonl_line(alignment)] if format == "jsonl" else ctm_lines(alignment))
+            if format == "jsonl":
+                file.write(jsonl_line(alignment.to_dict()))
+            else:
+                file.writelines(ctm_lines(alignment))
     return out
 
 
@@ -131,7 +137,7 @@ def _distinct(alignments: Iterable[Alignment], format: str) -> Iterator[Alignmen
     """The same alignments; raises at the second of one name."""
     seen = set()
     for alignment in alignments:
-        name = ctm_name(alignment.id) if format == "ctm" else alignment.id
+        name = id_without_spaces(alignment.id) if format == "ctm" else alignment.id
         if name in seen:
             raise AlignmentError(
                 f"{alignment.id}: two alignments have this id; expected ids that differ. "
@@ -150,6 +156,8 @@ def _read_file(path: Path, units: Sequence[str] | None) -> list[Alignment]:
             f"{path}: cannot be read ({error.strerror}); expected alignments in jsonl, ctm or "
             "TextGrid. Check the path."
         ) from error
+    if path.suffix.lower() in SUBTITLE_SUFFIXES:
+        raise _without_word_times(path)
     if path.suffix.lower() == ".textgrid" or b"ooTextFile" in head.replace(b"\0", b""):
         return [_read_textgrid_file(path)]
     if head[:2] == b"\x1f\x8b" or head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
@@ -158,23 +166,38 @@ def _read_file(path: Path, units: Sequence[str] | None) -> list[Alignment]:
 
 
 def _textgrids(folder: Path) -> list[Path]:
-    files = [file for file in list_files(folder) if file.suffix.lower() == ".textgrid"]
-    if not files:
+    files = list_files(folder)
+    found = [file for file in files if file.suffix.lower() == ".textgrid"]
+    if not found:
+        subtitles = [file for file in files if file.suffix.lower() in SUBTITLE_SUFFIXES]
+        if subtitles:
+            raise _without_word_times(subtitles[0])
+        if (folder / DURATIONS_FILE).is_file():
+            raise AlignmentError(
+                f"{folder}: durations count frames, and do not say how long a frame is; expected "
+                "jsonl, ctm or TextGrid. Write the alignments again with another --format."
+            )
         raise AlignmentError(
             f"{folder}: no TextGrid is in this folder; expected files that end in .TextGrid. "
             "Check the path."
         )
-    return files
+    return found
+
+
+def _without_word_times(file: Path) -> AlignmentError:
+    return AlignmentError(
+        f"{file}: subtitles say when a line is shown, not when each word is said; expected jsonl, "
+        "ctm or TextGrid. Write the alignments again with another --format."
+    )
 
 
 def _read_textgrid_file(file: Path) -> Alignment:
-    return read_textgrid(file, id=unquote(file.stem, errors="surrogateescape"))
+    return read_textgrid(file, id=id_of_file(file))
 
 
-def _check_stems(alignments: list[Alignment], folder: Path) -> None:
-    ids = [alignment.id for alignment in alignments]
-    for id in ids:
-        if ids.count(id) > 1:
+def _check_ids(alignments: list[Alignment], folder: Path) -> None:
+    for id, count in Counter(alignment.id for alignment in alignments).items():
+        if count > 1:
             raise AlignmentError(
                 f"{folder}: two TextGrids are named {id!r}; expected one for each utterance. "
                 "Rename one."

@@ -1,8 +1,9 @@
-"""Words grouped into subtitles, in the formats players read."""
+"""Groups words into subtitles and writes them as players read them: srt, vtt and ass."""
 
 import html
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import floor
 
 from speechmm.alignments.segments import Alignment, Segment
@@ -15,6 +16,8 @@ _CUE_LETTERS = 2 * LINE_LETTERS - 4  # two lines, which seldom fill to the end
 _CUE_SECONDS = 7.0
 _PAUSE_SECONDS = 0.8
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")
+
+_CLOSING_SIGNS = (*_SENTENCE_ENDS, *",;:)]}\"'”’»、，；：）")
 
 _ASS_HEADER = """\
 [Script Info]
@@ -39,7 +42,8 @@ def group_words(words: Sequence[Segment]) -> list[Segment]:
     """Subtitles ("cues") from words: two lines and 7 s at most, broken at pauses and sentences.
 
     Args:
-        words: Segments in the order of time; those without a label are left out.
+        words: Segments in the order of time; those without a label are left out, and signs that
+            no word is with.
     """
     return [
         Segment(
@@ -78,24 +82,48 @@ def format_ass(alignment: Alignment) -> str:
 
 
 def _groups(words: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Words by cue; a dash or note before the first word of a cue is shown with that word."""
     group: list[Segment] = []
+    waiting: list[Segment] = []  # signs that were not spoken, and belong to the word after them
     letters = 0
     for word in words:
-        label = _one_line(word.label)
-        if not label:
+        length = len(_one_line(word.label)) + 1
+        if length == 1:
             continue
-        if group and (
-            letters + 1 + len(label) > _CUE_LETTERS
-            or word.end - group[0].start > _CUE_SECONDS
-            or word.start - group[-1].end >= _PAUSE_SECONDS
-            or group[-1].label.rstrip("\"'”’»)").endswith(_SENTENCE_ENDS)
-        ):
+        if word.end <= word.start:
+            if waiting or not group or _is_opening(word.label) or letters + length > _CUE_LETTERS:
+                waiting.append(word)
+            else:
+                group.append(word)
+                letters += length
+            continue
+        added = length + sum(len(_one_line(sign.label)) + 1 for sign in waiting)
+        if group and _breaks(group, word, letters + added):
             yield group
             group, letters = [], 0
-        group.append(word)
-        letters += len(label) + 1
+        if not group:
+            waiting = [replace(sign, start=word.start, end=word.start) for sign in waiting]
+        group += [*waiting, word]
+        letters += added
+        waiting = []
     if group:
-        yield group
+        yield group + waiting
+
+
+def _breaks(group: Sequence[Segment], word: Segment, letters: int) -> bool:
+    """Whether a word begins a new cue, as the cue would have too many letters with it, or the like."""
+    return (
+        letters > _CUE_LETTERS
+        or word.end - group[0].start > _CUE_SECONDS
+        or word.start - group[-1].end >= _PAUSE_SECONDS
+        or group[-1].label.rstrip("\"'”’»)").endswith(_SENTENCE_ENDS)
+    )
+
+
+def _is_opening(label: str) -> bool:
+    """Whether a label is a sign, such as a dash, that stands before words; "..." stands after them."""
+    signs = _one_line(label)
+    return not any(map(str.isalnum, signs)) and signs[0] not in _CLOSING_SIGNS
 
 
 def _one_line(label: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +54,10 @@ def run(argv: list[str]) -> int:
 def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.report import judged_words
-    from speechmm.evaluation.scoring import score_files
+    from speechmm.evaluation.scoring import score_sets
+    from speechmm.evaluation.text_sets import read_text_set, text_set_of
     from speechmm.inference.engine.sources import find_sources
     from speechmm.inference.recognition.transcriber import Transcriber
-    from speechmm.inference.recognition.writers import write_transcripts
     from speechmm.models.bundle import load_bundle
 
     bundle = load_bundle(arguments.bundle)
@@ -67,12 +66,10 @@ def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
     options = SearchOptions(decoder=arguments.decoder, beam=arguments.beam, **weight)
     transcriber = Transcriber(bundle, options=options)
     skipped = SkipReport()
-    with tempfile.TemporaryDirectory(prefix="speechmm-") as folder:
-        hypotheses = Path(folder) / "found.jsonl"
-        sources = find_sources([arguments.cuts], skipped)
-        found = transcriber.transcribe_sources(sources, skipped=skipped)
-        write_transcripts(found, hypotheses, "jsonl")
-        scored = score_files(hypotheses, arguments.cuts, bundle.tokenizer.normalizer)
+    sources = find_sources([arguments.cuts], skipped)
+    found = transcriber.transcribe_sources(sources, skipped=skipped)
+    hypotheses = text_set_of(found, str(arguments.cuts))
+    scored = score_sets(hypotheses, read_text_set(arguments.cuts), bundle.tokenizer.normalizer)
     skipped.print(len(sources) + len(skipped))
     return judged_words(scored)
 

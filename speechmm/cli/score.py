@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
@@ -24,7 +23,7 @@ def run(argv: list[str]) -> int:
     from speechmm.evaluation.breakdowns import out_of_vocabulary
     from speechmm.evaluation.page import write_report
     from speechmm.evaluation.report import add_comparison, make_report
-    from speechmm.evaluation.results import wer_lines, write_results
+    from speechmm.evaluation.results import wer_lines, wer_table, write_results
     from speechmm.evaluation.scoring import other_rates, score_files
 
     scored = score_files(arguments.hypothesis, arguments.reference, arguments.normalizer)
@@ -54,7 +53,7 @@ def run(argv: list[str]) -> int:
         write_report(report, scored, arguments.out, against=second, curves=curves)
     if arguments.results is not None:
         write_results(arguments.results, arguments.title, wer_lines(report))
-    print(_table(report))
+    print(wer_table(report))
     if arguments.out is not None:
         print(f"report: {arguments.out / 'report.html'}", file=sys.stderr)
     skipped = SkipReport()
@@ -81,38 +80,6 @@ def check_results_arguments(results: Path | None, title: str | None) -> None:
     """Raise unless both or none are given."""
     if (results is None) != (title is None):
         raise ConfigError("--results and --title: only one is given; expected both. Add the other.")
-
-
-def _table(report: dict[str, Any]) -> str:
-    head = ("", "%", "95 % interval", "hits", "subst.", "deleted", "inserted", "of")
-    rows: list[tuple[str, ...]] = [head]
-    for name in ("wer", "cer"):
-        row = report[name]
-        numbers = ("hits", "substitutions", "deletions", "insertions", "reference_words")
-        rate = f"{100 * row['value']:.2f}"
-        rows.append((name.upper(), rate, _interval(row["ci95"]), *(str(row[n]) for n in numbers)))
-    ser = report["ser"]
-    right = ser["utterances"] - ser["wrong"]
-    rate = f"{100 * ser['value']:.2f}"
-    total = str(ser["utterances"])
-    rows.append(("SER", rate, _interval(ser["ci95"]), str(right), "", "", "", total))
-    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-    lines = ["  ".join(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=True)) for row in rows]
-    lines.append(f"{report['utterances']} utterances, normalizer {report['normalizer']}")
-    if "comparison" in report:
-        other = report["comparison"]
-        lines.append(
-            f"against {other['against']['hypothesis']}: WER "
-            f"{100 * other['against']['wer']['value']:.2f} %; difference "
-            f"{100 * other['wer_difference']:+.2f} points (95 % interval "
-            f"{_interval(other['ci95'])}), p = {other['p_value']:.4f} ({other['test']}, "
-            f"{other['segments']} segments)"
-        )
-    return "\n".join(lines)
-
-
-def _interval(ends: list[float] | None) -> str:
-    return "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
 
 
 def _parser() -> CommandParser:

@@ -10,7 +10,8 @@ import numpy as np
 
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore, Match
 from speechmm.evaluation.clips import Clip, make_clips
-from speechmm.evaluation.transcripts import Text
+from speechmm.evaluation.html import render_html
+from speechmm.evaluation.text_lines import UtteranceText
 from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 20
@@ -22,18 +23,14 @@ BIN_MS = 10
 
 def write_alignment_page(score: BoundaryScore, path: Path, *, command: str) -> None:
     """Writes the page; it loads nothing, and every text in it is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("speechmm.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     kinds = [_kind(kind, score) for kind in score.units]
-    page = environment.get_template("alignment.html.j2").render(
-        score=score, kinds=kinds, command=command, limits=THRESHOLDS_MS, widest=WIDEST_MS
+    page = render_html(
+        "alignment.html.j2",
+        score=score,
+        kinds=kinds,
+        command=command,
+        limits=THRESHOLDS_MS,
+        widest=WIDEST_MS,
     )
     write_text(path, page)
 
@@ -85,11 +82,13 @@ def _worst(matches: Sequence[Match]) -> list[dict[str, Any]]:
     ]
 
 
-def _around(match: Match) -> Text:
+def _around(match: Match) -> UtteranceText:
     """The stretch of audio that holds the unit where it is and where it was found."""
     start = max(0.0, min(match.truth.start, match.found.start) - CONTEXT_SECONDS)
     end = max(match.truth.end, match.found.end) + CONTEXT_SECONDS
-    return Text("", audio=match.audio, start=match.audio_start + start, duration=end - start)
+    return UtteranceText(
+        "", audio=match.audio, start=match.audio_start + start, duration=end - start
+    )
 
 
 def _marks(match: Match, clip: Clip | None) -> list[dict[str, Any]]:

@@ -1,15 +1,17 @@
-"""Alignments by utterance from whatever holds them, and which of two sets belong together."""
+"""Reads alignments by utterance from whatever holds them: alignment files, or cuts manifests."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from speechmm.alignments import Alignment, read_alignments
+from speechmm.alignments import Alignment, Segment, read_alignments
 from speechmm.errors import ManifestError
-from speechmm.files.atomic import safe_name
+
+SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
+"""Labels other aligners give to pauses, which are no units."""
 
 
 def read_alignment_set(path: Path) -> dict[str, Alignment]:
@@ -35,23 +37,9 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
     return found
 
 
-def match_ids(
-    hypotheses: dict[str, Alignment], references: Collection[str]
-) -> dict[str, Alignment]:
-    """The hypotheses under the ids of the references.
-
-    Files cannot always hold an id as it is: a file may be named after it, a CTM has no spaces in it.
-    Where the id itself is not found, these forms of it are looked for.
-    """
-    known: dict[str, str] = {}
-    for form in _FORMS:
-        for id in references:
-            known.setdefault(form(id), id)
-    named = {known.get(id, id): id for id in hypotheses}
-    return {new: hypotheses[id] for new, id in named.items()}
-
-
-_FORMS: tuple[Callable[[str], str], ...] = (str, safe_name, lambda id: "_".join(id.split()))
+def spoken_segments(alignment: Alignment, unit: str) -> list[Segment]:
+    """The segments of a unit, without those that say there was a pause."""
+    return [one for one in alignment.units.get(unit, ()) if one.label.strip() not in SILENCES]
 
 
 def _is_manifest(path: Path) -> bool:

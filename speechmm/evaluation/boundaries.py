@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from speechmm.alignments import Alignment, Segment
+from speechmm.alignments.ids import match_ids
 from speechmm.errors import ManifestError
-from speechmm.evaluation.alignment_sets import match_ids
+from speechmm.evaluation.alignment_sets import spoken_segments
 from speechmm.evaluation.error_rate import score_units
+from speechmm.evaluation.report_types import BoundaryReportRow, BoundaryRow
 from speechmm.evaluation.significance import bootstrap_rate
 from speechmm.files.atomic import write_text
 from speechmm.text.normalize import normalize
 
 THRESHOLDS_MS = (10, 20, 25, 50, 100)
 ROUNDING_MS = 1e-6  # an error of 20 ms is within 20 ms, whatever floats make of it
-SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
-"""Labels other aligners give to pauses, which are no units."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Match:
 class BoundaryScore:
     """All utterances of two sets of alignments, compared."""
 
-    units: dict[str, dict[str, Any]]
+    units: dict[str, BoundaryRow]
     """What ``alignment.json`` holds, by kind of unit."""
     utterances: int
     """Of the reference."""
@@ -95,7 +95,7 @@ def score_boundaries(
     Raises:
         ManifestError: No utterance or no kind of unit in common.
     """
-    found = match_ids(dict(hypotheses), references.keys())
+    found = match_ids(hypotheses, references.keys())
     common = [id for id in references if id in found]
     if not common:
         raise ManifestError(
@@ -124,8 +124,8 @@ def score_boundaries(
 
 
 def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
-    truths = [_spoken(reference, kind) for _, reference in pairs]
-    founds = [_spoken(hypothesis, kind) for hypothesis, _ in pairs]
+    truths = [spoken_segments(reference, kind) for _, reference in pairs]
+    founds = [spoken_segments(hypothesis, kind) for hypothesis, _ in pairs]
     edges = _Edges()
     scored = score_units([_labels(row) for row in truths], [_labels(row) for row in founds])
     for (hypothesis, reference), truth, heard, one in zip(
@@ -152,16 +152,12 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
     return edges
 
 
-def _spoken(alignment: Alignment, kind: str) -> list[Segment]:
-    return [one for one in alignment.units.get(kind, ()) if one.label.strip() not in SILENCES]
-
-
 def _labels(segments: Sequence[Segment]) -> list[str]:
     """Labels to compare; one that is punctuation only stays as it is."""
     return [normalize(one.label, "basic") or one.label.strip() for one in segments]
 
 
-def _summary(edges: _Edges, seed: int) -> dict[str, Any]:
+def _summary(edges: _Edges, seed: int) -> BoundaryRow:
     starts = np.asarray([m.start_ms for row in edges.matches for m in row], np.float64)
     ends = np.asarray([m.end_ms for row in edges.matches for m in row], np.float64)
     signed = np.concatenate([starts, ends])
@@ -191,37 +187,15 @@ def _mean(values: NDArray[Any]) -> float | None:
 
 def write_boundary_report(score: BoundaryScore, folder: Path, *, command: str) -> None:
     """Writes ``alignment.json``: one entry per kind of unit and nothing beside them."""
-    about = {
-        "utterances": score.utterances,
-        "missing_utterances": score.missing,
-        "extra_utterances": score.extra,
-        "command": command,
+    rows: dict[str, BoundaryReportRow] = {
+        kind: {
+            **row,
+            "utterances": score.utterances,
+            "missing_utterances": score.missing,
+            "extra_utterances": score.extra,
+            "command": command,
+        }
+        for kind, row in score.units.items()
     }
-    rows = {kind: {**row, **about} for kind, row in score.units.items()}
     text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / "alignment.json", text + "\n")
-
-
-def boundary_lines(score: BoundaryScore, *, command: str, commit: str | None) -> list[str]:
-    """The section of RESULTS.md."""
-    lines = []
-    for kind, row in score.units.items():
-        if not row["boundaries"]:
-            lines.append(f"- {kind} edges: none matched, {row['missing']} {kind}s missing")
-            continue
-        low, high = row["ci95_ms"]
-        within = ", ".join(
-            f"{limit} ms {100 * row['within_ms'][str(limit)]:.1f} %" for limit in THRESHOLDS_MS
-        )
-        lines += [
-            f"- {kind} edges: mean error **{row['mean_ms']:.1f} ms** (95 % interval {low:.1f} to "
-            f"{high:.1f}), median {row['median_ms']:.1f} ms, {row['boundaries']} edges; "
-            f"{row['missing']} {kind}s missing, {row['extra']} extra",
-            f"  - within {within}",
-        ]
-    return [
-        *lines,
-        f"- utterances: {score.utterances}, {len(score.missing)} without an alignment",
-        f"- command: `{command}`",
-        f"- commit: {commit or 'not known'}",
-    ]

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 from speechmm.evaluation.error_rate import ErrorCounts, UtteranceErrors, total_counts
+from speechmm.evaluation.report_types import (
+    ConfidenceRow,
+    ConfusionRow,
+    CountsRow,
+    DurationRow,
+    GroupRow,
+    LengthRow,
+    OutOfVocabulary,
+    PositionRow,
+)
 from speechmm.evaluation.scoring import Scored
 
 LENGTHS = ((0, 0), (1, 2), (3, 5), (6, 10), (11, 20), (21, 40), (41, None))
@@ -19,7 +28,7 @@ CONFIDENCE_GROUPS = 10
 MOST_CONFUSIONS = 1000
 
 
-def counts_row(counts: ErrorCounts) -> dict[str, Any]:
+def counts_row(counts: ErrorCounts) -> CountsRow:
     """Counts as the interface names them; of characters "reference_words" counts characters."""
     return {
         "value": counts.rate,
@@ -31,14 +40,14 @@ def counts_row(counts: ErrorCounts) -> dict[str, Any]:
     }
 
 
-def group_row(scored: Sequence[UtteranceErrors]) -> dict[str, Any]:
+def group_row(scored: Sequence[UtteranceErrors]) -> GroupRow:
     """Counts of a group of utterances, and how many they are."""
     return {**counts_row(total_counts(scored)), "utterances": len(scored)}
 
 
-def by_length(scored: Sequence[UtteranceErrors]) -> list[dict[str, Any]]:
+def by_length(scored: Sequence[UtteranceErrors]) -> list[LengthRow]:
     """Groups by the words of the reference."""
-    rows = []
+    rows: list[LengthRow] = []
     for low, high in LENGTHS:
         group = [
             one
@@ -50,9 +59,9 @@ def by_length(scored: Sequence[UtteranceErrors]) -> list[dict[str, Any]]:
     return rows
 
 
-def by_duration(scored: Scored) -> list[dict[str, Any]]:
+def by_duration(scored: Scored) -> list[DurationRow]:
     """Groups by seconds of audio, where they are known."""
-    rows = []
+    rows: list[DurationRow] = []
     for low, high in DURATIONS:
         group = [
             one
@@ -66,7 +75,7 @@ def by_duration(scored: Scored) -> list[dict[str, Any]]:
     return rows
 
 
-def by_position(scored: Iterable[UtteranceErrors]) -> list[dict[str, Any]]:
+def by_position(scored: Iterable[UtteranceErrors]) -> list[PositionRow]:
     """Errors by tenth of the reference: what goes wrong at the start, in the middle, at the end.
 
     A word stands where its middle is; what is inserted stands between words.
@@ -97,7 +106,7 @@ def by_position(scored: Iterable[UtteranceErrors]) -> list[dict[str, Any]]:
     ]
 
 
-def by_confidence(scored: Scored) -> list[dict[str, Any]]:
+def by_confidence(scored: Scored) -> list[ConfidenceRow]:
     """Equal shares of the utterances from the least to the most confident."""
     known = sorted(
         (source.confidence, at)
@@ -117,7 +126,7 @@ def by_confidence(scored: Scored) -> list[dict[str, Any]]:
 
 def confusions(
     scored: Iterable[UtteranceErrors], *, most: int = MOST_CONFUSIONS
-) -> list[dict[str, Any]]:
+) -> list[ConfusionRow]:
     """Substituted pairs, deleted and inserted words (or characters), the most frequent first."""
     number = Counter(
         pair for one in scored if one.counts.errors for pair in one.alignment if pair.op != "hit"
@@ -129,7 +138,7 @@ def confusions(
     ]
 
 
-def out_of_vocabulary(scored: Iterable[UtteranceErrors], known: Collection[str]) -> dict[str, Any]:
+def out_of_vocabulary(scored: Iterable[UtteranceErrors], known: Collection[str]) -> OutOfVocabulary:
     """How many words of the references the system cannot have seen, and how they fare.
 
     Args:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from speechmm.evaluation.report_types import BinRow
+
 BINS = 15
 _FIRM = 1e-3  # pull towards leaving confidences as they are, where there is little to learn from
 _MOST_STEPS = 50
@@ -25,6 +27,16 @@ class Bin:
     """Their mean confidence."""
     correct: float
     """The share of them that is right."""
+
+    def to_row(self) -> BinRow:
+        """What a report holds of it."""
+        return {
+            "low": self.low,
+            "high": self.high,
+            "words": self.words,
+            "confidence": self.confidence,
+            "correct": self.correct,
+        }
 
 
 def reliability(

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from speechmm.errors import AudioError
-from speechmm.evaluation.transcripts import Text
+from speechmm.evaluation.text_lines import UtteranceText
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class Clip:
 
 
 def make_clips(
-    sources: Iterable[tuple[int, Text]], *, most: int = MOST_CLIPS, budget: int = BUDGET
+    sources: Iterable[tuple[int, UtteranceText]], *, most: int = MOST_CLIPS, budget: int = BUDGET
 ) -> dict[int, Clip]:
     """Clips of the first utterances whose audio is known, short enough and readable.
 
@@ -61,7 +61,7 @@ def make_clips(
     return clips
 
 
-def _clip(source: Text) -> Clip | None:
+def _clip(source: UtteranceText) -> Clip | None:
     """One utterance; None where there is no such audio or too much of it."""
     import soundfile
 

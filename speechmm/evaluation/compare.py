@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from speechmm.errors import ManifestError
+from speechmm.evaluation.html import render_html
+from speechmm.evaluation.report_types import Report, load_report
 from speechmm.evaluation.scoring import Scored, score_files
 from speechmm.evaluation.significance import Comparison, compare_systems
 
@@ -18,7 +18,7 @@ class Row:
     """One report."""
 
     name: str
-    report: dict[str, Any]
+    report: Report
     against_first: Comparison | None
     """This system against the first one; None for the first, and where the references differ."""
 
@@ -33,7 +33,7 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
         ManifestError: A report is missing or broken, or was scored with another normalizer.
     """
     folders = [path.parent if path.name == "report.json" else path for path in paths]
-    reports = [_read(folder / "report.json") for folder in folders]
+    reports = [load_report(folder / "report.json") for folder in folders]
     names = _names(folders)
     for folder, report in zip(folders, reports, strict=True):
         if report["normalizer"] != reports[0]["normalizer"]:
@@ -50,19 +50,6 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
             comparison = compare_systems(other.words, first.words)
         rows.append(Row(name, report, comparison))
     return rows
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        _ = found["wer"]["value"], found["cer"]["value"], found["normalizer"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ManifestError(
-            f"{path}: no report ({type(error).__name__}: {error}); expected what speechmm score "
-            "--out writes. Give its folder."
-        ) from error
-    report: dict[str, Any] = found
-    return report
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -109,7 +96,9 @@ def cells(row: Row) -> list[str]:
         row.name,
         f"{100 * wer['value']:.2f}",
         "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}",
-        *(str(wer[key]) for key in ("substitutions", "deletions", "insertions")),
+        str(wer["substitutions"]),
+        str(wer["deletions"]),
+        str(wer["insertions"]),
         str(wer["reference_words"]),
         f"{100 * cer['value']:.2f}",
         difference,
@@ -133,17 +122,9 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def page(rows: Sequence[Row]) -> str:
     """The table as one HTML page that loads nothing; every text in it is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("speechmm.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     worst = max(0.01, *((row.report["wer"].get("ci95") or [0, 0])[1] for row in rows))
-    return environment.get_template("compare.html.j2").render(
+    return render_html(
+        "compare.html.j2",
         head=HEAD,
         rows=[(cells(row), row.report["wer"]) for row in rows],
         scale=100 / worst,

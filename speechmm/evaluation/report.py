@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechmm.errors import ManifestError
 from speechmm.evaluation import breakdowns
 from speechmm.evaluation.calibration import expected_calibration_error, reliability
 from speechmm.evaluation.error_rate import UtteranceErrors, total_counts
+from speechmm.evaluation.report_types import (
+    Interval,
+    RateRow,
+    Report,
+    SerRow,
+    SpeakerRow,
+    WerRow,
+    WordConfidence,
+)
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.significance import (
     bootstrap_rate,
@@ -22,16 +31,6 @@ from speechmm.evaluation.significance import (
 from speechmm.files.provenance import RunMeta
 from speechmm.options import BOOTSTRAP_DRAWS
 
-META_KEYS = (
-    "model",
-    "checkpoint_sha256",
-    "decoding",
-    "git_commit",
-    "seed",
-    "rtf",
-    "efficiency",
-)
-"""What ``transcribe`` says of a model in the file beside its transcripts."""
 MOST_CHARACTERS = 200
 MOST_SPEAKERS = 200
 """With more speakers than this, none gets an interval of its own."""
@@ -46,7 +45,7 @@ def make_report(
     meta: RunMeta,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Report:
     """The contents of ``report.json``.
 
     Args:
@@ -56,8 +55,11 @@ def make_report(
         draws: Of the bootstrap.
         seed: Of the bootstrap.
     """
+    rates = _rates(scored, draws, seed)
     return {
-        **_rates(scored, draws, seed),
+        "wer": rates["wer"],
+        "cer": rates["cer"],
+        "ser": rates["ser"],
         "normalizer": scored.normalizer,
         "utterances": len(scored.ids),
         "speakers": len({source.speaker for source in scored.sources if source.speaker}),
@@ -72,7 +74,13 @@ def make_report(
         "confidence": _word_confidence(scored),
         "confusions": breakdowns.confusions(scored.words),
         "character_confusions": breakdowns.confusions(scored.characters, most=MOST_CHARACTERS),
-        **{key: meta.get(key) for key in META_KEYS},
+        "model": meta.get("model"),
+        "checkpoint_sha256": meta.get("checkpoint_sha256"),
+        "decoding": meta.get("decoding"),
+        "git_commit": meta.get("git_commit"),
+        "seed": meta.get("seed"),
+        "rtf": meta.get("rtf"),
+        "efficiency": meta.get("efficiency"),
         "command": command,
         "transcribe_command": meta.get("command"),
         "audio_seconds": meta.get("audio_seconds"),
@@ -80,7 +88,13 @@ def make_report(
     }
 
 
-def _rates(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
+class _Rates(TypedDict):
+    wer: WerRow
+    cer: RateRow
+    ser: SerRow
+
+
+def _rates(scored: Scored, draws: int, seed: int) -> _Rates:
     """WER, CER and SER with intervals from the same draws, by utterance and by speaker."""
     rows = np.asarray(
         [
@@ -120,12 +134,12 @@ def _rates(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _interval(above: Any, below: Any) -> list[float] | None:
+def _interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> Interval:
     found = interval95(above, below)
     return None if found is None else list(found)
 
 
-def _sums_by_speaker(scored: Scored, rows: Any) -> Any:
+def _sums_by_speaker(scored: Scored, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows added up by speaker; none where a speaker is not known."""
     names = [source.speaker for source in scored.sources]
     if not all(names):
@@ -136,7 +150,7 @@ def _sums_by_speaker(scored: Scored, rows: Any) -> Any:
     return sums
 
 
-def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
+def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, SpeakerRow]:
     groups: dict[str, list[UtteranceErrors]] = {}
     for source, one in zip(scored.sources, scored.words, strict=True):
         if source.speaker:
@@ -151,7 +165,7 @@ def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _wer_interval(rows: Sequence[UtteranceErrors], draws: int, seed: int) -> list[float] | None:
+def _wer_interval(rows: Sequence[UtteranceErrors], draws: int, seed: int) -> Interval:
     found = bootstrap_rate(
         [one.counts.errors for one in rows],
         [one.counts.reference_words for one in rows],
@@ -181,7 +195,7 @@ def judged_words(scored: Scored) -> tuple[list[float], list[bool]]:
     return confidences, correct
 
 
-def _word_confidence(scored: Scored) -> dict[str, Any] | None:
+def _word_confidence(scored: Scored) -> WordConfidence | None:
     """How far the confidences of words are from the share of right ones; None without any."""
     confidences, correct = judged_words(scored)
     if not confidences:
@@ -190,12 +204,12 @@ def _word_confidence(scored: Scored) -> dict[str, Any] | None:
         "words": len(confidences),
         "correct": sum(correct),
         "expected_calibration_error": expected_calibration_error(confidences, correct),
-        "bins": [asdict(group) for group in reliability(confidences, correct)],
+        "bins": [group.to_row() for group in reliability(confidences, correct)],
     }
 
 
 def add_comparison(
-    report: dict[str, Any],
+    report: Report,
     first: Scored,
     second: Scored,
     *,

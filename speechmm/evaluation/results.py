@@ -1,4 +1,4 @@
-"""RESULTS.md of a recipe: one section per result, written by the tool and replaced on a rerun."""
+"""Writes word error rates as text: the table a command prints, and the sections of RESULTS.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from speechmm.errors import ConfigError
+from speechmm.evaluation.report_types import Interval, RateRow, Report
 from speechmm.files.atomic import write_text
 
 HEADER = "# Results\n\nWritten by `speechmm score` and `speechmm score-alignment`; do not edit.\n"
@@ -54,7 +54,7 @@ def _read(path: Path) -> str:
         ) from error
 
 
-def wer_lines(report: dict[str, Any]) -> list[str]:
+def wer_lines(report: Report) -> list[str]:
     """The section of a WER report."""
     wer, cer, ser = report["wer"], report["cer"], report["ser"]
     errors = wer["substitutions"] + wer["deletions"] + wer["insertions"]
@@ -93,5 +93,46 @@ def wer_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _interval(ends: Sequence[float] | None) -> str:
-    return "not known" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+def wer_table(report: Report) -> str:
+    """The table ``speechmm score`` prints."""
+    rows: list[tuple[str, ...]] = [
+        ("", "%", "95 % interval", "hits", "subst.", "deleted", "inserted", "of")
+    ]
+    rows += [_rate_cells("WER", report["wer"]), _rate_cells("CER", report["cer"])]
+    ser = report["ser"]
+    right = str(ser["utterances"] - ser["wrong"])
+    rate = f"{100 * ser['value']:.2f}"
+    interval = _interval(ser["ci95"], unknown="")
+    rows.append(("SER", rate, interval, right, "", "", "", str(ser["utterances"])))
+    lines = text_table(rows)
+    lines.append(f"{report['utterances']} utterances, normalizer {report['normalizer']}")
+    if "comparison" in report:
+        other = report["comparison"]
+        lines.append(
+            f"against {other['against']['hypothesis']}: WER "
+            f"{100 * other['against']['wer']['value']:.2f} %; difference "
+            f"{100 * other['wer_difference']:+.2f} points (95 % interval "
+            f"{_interval(other['ci95'], unknown='')}), p = {other['p_value']:.4f} "
+            f"({other['test']}, {other['segments']} segments)"
+        )
+    return "\n".join(lines)
+
+
+def _rate_cells(name: str, row: RateRow) -> tuple[str, ...]:
+    counts = (row["hits"], row["substitutions"], row["deletions"], row["insertions"])
+    rate = f"{100 * row['value']:.2f}"
+    interval = _interval(row["ci95"], unknown="")
+    return (name, rate, interval, *map(str, counts), str(row["reference_words"]))
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, every column as wide as its widest cell, all on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+
+
+def _interval(ends: Interval, *, unknown: str = "not known") -> str:
+    return unknown if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"

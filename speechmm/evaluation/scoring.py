@@ -6,11 +6,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from speechmm.alignments.ids import match_ids
 from speechmm.errors import ManifestError
 from speechmm.evaluation.error_rate import UtteranceErrors, score_texts, total_counts
-from speechmm.evaluation.transcripts import Text, Texts, read_texts, with_ids_of
+from speechmm.evaluation.report_types import OtherRate
+from speechmm.evaluation.text_lines import UtteranceText
+from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of, with_own_ids
 from speechmm.text.normalize import NORMALIZERS, check_normalizer, normalize
 
 
@@ -22,7 +24,7 @@ class Scored:
     reference: Path
     normalizer: str
     ids: list[str]
-    sources: list[Text]
+    sources: list[UtteranceText]
     """What is known of each: speaker, audio, time, confidence; the text is the reference's."""
     references: list[str]
     """Normalised."""
@@ -47,25 +49,32 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
             differ in number.
     """
     check_normalizer(normalizer)
-    hyp, ref = read_texts(hypothesis), read_texts(reference)
-    if hyp.plain:
-        hyp = with_ids_of(hyp, ref)
-    elif ref.plain:
-        ref = with_ids_of(ref, hyp)
+    return score_sets(*_read_pair(hypothesis, reference), normalizer)
+
+
+def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
+    """Normalises and scores texts whose ids are matched.
+
+    Raises:
+        ManifestError: The two have no utterance in common.
+    """
     missing = [id for id in ref.by_id if id not in hyp.by_id]
     extra = [id for id in hyp.by_id if id not in ref.by_id]
     if len(missing) == len(ref.by_id):
         raise _nothing_in_common(hyp, ref)
     ids = list(ref.by_id)
-    found = [hyp.by_id.get(id, Text("")) for id in ids]
+    found = [hyp.by_id.get(id, UtteranceText("")) for id in ids]
     references = _normalized([ref.by_id[id].text for id in ids], normalizer)
     hypotheses = _normalized([text.text for text in found], normalizer)
     return Scored(
-        hypothesis=hypothesis,
-        reference=reference,
+        hypothesis=hyp.path,
+        reference=ref.path,
         normalizer=normalizer,
         ids=ids,
-        sources=[_merged(ref.by_id[id], text) for id, text in zip(ids, found, strict=True)],
+        sources=[
+            _merged(ref.by_id[id], text, shifted=hyp.times_from_utterance)
+            for id, text in zip(ids, found, strict=True)
+        ],
         references=references,
         hypotheses=hypotheses,
         words=score_texts(references, hypotheses),
@@ -78,7 +87,7 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
 
 def other_rates(
     hypothesis: Path, reference: Path, normalizer: str, *, most: int = 4000, seed: int = 0
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, OtherRate]:
     """What the word error rate would be with each of the other normalizers.
 
     Args:
@@ -88,22 +97,30 @@ def other_rates(
         most: Of more utterances than this, so many are drawn at random.
         seed: Of that choice.
     """
-    hyp, ref = read_texts(hypothesis), read_texts(reference)
-    if hyp.plain:
-        hyp = with_ids_of(hyp, ref)
-    elif ref.plain:
-        ref = with_ids_of(ref, hyp)
+    hyp, ref = _read_pair(hypothesis, reference)
     ids = list(ref.by_id)
     if len(ids) > most:
         ids = sorted(random.Random(seed).sample(ids, most))
     said = [ref.by_id[id].text for id in ids]
-    heard = [hyp.by_id.get(id, Text("")).text for id in ids]
-    rates = {}
+    heard = [hyp.by_id.get(id, UtteranceText("")).text for id in ids]
+    rates: dict[str, OtherRate] = {}
     for name in NORMALIZERS:
         if name != normalizer:
             counts = total_counts(score_texts(_normalized(said, name), _normalized(heard, name)))
             rates[name] = {"wer": counts.rate, "utterances": len(ids)}
     return rates
+
+
+def _read_pair(hypothesis: Path, reference: Path) -> tuple[TextSet, TextSet]:
+    """Both files, the hypotheses under the ids of the references."""
+    hyp, ref = read_text_set(hypothesis), read_text_set(reference)
+    if hyp.plain and ref.plain:
+        hyp, ref = with_own_ids(hyp, ref)
+    if hyp.plain:
+        return with_ids_of(hyp, ref), ref
+    if ref.plain:
+        return hyp, with_ids_of(ref, hyp)
+    return replace(hyp, by_id=match_ids(hyp.by_id, ref.by_id.keys())), ref
 
 
 def _normalized(texts: Sequence[str], normalizer: str) -> list[str]:
@@ -112,9 +129,18 @@ def _normalized(texts: Sequence[str], normalizer: str) -> list[str]:
     return [known[text] for text in texts]
 
 
-def _merged(reference: Text, hypothesis: Text) -> Text:
-    """Audio from whichever file knows it, the speaker too; confidence is the hypothesis's."""
+def _merged(reference: UtteranceText, hypothesis: UtteranceText, *, shifted: bool) -> UtteranceText:
+    """Audio from whichever file knows it, the speaker too; confidence is the hypothesis's.
+
+    Args:
+        reference: Of the utterance.
+        hypothesis: Likewise.
+        shifted: The hypothesis's times count from the start of the utterance.
+    """
     source = reference if reference.audio else hypothesis
+    times = hypothesis.word_times
+    if shifted:
+        times = tuple((source.start + start, source.start + end) for start, end in times)
     return replace(
         source,
         text=reference.text,
@@ -122,11 +148,11 @@ def _merged(reference: Text, hypothesis: Text) -> Text:
         duration=source.duration or hypothesis.duration or reference.duration,
         confidence=hypothesis.confidence,
         word_confidences=hypothesis.word_confidences,
-        word_times=hypothesis.word_times,
+        word_times=times,
     )
 
 
-def _nothing_in_common(hyp: Texts, ref: Texts) -> ManifestError:
+def _nothing_in_common(hyp: TextSet, ref: TextSet) -> ManifestError:
     return ManifestError(
         f"{hyp.path}: no id in common with {ref.path} (for example {next(iter(hyp.by_id))!r} and "
         f"{next(iter(ref.by_id))!r}); expected the same ids. Score the transcripts of these "

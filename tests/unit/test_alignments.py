@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from speechmm.alignments import Alignment, Segment, read_alignments, write_alignments
+from speechmm.alignments import Alignment, Segment, group_words, read_alignments, write_alignments
 from speechmm.errors import AlignmentError, ConfigError
 
 FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations")
@@ -212,6 +214,51 @@ def test_long_speech_becomes_many_subtitles(tmp_path: Path) -> None:
     assert "01:09:5" in blocks[-1]
 
 
+@pytest.mark.parametrize("sign", ["-", "—", "♪", "...", "🙂"])
+def test_a_sign_shares_the_cue_of_the_word_after_it(sign: str) -> None:
+    words = [segment(sign, 0.0, 0.0), segment("Call", 4.1, 4.4), segment("please!", 4.5, 5.0)]
+    words += [segment("-", 5.0, 5.0), segment("Turn", 6.2, 6.5), segment("on.", 6.5, 6.9)]
+    assert group_words(words) == [
+        segment(f"{sign} Call please!", 4.1, 5.0),
+        segment("- Turn on.", 6.2, 6.9),
+    ]
+
+
+def test_signs_inside_and_at_the_end_of_a_cue() -> None:
+    words = [segment("well", 0.1, 0.4), segment("...", 0.4, 0.4), segment("I", 1.5, 1.6)]
+    words += [segment("-", 1.6, 1.6), segment("see", 1.7, 2.0), segment("♪", 2.0, 2.0)]
+    cues = group_words(words)
+    assert [(cue.label, cue.start, cue.end) for cue in cues] == [
+        ("well ...", 0.1, 0.4),
+        ("I - see ♪", 1.5, 2.0),
+    ]
+    assert group_words([segment("-", 0.0, 0.0)]) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b.", "-", "...", "♪", "longer"]),
+            st.sampled_from([0.0, 0.3, 1.0]),
+            st.sampled_from([0.0, 0.2, 4.0]),
+        ),
+        max_size=12,
+    )
+)
+def test_every_cue_is_shown_for_a_while_and_in_order(rows: list[tuple[str, float, float]]) -> None:
+    now, words = 0.0, []
+    for label, pause, length in rows:
+        begin = now if label in ("-", "...", "♪") else now + pause
+        now = begin if label in ("-", "...", "♪") else begin + length + 0.1
+        words.append(segment(label, begin, now))
+    cues = group_words(words)
+    assert all(cue.start < cue.end for cue in cues)
+    assert all(one.end <= other.start for one, other in pairwise(cues))
+    spoken = any(word.end > word.start for word in words)
+    labels = [word.label for word in words] if spoken else []
+    assert " ".join(cue.label for cue in cues).split() == labels
+
+
 @pytest.mark.parametrize("format", ["srt", "vtt", "ass", "textgrid"])
 def test_one_file_is_for_one_alignment(tmp_path: Path, format: str) -> None:
     out = tmp_path / ("a.TextGrid" if format == "textgrid" else f"a.{format}")
@@ -283,5 +330,5 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     with pytest.raises(AlignmentError, match="no TextGrid is in this folder"):
         read_alignments(tmp_path)
     (tmp_path / "a.ctm").write_bytes(b"caf\xe9 1 0 1 x\n")
-    with pytest.raises(AlignmentError, match=r"a\.ctm:1: byte 0xe9 at position 4"):
+    with pytest.raises(AlignmentError, match=r"a\.ctm:1: byte 0xe9 .* is not UTF-8"):
         read_alignments(tmp_path / "a.ctm")

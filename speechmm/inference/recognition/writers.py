@@ -1,8 +1,7 @@
-"""Transcripts as text, tables of words, subtitles and TextGrids."""
+"""Writes transcripts as text, rows of JSON, tables of words, subtitles and TextGrids."""
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from speechmm.alignments import Alignment, Transcript
+from speechmm.alignments.ctm import ctm_lines
+from speechmm.alignments.jsonl import jsonl_line
+from speechmm.alignments.trn_stm import trn_line
 from speechmm.files.atomic import write_aside
 
 LINE_FORMATS = ("text", "jsonl", "ctm", "trn")
@@ -45,7 +47,7 @@ def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, forma
     if format in LINE_FORMATS:
         with _open(out) as file:
             for transcript in counted():
-                file.writelines(line + "\n" for line in transcript_lines(transcript, format))
+                file.writelines(transcript_lines(transcript, format))
                 file.flush()
     else:
         _write_units(map(as_alignment, counted()), out, format)
@@ -69,13 +71,16 @@ def _write_units(alignments: Iterable[Alignment], out: Path | None, format: str)
 def _open(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
-    else:
-        with write_aside(out) as aside, aside.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
+        return
+    with (
+        write_aside(out) as aside,
+        aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
+        yield file
 
 
 def transcript_lines(transcript: Transcript, format: str) -> Iterator[str]:
-    """The lines of one transcript in a line format, without line ends.
+    """The lines of one transcript in a line format, with their ends.
 
     Args:
         transcript: What was said.
@@ -84,18 +89,14 @@ def transcript_lines(transcript: Transcript, format: str) -> Iterator[str]:
             seconds from the start of the utterance, word, confidence).
     """
     if format == "text":
-        yield transcript.text
+        yield f"{transcript.text}\n"
     elif format == "jsonl":
-        yield json.dumps(transcript.to_dict(), ensure_ascii=False)
+        yield jsonl_line(transcript.to_dict())
     elif format == "trn":
-        yield f"{transcript.text} ({transcript.id})".lstrip()
+        yield trn_line(transcript.id, transcript.text)
     else:
         assert format == "ctm", format
-        name = "_".join(transcript.id.split())
-        for word in transcript.words:
-            start = word.start - transcript.start
-            confidence = word.confidence or 0.0
-            yield f"{name} 1 {start:.3f} {word.duration:.3f} {word.label} {confidence:.4f}"
+        yield from ctm_lines(as_alignment(transcript))
 
 
 def as_alignment(transcript: Transcript) -> Alignment:

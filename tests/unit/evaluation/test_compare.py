@@ -1,5 +1,6 @@
 """``speechmm compare``."""
 
+import json
 import re
 from pathlib import Path
 
@@ -83,3 +84,16 @@ def test_mistakes(reports: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert main(["compare", reports[0], str(tmp_path / "e")]) == 2
     assert "scored with the normalizer english" in capsys.readouterr().err
+
+
+def test_a_report_of_an_earlier_version_is_read(
+    reports: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(reports[1]) / "report.json"
+    report = json.loads(path.read_text("utf-8"))
+    old = {key: report[key] for key in ("cer", "normalizer", "utterances")}
+    path.write_text(json.dumps({**old, "wer": {**report["wer"], "ci95": None}}), "utf-8")
+    capsys.readouterr()
+    assert main(["compare", *reports[:2]]) == 0
+    cells = capsys.readouterr().out.splitlines()[3].split(" | ")
+    assert cells[:3] == ["| bad", "37.50", ""]

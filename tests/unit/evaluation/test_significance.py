@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from speechmm.evaluation.error_rate import score_texts, total_counts
+from speechmm.evaluation.sclite_files import write_timed, write_trn
 from speechmm.evaluation.significance import (
     bootstrap_rate,
     compare_systems,
@@ -18,7 +19,7 @@ from speechmm.evaluation.significance import (
     matched_pair_p,
     resample_sums,
 )
-from speechmm.evaluation.transcripts import Text, write_timed, write_trn
+from speechmm.evaluation.text_lines import UtteranceText
 
 SCTK = Path("/usr/lib/sctk/bin")  # where Debian's package sctk puts its programs
 needs_sctk = pytest.mark.skipif(
@@ -148,7 +149,7 @@ def test_timed_files_give_sclite_the_same_totals(
         words = len(hypotheses[at].split())
         edges = sorted(draw.uniform(5.0, 5.0 + 4.0) for _ in range(2 * words))
         times = tuple(zip(edges[::2], edges[1::2], strict=True)) if at % 3 else ()
-        texts[id] = Text("", speaker="a b", start=5.0, duration=4.0, word_times=times)
+        texts[id] = UtteranceText("", speaker="a b", start=5.0, duration=4.0, word_times=times)
     pair = (dict(zip(ids, column, strict=True)) for column in (references, hypotheses))
     assert write_timed(*pair, texts, tmp_path / "ref.stm", tmp_path / "hyp.ctm")
     command = [program("sclite"), "-r", "ref.stm", "stm", "-h", "hyp.ctm", "ctm", "-e", "utf-8"]
@@ -168,7 +169,7 @@ def test_timed_files_give_sclite_the_same_totals(
 
 
 def test_no_timed_files_without_durations(tmp_path: Path) -> None:
-    texts = {"a": Text(""), "b": Text("", duration=1.0)}
+    texts = {"a": UtteranceText(""), "b": UtteranceText("", duration=1.0)}
     one = {"a": "x", "b": "y"}
     assert not write_timed(one, one, texts, tmp_path / "ref.stm", tmp_path / "hyp.ctm")
     assert not list(tmp_path.iterdir())

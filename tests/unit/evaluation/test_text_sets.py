@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.evaluation.sclite_files import write_trn
 from speechmm.evaluation.scoring import Scored, score_files
-from speechmm.evaluation.transcripts import read_texts, write_trn
+from speechmm.evaluation.text_sets import read_text_set
 
 CUT = {
     "id": "u1",
@@ -31,7 +32,7 @@ FILES = {
 
 
 def texts_of(path: Path) -> dict[str, str]:
-    return {id: " ".join(one.text.split()) for id, one in read_texts(path).by_id.items()}
+    return {id: " ".join(one.text.split()) for id, one in read_text_set(path).by_id.items()}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -42,7 +43,7 @@ def test_formats_with_ids(name: str, tmp_path: Path) -> None:
 
 def test_plain_lines_count_by_position_empty_ones_too(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("one\n\nthree", encoding="utf-8")
-    found = read_texts(tmp_path / "lines.txt")
+    found = read_text_set(tmp_path / "lines.txt")
     assert found.plain
     assert [one.text for one in found.by_id.values()] == ["one", "", "three"]
 
@@ -51,7 +52,7 @@ def test_plain_lines_count_by_position_empty_ones_too(tmp_path: Path) -> None:
 def test_cuts_bring_speaker_and_audio(name: str, tmp_path: Path) -> None:
     raw = (json.dumps(CUT) + "\n").encode()
     (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
-    one = read_texts(tmp_path / name).by_id["u1"]
+    one = read_text_set(tmp_path / name).by_id["u1"]
     assert (one.text, one.speaker, one.audio) == ("Hello world", "ann", "/data/a b.wav")
     assert (one.start, one.duration) == (1.5, 2.0)
 
@@ -76,19 +77,19 @@ def test_transcripts_packed_with_gzip(tmp_path: Path) -> None:
         ("a.trn", b"a (u1)\nb (u1)\n", '"u1" is there twice'),
         ("text", b"u1 a\nu1 b\n", '"u1" is there twice'),
         ("a.txt", b"", "no utterance"),
-        ("a.txt", b"caf\xe9\n", r"a.txt:1: byte 0xe9 at position 4 .*is not UTF-8"),
+        ("a.txt", b"caf\xe9\n", r"a\.txt:1: byte 0xe9 at position 4 .* is not UTF-8"),
         ("a.jsonl.gz", gzip.compress(b"x" * 100)[:20], "cannot be read"),
     ],
 )
 def test_broken_files_are_named(name: str, content: bytes, match: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ManifestError, match=match):
-        read_texts(tmp_path / name)
+        read_text_set(tmp_path / name)
 
 
 def test_missing_file() -> None:
     with pytest.raises(ManifestError, match=r"nowhere\.trn: not found"):
-        read_texts(Path("nowhere.trn"))
+        read_text_set(Path("nowhere.trn"))
 
 
 def score(folder: Path, hypothesis: str, reference: str, names: tuple[str, str]) -> Scored:
@@ -137,3 +138,64 @@ def test_unknown_normalizer(tmp_path: Path) -> None:
 def test_trn_reads_back_what_was_written(tmp_path: Path) -> None:
     write_trn({"s1-u1": "a  b", "s1-u2": "", "a (b) c": "x"}, tmp_path / "a.trn")
     assert texts_of(tmp_path / "a.trn") == {"s1-u1": "a b", "s1-u2": "", "a%20%28b%29%20c": "x"}
+
+
+KALDI = (
+    "utt1 the red door is open\nutt2 seven green cars\nutt3 please wait here\nutt4 a short walk\n"
+)
+HEARD = (
+    "utt3 please wait hear\nutt1 the red door was open\nutt2 seven green cars\nutt4 short walk\n"
+)
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+@pytest.mark.parametrize("names", [("h.txt", "r.txt"), ("h.text", "r.text"), ("h.txt", "r.text")])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_ids_before_the_words_are_no_words(
+    separator: str, names: tuple[str, str], in_order: bool, tmp_path: Path
+) -> None:
+    lines = HEARD.splitlines(keepends=True)
+    heard = "".join(sorted(lines) if in_order else lines)
+    sides = [text.replace(" ", separator) for text in (heard, KALDI)]
+    found = score(tmp_path, sides[0], sides[1], names)
+    assert (found.ids, found.by_order) == (["utt1", "utt2", "utt3", "utt4"], False)
+    assert sum(one.counts.errors for one in found.words) == 3
+    assert sum(one.counts.hits for one in found.words) == 11
+
+
+def test_an_id_that_one_file_lacks_is_named(tmp_path: Path) -> None:
+    found = score(tmp_path, KALDI.replace("utt4 a short walk\n", ""), KALDI, ("h.txt", "r.txt"))
+    assert found.missing == ["utt4"]
+    assert [one.counts.deletions for one in found.words] == [0, 0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "hits"),
+    [
+        ("the red door\nseven cars\nplease wait\n", "the red door\nseven cars\nplease hold\n", 6),
+        ("u1 once\n", "u1 once\n", 2),
+        ("u1 a\nu1 b\n", "u1 a\nu1 b\n", 4),
+        ("42 is it\n7 too\n", "42 is it\n7 two\n", 4),
+    ],
+)
+def test_first_words_of_plain_sentences_are_words(
+    hypothesis: str, reference: str, hits: int, tmp_path: Path
+) -> None:
+    found = score(tmp_path, hypothesis, reference, ("h.txt", "r.txt"))
+    assert found.by_order
+    assert sum(one.counts.hits for one in found.words) == hits
+
+
+def test_first_words_in_another_order_are_in_doubt(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"h.txt: .* in another order; expected ids, or texts"):
+        score(tmp_path, "bob a b\nann c\neve d\n", "ann c\nbob a b\neve d\n", ("h.txt", "r.txt"))
+
+
+def test_laughter_at_the_end_of_lines_is_no_id(tmp_path: Path) -> None:
+    lines = "yes it is (laughs)\nno way (sighs)\nfine then (laughs)\n"
+    found = score(tmp_path, lines, lines, ("h.txt", "r.txt"))
+    assert found.by_order
+    assert sum(one.counts.hits for one in found.words) == 10
+    twice = "yes (u1)\nno (u1)\n"
+    with pytest.raises(ManifestError, match='"u1" is there twice'):
+        score(tmp_path, twice, twice, ("h.txt", "r.txt"))

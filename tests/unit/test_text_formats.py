@@ -1,0 +1,158 @@
+"""Ids in every form files give them, trn and stm, and subtitles as players and editors write them."""
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechmm.alignments import Alignment, Segment, read_alignments, write_alignments
+from speechmm.alignments.ids import escaped_id, id_without_spaces, match_ids
+from speechmm.alignments.subtitle_files import read_subtitles
+from speechmm.alignments.trn_stm import (
+    StmRow,
+    is_trn_line,
+    parse_stm_line,
+    parse_trn_line,
+    stm_line,
+    trn_line,
+)
+from speechmm.errors import AlignmentError, ManifestError
+from speechmm.files.atomic import safe_name
+
+LETTERS = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
+IDS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip).filter(bool)
+TEXTS = st.text(LETTERS, max_size=20).map(lambda text: " ".join(text.split()))
+ESCAPES = ("%7B", "%7D", "%40", "%3B")
+
+
+@given(IDS, TEXTS)
+def test_trn_round_trip(id: str, text: str) -> None:
+    found = parse_trn_line(trn_line(id, text).rstrip("\n"))
+    assert found is not None and is_trn_line(trn_line(id, text).rstrip("\n"))
+    assert found[0] == escaped_id(id)
+    if not any(escape in text for escape in ESCAPES):
+        assert found[1] == text
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("hello there (memo (1))", ("memo (1)", "hello there")),
+        ("(my recording)", ("my recording", "")),
+        ("he said (laughs) (u1) ", ("u1", "he said (laughs)")),
+        ("no id here", None),
+        ("(unfinished", None),
+    ],
+)
+def test_trn_of_other_programs(line: str, found: tuple[str, str] | None) -> None:
+    assert parse_trn_line(line) == found
+
+
+@given(IDS, TEXTS)
+def test_stm_round_trip(id: str, text: str) -> None:
+    if any(escape in text for escape in ESCAPES):
+        return
+    line = stm_line(StmRow(id, "", 0.0, 1.5, text))
+    assert parse_stm_line(line) == ("1", StmRow(escaped_id(id), "unknown", 0.0, 1.5, text))
+
+
+def test_stm_of_other_programs() -> None:
+    assert parse_stm_line(";; a comment") is None
+    assert parse_stm_line("call A bob 1.0 2.0 ignore_time_segment_in_scoring") is None
+    found = parse_stm_line("call A bob 1.0 2.5 <o,f0,male> two words")
+    assert found == ("A", StmRow("call", "bob", 1.0, 2.5, "two words"))
+    for broken in ("call A bob", "call A bob one 2 x", "call A bob 2.0 1.0 x"):
+        with pytest.raises(ValueError, match=r"unpack|float|ends at"):
+            parse_stm_line(broken)
+
+
+@pytest.mark.parametrize("form", [str, safe_name, id_without_spaces, escaped_id])
+@pytest.mark.parametrize("other", [str, id_without_spaces, escaped_id])
+@pytest.mark.parametrize("id", ["memo (1)", "it's [take] 100%", "a/b  c", "café 日本", "x" * 250])
+def test_ids_match_in_every_form(id: str, form, other) -> None:
+    assert match_ids({form(id): 1, "z": 2}, {other(id), "y"}) == {other(id): 1, "z": 2}
+
+
+def test_ids_that_could_be_two_are_left_alone() -> None:
+    assert match_ids({"a_b": 1}, {"a b", "a  b"}) == {"a_b": 1}
+    assert match_ids({"a b": 1, "a%20b": 2}, {"a_b"}) == {"a b": 1, "a%20b": 2}
+    assert match_ids({"a b": 1, "a_b": 2}, {"a_b"}) == {"a b": 1, "a_b": 2}
+
+
+@given(st.lists(IDS, unique=True, max_size=6), st.lists(IDS, unique=True, max_size=6))
+def test_matching_keeps_every_value_once(found: list[str], references: list[str]) -> None:
+    matched = match_ids(dict(zip(found, range(len(found)), strict=True)), references)
+    assert sorted(matched.values()) == list(range(len(found)))
+    assert all(matched[id] == found.index(id) for id in set(found) & set(references))
+
+
+SRT = """\ufeff1\r
+00:00:01,500 --> 00:00:02,250 X1:40\r
+<i>Hello</i> {\\an8}there,\r
+you & <me>\r
+\r
+2\r
+01:00:00,000 --> 01:00:01,000\r
+- 3 < 4\r
+"""
+VTT = """WEBVTT - a title
+
+NOTE this is no cue
+
+intro
+00:01.500 --> 00:02.250 line:0
+<v Ann>Hello</v> <c.loud>there</c>, you &amp; &lt;me&gt;
+
+01:00:00.000 --> 01:00:01.000
+- 3 &lt; 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "first"),
+    [
+        ("a.srt", SRT, "Hello there, you & <me>"),
+        ("a.vtt", VTT, "Hello there, you & <me>"),
+        ("a", VTT, "Hello there, you & <me>"),
+    ],
+)
+def test_subtitles_of_other_programs(tmp_path: Path, name: str, text: str, first: str) -> None:
+    (tmp_path / name).write_bytes(text.encode())
+    assert read_subtitles(tmp_path / name) == [
+        Segment(label=first, start=1.5, end=2.25),
+        Segment(label="- 3 < 4", start=3600.0, end=3601.0),
+    ]
+
+
+@pytest.mark.parametrize("format", ["srt", "vtt", "ass"])
+def test_subtitles_round_trip(tmp_path: Path, format: str) -> None:
+    labels = ["{c}", "&<d>", "\\N", "a,b", "it's", '"x"', "fin."]
+    words = [
+        Segment(label=label, start=at / 2, end=at / 2 + 0.4) for at, label in enumerate(labels)
+    ]
+    path = tmp_path / f"a.{format}"
+    write_alignments([Alignment(id="a", duration=9.0, units={"word": words})], path, format)
+    (cue,) = read_subtitles(path)
+    assert cue == Segment(label=" ".join(labels), start=0.0, end=3.4)
+    with pytest.raises(AlignmentError, match=rf"a\.{format}: subtitles say when a line is shown"):
+        read_alignments(path)
+
+
+def test_a_broken_line_of_ass_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.ass").write_text("[Events]\nDialogue: 0,now,then,Default,,0,0,0,,hello\n")
+    with pytest.raises(ManifestError, match=r"a\.ass:2: .*expected ten fields"):
+        read_subtitles(tmp_path / "a.ass")
+
+
+def test_reading_many_utterances_takes_time_in_proportion(tmp_path: Path) -> None:
+    def seconds(count: int) -> float:
+        path = tmp_path / "a.ctm"
+        path.write_text("".join(f"u{n} 1 0.1 0.2 a\n" for n in range(count)))
+        began = time.perf_counter()
+        assert len(read_alignments(path)) == count
+        return time.perf_counter() - began
+
+    few = min(seconds(2_000) for _ in range(3))
+    assert seconds(40_000) < 20 * 5 * few  # 20 times as many; squares would take 400 times as long
