@@ -23,6 +23,7 @@ def run(argv: list[str]) -> int:
     )
     from speechmm.inference.recognition.confidence import Calibration
     from speechmm.models.bundle import set_confidence
+    from speechmm.models.bundle_config import ConfidenceInfo
 
     confidences, correct = _judged(arguments)
     if len(confidences) < FEWEST_WORDS:
@@ -35,14 +36,14 @@ def run(argv: list[str]) -> int:
     # What it does to words it has not seen: learned from every other word, measured on the rest.
     held_out = Calibration(*fit_calibration(confidences[::2], correct[::2]))
     after = expected_calibration_error([held_out(c) for c in confidences[1::2]], correct[1::2])
-    found = {
-        "scale": round(scale, 5),
-        "bias": round(bias, 5),
-        "words": len(confidences),
-        "correct": sum(correct),
-        "expected_calibration_error": round(before, 5),
-        "calibrated_error_held_out": round(after, 5),
-    }
+    found = ConfidenceInfo(
+        scale=round(scale, 5),
+        bias=round(bias, 5),
+        words=len(confidences),
+        correct=sum(correct),
+        expected_calibration_error=round(before, 5),
+        calibrated_error_held_out=round(after, 5),
+    )
     set_confidence(arguments.bundle, arguments.decoder, found)
     print(
         f"{arguments.bundle}: {sum(correct)} of {len(correct)} words right; confidence was off by "
@@ -61,7 +62,7 @@ def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
     from speechmm.models.bundle import load_bundle
 
     bundle = load_bundle(arguments.bundle)
-    bundle.config.pop("confidence", None)
+    bundle.confidence.clear()  # what is learned is what to do to confidences as they come
     weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
     options = SearchOptions(decoder=arguments.decoder, beam=arguments.beam, **weight)
     transcriber = Transcriber(bundle, options=options)

@@ -67,8 +67,9 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
             "vocab_size": bundle.tokenizer.vocab_size,
         },
         "features": dataclasses.asdict(bundle.features),
-        "model": bundle.config["model"],
-        "training": bundle.config["training"],
+        "heads": sorted(bundle.heads),
+        "model": dataclasses.asdict(bundle.model.config),
+        "training": bundle.training.to_json(),
     }
 
 

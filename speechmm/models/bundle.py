@@ -1,4 +1,4 @@
-"""A trained model as a folder anyone can use: config.json, model.safetensors, tokenizer, card.
+"""Saves and loads a trained model as a folder: config.json, model.safetensors, tokenizer, card.
 
 Nothing in a bundle is pickled; loading one executes no code from it.
 """
@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,22 @@ import torch
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
 from speechmm.files.atomic import write_text
+from speechmm.models.bundle_config import (
+    FORMAT,
+    LANGUAGE_FORMAT,
+    BundleConfig,
+    ConfidenceInfo,
+    LanguageBundleConfig,
+    TrainingInfo,
+)
 from speechmm.models.bundle_upgrade import OLD_FORMAT, upgrade_config, upgrade_weights
-from speechmm.models.language_model import LanguageModel, LanguageModelConfig
+from speechmm.models.language_model import LanguageModel
+from speechmm.models.model_card import model_card
 from speechmm.models.quantize import quantize as quantized
-from speechmm.models.speech_text import HEADS, SpeechTextConfig, SpeechTextModel
-from speechmm.models.weight_layout import lay_columns
+from speechmm.models.speech_text import HEADS, SpeechTextModel
+from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer import Tokenizer
 
-FORMAT = "speechmm-bundle/2"
-LANGUAGE_FORMAT = "speechmm-lm/1"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
@@ -44,11 +51,12 @@ class Bundle:
     model: SpeechTextModel
     tokenizer: Tokenizer
     features: LogMelConfig
-    config: dict[str, Any]
-    """The whole config.json, with how the model was trained under ``training``."""
     path: Path
     sha256: str
     """Of model.safetensors."""
+    training: TrainingInfo = field(default_factory=TrainingInfo)
+    confidence: dict[str, ConfidenceInfo] = field(default_factory=dict)
+    """Calibrations of word confidences, by decoder."""
 
     @property
     def heads(self) -> frozenset[str]:
@@ -74,9 +82,6 @@ class Bundle:
                 "or train that too (model.tasks)."
             )
 
-    outputs = heads
-    expect = require_heads
-
 
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
@@ -93,7 +98,7 @@ def save_bundle(
     tokenizer: Tokenizer,
     features: LogMelConfig,
     *,
-    training: dict[str, Any],
+    training: TrainingInfo = TrainingInfo(),  # noqa: B008 (frozen)
 ) -> None:
     """Writes the folder aside and renames it into place, replacing an older bundle.
 
@@ -102,59 +107,84 @@ def save_bundle(
         model: Weights and dimensions; the feature statistics are among the weights.
         tokenizer: Its text side.
         features: Its audio side.
-        training: What to remember of the training (seed, command, steps, scores): JSON values.
+        training: What to remember of the training.
     """
-    config = {
-        "format": FORMAT,
-        "model": dataclasses.asdict(model.config),
-        "vocab_size": model.vocab_size,
-        "align_vocab_size": model.align_vocab_size,
-        "heads": [head for head in HEADS if head in model.heads],
-        "tags": list(model.decoder.names) if "decoder" in model.heads else [],
-        "features": dataclasses.asdict(features),
-    }
-    _write_folder(path, model, tokenizer, config, training)
+
+    def describe(sha256: str) -> BundleConfig:
+        return BundleConfig(
+            model=model.config,
+            vocab_size=model.vocab_size,
+            align_vocab_size=model.align_vocab_size,
+            heads=tuple(head for head in HEADS if head in model.heads),
+            tags=model.decoder.names if "decoder" in model.heads else (),
+            features=features,
+            weights_sha256=sha256,
+            training=training,
+        )
+
+    with _folder_aside(path) as aside:
+        config = describe(_write_weights(aside, model))
+        _write_rest(aside, config, tokenizer, model.num_parameters())
 
 
 def save_language_model(
-    path: Path, model: LanguageModel, tokenizer: Tokenizer, *, training: dict[str, Any]
+    path: Path,
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    *,
+    training: TrainingInfo = TrainingInfo(),  # noqa: B008 (frozen)
 ) -> None:
     """The same for a language model."""
-    config = {
-        "format": LANGUAGE_FORMAT,
-        "model": dataclasses.asdict(model.config),
-        "vocab_size": model.vocab_size,
-    }
-    _write_folder(path, model, tokenizer, config, training)
+    with _folder_aside(path) as aside:
+        config = LanguageBundleConfig(
+            model=model.config,
+            vocab_size=model.vocab_size,
+            weights_sha256=_write_weights(aside, model),
+            training=training,
+        )
+        _write_rest(aside, config, tokenizer, model.num_parameters())
 
 
-def _write_folder(
-    path: Path,
-    model: SpeechTextModel | LanguageModel,
-    tokenizer: Tokenizer,
-    config: dict[str, Any],
-    training: dict[str, Any],
-) -> None:
-    from safetensors.torch import save_file
-
+@contextmanager
+def _folder_aside(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``path`` when all is written."""
     aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    weights = {
-        name: value.detach().cpu().contiguous()
-        for name, value in model.state_dict().items()
-        if not _is_auxiliary(name)
-    }
-    save_file(weights, aside / WEIGHTS_FILE)
-    tokenizer.save(aside / TOKENIZER_FILE)
-    config |= {"weights_sha256": file_sha256(aside / WEIGHTS_FILE), "training": training}
-    (aside / CONFIG_FILE).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
-    (aside / CARD_FILE).write_text(model_card(config, tokenizer, model.num_parameters()))
+    yield aside
     old = path.parent / f".old-{path.name}-{os.getpid()}"
     if path.exists():
         path.rename(old)
     aside.rename(path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_weights(folder: Path, model: torch.nn.Module) -> str:
+    """Writes the weights; their checksum."""
+    from safetensors.torch import save_file
+
+    weights = {
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+        if not _is_auxiliary(name)
+    }
+    save_file(weights, folder / WEIGHTS_FILE)
+    return file_sha256(folder / WEIGHTS_FILE)
+
+
+def _write_rest(
+    folder: Path,
+    config: BundleConfig | LanguageBundleConfig,
+    tokenizer: Tokenizer,
+    parameters: int,
+) -> None:
+    tokenizer.save(folder / TOKENIZER_FILE)
+    (folder / CONFIG_FILE).write_text(_as_text(config.to_json()), encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card(config, tokenizer, parameters), encoding="utf-8")
+
+
+def _as_text(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
 def _is_auxiliary(weight: str) -> bool:
@@ -163,34 +193,8 @@ def _is_auxiliary(weight: str) -> bool:
     return room == "heads" and rest.partition(".")[0] not in HEADS
 
 
-def model_card(config: dict[str, Any], tokenizer: Tokenizer, parameters: int) -> str:
-    """A short README for the bundle."""
-    training = "\n".join(f"| {key} | {value} |" for key, value in config["training"].items())
-    size = (
-        f"{parameters:,} parameters, {tokenizer.kind} tokenizer with {tokenizer.vocab_size} "
-        f"entries, text normalizer `{tokenizer.normalizer}`"
-    )
-    if config["format"] == LANGUAGE_FORMAT:
-        about = f"A language model that recognition can listen to.\n\n{size}.\n\n"
-        use = "speechmm transcribe AUDIO --model BUNDLE --beam 10 --lm .\n"
-    else:
-        rate = config["features"]["sample_rate"]
-        about = (
-            "One network that transcribes speech and aligns text to it.\n\n"
-            f"{size}, audio at {rate} Hz.\n\n"
-        )
-        use = (
-            "speechmm transcribe AUDIO --model .\n"
-            "speechmm align AUDIO --text TEXT --model . --out ALIGNED\n"
-        )
-    return (
-        f"# speechmm model\n\n{about}```sh\n{use}```\n\n"
-        f"## Training\n\n| what | value |\n|---|---|\n{training}\n"
-    )
-
-
-def read_config(path: Path, *, format: str = FORMAT) -> dict[str, Any]:
-    """The bundle's config.json, without loading weights.
+def _read_json(path: Path, *, format: str) -> dict[str, Any]:
+    """The plain values of a bundle's config.json, by today's names.
 
     Args:
         path: The folder.
@@ -222,12 +226,11 @@ def read_config(path: Path, *, format: str = FORMAT) -> dict[str, Any]:
     return config if format == LANGUAGE_FORMAT else upgrade_config(config)
 
 
-def set_confidence(path: Path, decoder: str, found: dict[str, Any]) -> None:
+def set_confidence(path: Path, decoder: str, found: ConfidenceInfo) -> None:
     """Writes what calibration found for a decoder into a bundle's settings."""
-    config = read_config(path)
-    config.setdefault("confidence", {})[decoder] = found
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_text(path / CONFIG_FILE, text)
+    config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    config.setdefault("confidence", {})[decoder] = dataclasses.asdict(found)
+    write_text(path / CONFIG_FILE, _as_text(config))
 
 
 def load_bundle(
@@ -245,20 +248,20 @@ def load_bundle(
         ConfigError: the model cannot be quantized like that.
     """
     path = Path(path)
-    config = read_config(path)
-    sha256 = _checked_sha256(path, config)
+    plain = _read_json(path, format=FORMAT)
+    _check_sha256(path, plain)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
     with _fitting(path):
-        features = LogMelConfig(**config["features"])
+        config = BundleConfig.from_json(plain)
         model = SpeechTextModel(
-            SpeechTextConfig(**config["model"]),
-            vocab_size=config["vocab_size"],
-            n_mels=features.n_mels,
-            align_vocab_size=config.get("align_vocab_size"),
-            heads=config["heads"],
-            tags=config["tags"],
+            config.model,
+            vocab_size=config.vocab_size,
+            n_mels=config.features.n_mels,
+            align_vocab_size=config.align_vocab_size,
+            heads=config.heads,
+            tags=config.tags,
         )
-        _load_weights(model, path, config)
+        _load_weights(model, path, plain)
     sizes = (tokenizer.vocab_size, tokenizer.align_vocab_size)
     if sizes != (model.vocab_size, model.align_vocab_size):
         raise CheckpointError(
@@ -269,7 +272,15 @@ def load_bundle(
     model = model.eval().to(device)
     if quantize is not None:
         model = quantized(model, quantize)
-    return Bundle(model, tokenizer, features, config, path, sha256)
+    return Bundle(
+        model=model,
+        tokenizer=tokenizer,
+        features=config.features,
+        path=path,
+        sha256=config.weights_sha256,
+        training=config.training,
+        confidence=config.confidence,
+    )
 
 
 @dataclass
@@ -287,14 +298,13 @@ def load_language_model(path: Path | str) -> LanguageBundle:
         CheckpointError: a file is missing, damaged, or does not fit the others.
     """
     path = Path(path)
-    config = read_config(path, format=LANGUAGE_FORMAT)
-    _checked_sha256(path, config)
+    plain = _read_json(path, format=LANGUAGE_FORMAT)
+    _check_sha256(path, plain)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
     with _fitting(path):
-        model = LanguageModel(
-            LanguageModelConfig(**config["model"]), vocab_size=config["vocab_size"]
-        )
-        _load_weights(model, path, config)
+        config = LanguageBundleConfig.from_json(plain)
+        model = LanguageModel(config.model, vocab_size=config.vocab_size)
+        _load_weights(model, path, plain)
     if tokenizer.vocab_size != model.vocab_size:
         raise CheckpointError(
             f"{path / TOKENIZER_FILE}: {tokenizer.vocab_size} entries, but the model has "
@@ -303,7 +313,7 @@ def load_language_model(path: Path | str) -> LanguageBundle:
     return LanguageBundle(model.eval(), tokenizer)
 
 
-def _checked_sha256(path: Path, config: dict[str, Any]) -> str:
+def _check_sha256(path: Path, config: dict[str, Any]) -> None:
     sha256 = file_sha256(path / WEIGHTS_FILE)
     if sha256 != config.get("weights_sha256"):
         raise CheckpointError(
@@ -311,14 +321,13 @@ def _checked_sha256(path: Path, config: dict[str, Any]) -> str:
             f"{str(config.get('weights_sha256'))[:12]}...: the file is damaged or from another "
             "model. Copy the bundle again."
         )
-    return sha256
 
 
 def _load_weights(model: torch.nn.Module, path: Path, config: dict[str, Any]) -> None:
     from safetensors.torch import load_file
 
     model.load_state_dict(upgrade_weights(load_file(path / WEIGHTS_FILE), config))
-    lay_columns(model)
+    to_column_major(model)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
         return config
     training = dict(config.get("training", {}))
     heads = training.pop("outputs", ["ctc", "decoder", "align"])
-    training["tasks"] = training.pop("objectives", {})
+    if "objectives" in training:  # one flat set of settings for all tasks
+        training["tasks"] = {"objectives": training.pop("objectives")}
     dimensions = {_OLD_DIMENSIONS.get(name, name): v for name, v in config["model"].items()}
     return config | {"model": dimensions, "heads": heads, "tags": ["asr"], "training": training}
 

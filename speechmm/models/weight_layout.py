@@ -1,11 +1,11 @@
-"""How the weights of a loaded model lie in memory: as products of few rows read them fastest."""
+"""Stores the weights of a loaded model as products of few rows read them fastest."""
 
 from __future__ import annotations
 
 from torch import nn
 
 
-def lay_columns(model: nn.Module) -> None:
+def to_column_major(model: nn.Module) -> None:
     """Lays the weights of linear layers that do not narrow column by column; no value changes.
 
     A search step multiplies some ten rows with every weight of the decoder, and a matrix product reads

@@ -19,6 +19,7 @@ from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
 from speechmm.data.manifest import cut_text, read_cuts
 from speechmm.data.sampling import make_sampler
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.trainable import TrainingData
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,8 @@ class SpeechDataModule(TrainingData):
         self.cache_gb = cache_gb
         self.subsampling = subsampling
         self.cmvn_stats: CmvnStats | None = None
-        self.utterance_seconds: dict[str, float] = {}
-        """Length of the training utterances: "median", and "usual": 95 % are no longer."""
+        self.utterance_seconds: UtteranceSeconds | None = None
+        """Length of the training utterances."""
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
@@ -111,10 +112,10 @@ class SpeechDataModule(TrainingData):
                 CmvnStats.load(Path(self.cmvn_path)) if self.cmvn_path else self._measure(train)
             )
             lengths = sorted(cut.duration for cut in train)
-            self.utterance_seconds = {
-                "median": round(lengths[len(lengths) // 2], 2),
-                "usual": round(lengths[int(USUAL_SHARE * len(lengths))], 2),
-            }
+            self.utterance_seconds = UtteranceSeconds(
+                median=round(lengths[len(lengths) // 2], 2),
+                usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
+            )
             self._splits["train"] = self._fast_enough(expand_speeds(train, self.speeds))
         if stage in ("fit", "validate") and "dev" not in self._splits:
             self._splits["dev"] = self._read("dev", self.dev_paths)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import save_language_model
+from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.losses import attention_loss
 from speechmm.text.tokenizer import EOS
@@ -126,7 +127,7 @@ class LanguageModule(TrainingModule):
         found = metrics.get("val/perplexity")
         return "" if found is None else f"dev perplexity {float(found):.2f}"
 
-    def save(self, folder: Path, training: dict[str, Any]) -> None:
+    def save(self, folder: Path, training: TrainingInfo) -> None:
         """Writes the bundle."""
         tokenizer = self.training_data.text_tokenizer
         save_language_model(folder, self.model, tokenizer, training=training)

@@ -14,6 +14,7 @@ from torch import Tensor
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import save_bundle
+from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.data_module import SpeechDataModule
@@ -202,14 +203,12 @@ class JointModule(TrainingModule):
             if f"val/{one.name}" in metrics
         )
 
-    def save(self, folder: Path, training: dict[str, Any]) -> None:
+    def save(self, folder: Path, training: TrainingInfo) -> None:
         """Writes the bundle."""
         data = self.data
-        training = {
-            **training,
-            "tasks": self.tasks.settings(),
-            "utterance_seconds": data.utterance_seconds,
-        }
+        training = dataclasses.replace(
+            training, tasks=self.tasks.settings(), utterance_seconds=data.utterance_seconds
+        )
         save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

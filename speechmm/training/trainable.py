@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.models.bundle_config import TrainingInfo
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.optimization import (
     AveragedWeights,
@@ -108,7 +109,7 @@ class TrainingModule(L.LightningModule):
         assert isinstance(data, TrainingData)
         return data
 
-    def save(self, folder: Path, training: dict[str, Any]) -> None:
+    def save(self, folder: Path, training: TrainingInfo) -> None:
         """Writes the bundle."""
         raise NotImplementedError
 

@@ -44,6 +44,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from speechmm.audio.log_mel import LogMelConfig
     from speechmm.models.bundle import save_bundle
+    from speechmm.models.bundle_config import TrainingInfo
     from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
     from speechmm.text.tokenizer import Tokenizer
 
@@ -66,7 +67,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = LogMelConfig()
     model = SpeechTextModel(sizes_of_model, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels)
     (folder / BUNDLE).parent.mkdir(parents=True)
-    save_bundle(folder / BUNDLE, model, tokenizer, features, training={"seed": 0})
+    save_bundle(folder / BUNDLE, model, tokenizer, features, training=TrainingInfo(seed=0))
     own = folder / "my-recordings"
     own.mkdir()
     for index, word in enumerate(WORDS * 2):

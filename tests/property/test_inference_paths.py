@@ -137,7 +137,7 @@ def test_batch_size_and_order_change_no_transcript(batch_seconds: float) -> None
     with torch.no_grad():
         for parameter in model.parameters():  # small random weights say nothing at all
             parameter.mul_(3.0)
-    bundle = Bundle(model, tokenizer, LogMelConfig(), {}, Path("random"), "")
+    bundle = Bundle(model, tokenizer, LogMelConfig(), Path("random"), "")
     lengths = [800, 16_000, 4_000, 30_000, 12_345, 16_001, 320]
     sources = [
         Source(id=str(index), waveform=torch.randn(length).cumsum(0) / 50)

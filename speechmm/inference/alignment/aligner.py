@@ -118,14 +118,14 @@ class Aligner:
         """
         if kind not in ALIGNERS:
             raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
-        bundle.expect(["ctc" if kind == "ctc" else "align"], f"--aligner {kind}")
+        bundle.require_heads(["ctc" if kind == "ctc" else "align"], f"--aligner {kind}")
         self.kind = kind
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.units = check_units(units, bundle.tokenizer.kind)
         self.ctc: CtcHead | None = None
-        if "ctc" in bundle.outputs:
+        if "ctc" in bundle.heads:
             self.ctc = CtcHead(bundle.model, bundle.tokenizer, bundle.features)
         self.verifier = TranscriptVerifier(penalties=penalties, label_prior=label_prior)
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)

@@ -34,9 +34,9 @@ def time_words(
     """
     model, tokenizer, features = bundle.model, bundle.tokenizer, bundle.features
     texts = [tokenizer.encode_aligned(" ".join(w.label for w in utterance)) for utterance in words]
-    ctc = CtcHead(model, tokenizer, features) if "ctc" in bundle.outputs else None
+    ctc = CtcHead(model, tokenizer, features) if "ctc" in bundle.heads else None
     placed: Sequence[list[Segment] | None] = [None] * len(texts)
-    if "align" in bundle.outputs:
+    if "align" in bundle.heads:
         placed = place_words(model, features, ctc, encoding=encoding, texts=texts, seconds=seconds)
     elif ctc is not None:
         utterances = ctc.utterances(encoding, texts, seconds)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from speechmm.models.bundle import Bundle
 
 _SMALLEST = 1e-6
 
@@ -33,7 +34,7 @@ class Calibration:
         return 1 / (1 + math.exp(-odds))
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], decoder: str) -> Calibration:
+    def of(cls, bundle: Bundle, decoder: str) -> Calibration:
         """The calibration that ``speechmm calibrate`` has put into a bundle, for a decoder."""
-        found = config.get("confidence", {}).get(decoder)
-        return cls() if found is None else cls(float(found["scale"]), float(found["bias"]))
+        found = bundle.confidence.get(decoder)
+        return cls() if found is None else cls(found.scale, found.bias)

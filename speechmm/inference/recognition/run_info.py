@@ -40,7 +40,7 @@ def describe_run(
         "decoding": decoding_settings(options) | dict(fusion),
         "command": command,
         "git_commit": code_commit(),
-        "seed": bundle.config.get("training", {}).get("seed"),
+        "seed": bundle.training.seed,
         "rtf": round(seconds / audio_seconds, 5) if audio_seconds else None,
         "audio_seconds": round(audio_seconds, 3),
         "seconds": round(seconds, 3),

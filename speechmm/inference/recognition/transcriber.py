@@ -79,14 +79,14 @@ class Transcriber:
             ConfigError: The search reads what the model was not trained to write.
         """
         self.options = SearchOptions() if options is None else options
-        bundle.expect(self.options.heads, f"--decoder {self.options.decoder}")
+        bundle.require_heads(self.options.heads, f"--decoder {self.options.decoder}")
         self.bundle = bundle
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.scorers = scorers
         self.chunk_seconds = chunk_seconds(bundle)
-        self.calibration = Calibration.of(bundle.config, self.options.decoder)
+        self.calibration = Calibration.of(bundle, self.options.decoder)
         self.word_times = word_times
         self.seconds = dict.fromkeys(PARTS, 0.0)
         """Time spent so far on each part of the work."""
@@ -217,11 +217,11 @@ def chunk_seconds(bundle: Bundle) -> tuple[float, float]:
     A model transcribes worse what is longer than nearly all it was trained on, and several
     sentences at once where it was trained on single ones.
     """
-    known = bundle.config.get("training", {}).get("utterance_seconds")
+    known = bundle.training.utterance_seconds
     if known is None:
         return LONGEST_CHUNK_SECONDS, SHORTEST_CHUNK_SECONDS
-    longest = min(LONGEST_CHUNK_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * known["usual"]))
-    return longest, min(longest / 2, max(LEAST_SHORTEST_SECONDS, known["median"] / 2))
+    longest = min(LONGEST_CHUNK_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * known.usual))
+    return longest, min(longest / 2, max(LEAST_SHORTEST_SECONDS, known.median / 2))
 
 
 def cut_blocks(

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from speechmm.models.bundle_config import TrainingInfo
 from speechmm.training.trainable import TrainingModule
 
 BUNDLE = "bundle"
@@ -36,11 +37,11 @@ class BundleWriter(Callback):
             assert pl_module.network is not None
             pl_module.network.load_state_dict(weights)
         score = getattr(trainer.checkpoint_callback, "best_model_score", None)
-        training = {
-            "seed": pl_module.seed,
-            "steps": trainer.global_step,
-            "epochs": trainer.current_epoch,
-            "selection": None if score is None else round(float(score), 5),
-            "command": self.command,
-        }
+        training = TrainingInfo(
+            seed=pl_module.seed,
+            steps=trainer.global_step,
+            epochs=trainer.current_epoch,
+            selection=None if score is None else round(float(score), 5),
+            command=self.command,
+        )
         pl_module.save(self.folder, training)

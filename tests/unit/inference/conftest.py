@@ -1,9 +1,10 @@
 """A language of tones: audio whose text and times are known, and a model that hears it exactly."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.models.bundle import Bundle, save_bundle
+from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import BLANK, SIL, SPACE, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -105,7 +107,22 @@ def tone_bundle(tokenizer: Tokenizer) -> Bundle:
     """A bundle in memory that hears tones."""
     features = LogMelConfig()
     model = ToneModel(tokenizer, features).eval()
-    return Bundle(model, tokenizer, features, {"training": {"seed": 7}}, Path("tones"), "0" * 64)
+    return Bundle(
+        model, tokenizer, features, Path("tones"), "0" * 64, training=TrainingInfo(seed=7)
+    )
+
+
+@pytest.fixture
+def with_heads() -> Callable[[Bundle, Sequence[str]], Bundle]:
+    """``with_heads(bundle, ["ctc"])``: the bundle of a model that was trained with these alone."""
+
+    def call(bundle: Bundle, heads: Sequence[str]) -> Bundle:
+        model = copy.deepcopy(bundle.model)
+        for head in set(model.heads) - set(heads):
+            del model.heads[head]
+        return replace(bundle, model=model)
+
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +132,7 @@ def random_bundle(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer
     features = LogMelConfig()
     model = SpeechTextModel(TINY, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels)
     path = tmp_path_factory.mktemp("model") / "bundle"
-    save_bundle(path, model, tokenizer, features, training={"seed": 7})
+    save_bundle(path, model, tokenizer, features, training=TrainingInfo(seed=7))
     return path
 
 

@@ -224,7 +224,7 @@ def test_characters_of_a_bpe_model(seconds: float, tmp_path: Path) -> None:
         n_mels=features.n_mels,
         align_vocab_size=tokenizer.align_vocab_size,
     )
-    save_bundle(tmp_path / "bundle", model, tokenizer, features, training={})
+    save_bundle(tmp_path / "bundle", model, tokenizer, features)
     aligner = Aligner(load_bundle(tmp_path / "bundle"), units=["word", "char"])
     found = aligner.align(torch.randn(round(seconds * RATE)), "ring-ring, and sing")
     assert [word.label for word in found.units["word"]] == ["ring-ring,", "and", "sing"]

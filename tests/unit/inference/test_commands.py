@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -408,7 +409,7 @@ def test_calibration_goes_into_the_bundle(
     found = json.loads(Path("bundle/config.json").read_text("utf-8"))["confidence"]["ctc"]
     assert (found["words"], found["correct"]) == (40, 20)
     assert found["calibrated_error_held_out"] < 0.1 < found["expected_calibration_error"]
-    assert load_bundle("bundle").config["confidence"]["ctc"] == found
+    assert asdict(load_bundle("bundle").confidence["ctc"]) == found
     write_cuts(cuts[:5], Path("few.jsonl"))
     assert call("calibrate", "bundle", "few.jsonl", *CTC) == 2
     assert "5 words were recognised; expected at least 30" in capsys.readouterr().err

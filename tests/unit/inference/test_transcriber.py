@@ -18,7 +18,8 @@ from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber, cut_blocks, words_of
 from speechmm.models.bundle import Bundle
-from speechmm.models.speech_text import OUTPUTS
+from speechmm.models.bundle_config import ConfidenceInfo
+from speechmm.models.speech_text import HEADS
 from speechmm.text.tokenizer import UNK, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 
@@ -266,8 +267,8 @@ def test_calibrated_confidences(tone_bundle: Bundle, speak: Callable) -> None:
     speech = speak("ab cd").waveform
     options = SearchOptions(decoder="ctc")
     plain = Transcriber(tone_bundle, options=options).transcribe(speech)
-    settings = {"ctc": {"scale": 0.5, "bias": -1.0}}
-    bundle = replace(tone_bundle, config={**tone_bundle.config, "confidence": settings})
+    calibrations = {"ctc": ConfidenceInfo(scale=0.5, bias=-1.0)}
+    bundle = replace(tone_bundle, confidence=calibrations)
     found = Transcriber(bundle, options=options).transcribe(speech)
     assert found.text == plain.text
     for word, before in zip(found.words, plain.words, strict=True):
@@ -279,10 +280,10 @@ def test_calibrated_confidences(tone_bundle: Bundle, speak: Callable) -> None:
 
 
 def test_word_times_of_a_model_that_was_not_taught_to_align(
-    tone_bundle: Bundle, speak: Callable
+    tone_bundle: Bundle, speak: Callable, with_heads: Callable
 ) -> None:
     speech = speak("ab cd a hf", pauses=[0.3, 0.15, 0.6])
-    bundle = replace(tone_bundle, config={"training": {"outputs": ["ctc"]}})
+    bundle = with_heads(tone_bundle, ["ctc"])
     found = Transcriber(bundle, options=CTC).transcribe(speech.waveform)
     for word, expected in zip(found.words, speech.words, strict=True):
         assert word.label == expected.label
@@ -300,14 +301,11 @@ def test_word_times_of_a_model_that_was_not_taught_to_align(
         (CTC, {"ctc"}),
     ],
 )
-def test_what_was_not_taught_is_not_read(
-    tone_bundle: Bundle, options: SearchOptions, missing: set[str]
+def test_what_was_not_trained_is_not_read(
+    tone_bundle: Bundle, options: SearchOptions, missing: set[str], with_heads: Callable
 ) -> None:
-    taught = [output for output in OUTPUTS if output not in missing]
-    good = replace(tone_bundle, config={"training": {"outputs": [*taught, *missing]}})
-    Transcriber(good, options=options)
-    for output in missing:
-        outputs = [one for one in OUTPUTS if one != output]
-        bad = replace(tone_bundle, config={"training": {"outputs": outputs}})
-        with pytest.raises(ConfigError, match=f"expected {output} too, which --decoder"):
+    Transcriber(with_heads(tone_bundle, missing), options=options)
+    for head in missing:
+        bad = with_heads(tone_bundle, [one for one in HEADS if one != head])
+        with pytest.raises(ConfigError, match=f"expected {head} too, which --decoder"):
             Transcriber(bad, options=options)

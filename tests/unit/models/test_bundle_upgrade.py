@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.models.bundle import file_sha256, load_bundle, save_bundle
+from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.bundle_upgrade import OLD_FORMAT
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -40,7 +41,7 @@ def write_old(path: Path, outputs: list[str] | None) -> SpeechTextModel:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["ab cd"], kind="char")
     model = SpeechTextModel(CONFIG, vocab_size=tokenizer.vocab_size, n_mels=20).eval()
-    save_bundle(path, model, tokenizer, LogMelConfig(n_mels=20), training={"seed": 7})
+    save_bundle(path, model, tokenizer, LogMelConfig(n_mels=20), training=TrainingInfo(seed=7))
     weights = {}
     for name, value in load_file(path / "model.safetensors").items():
         today = next((start for start in OLD_NAMES if name.startswith(start)), None)
@@ -90,6 +91,6 @@ def test_an_auxiliary_head_stays_out_of_the_bundle(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["ab cd"], kind="char")
     model = SpeechTextModel(CONFIG, vocab_size=tokenizer.vocab_size, n_mels=20)
     model.heads["rate"] = torch.nn.Linear(CONFIG.d_model, 1)
-    save_bundle(tmp_path / "new", model, tokenizer, LogMelConfig(n_mels=20), training={})
+    save_bundle(tmp_path / "new", model, tokenizer, LogMelConfig(n_mels=20))
     assert not any("rate" in name for name in load_file(tmp_path / "new" / "model.safetensors"))
     assert load_bundle(tmp_path / "new").heads == {"ctc", "decoder", "align"}

@@ -36,7 +36,7 @@ def exported(request, tmp_path_factory) -> tuple[Bundle, Path]:
     tokenizer = train_tokenizer(["ab cd ef gh"], kind="char")
     features = LogMelConfig(n_mels=20)
     model = SpeechTextModel(request.param, vocab_size=tokenizer.vocab_size, n_mels=20)
-    save_bundle(root / "bundle", model, tokenizer, features, training={})
+    save_bundle(root / "bundle", model, tokenizer, features)
     # A program of its own: shapes are symbols while exporting, which the suite's checks refuse.
     command = [sys.executable, "-m", "speechmm", "export", root / "bundle", root / "onnx"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -121,7 +121,7 @@ def test_the_description_fits(exported) -> None:
 def test_a_model_with_some_heads_gives_what_it_has(heads: list[str], tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["ab cd"], kind="char")
     model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20, heads=heads)
-    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20), training={})
+    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20))
     command = [sys.executable, "-m", "speechmm", "export", tmp_path / "bundle", tmp_path / "onnx"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -136,7 +136,7 @@ def test_a_model_with_some_heads_gives_what_it_has(heads: list[str], tmp_path: P
 def test_a_model_that_only_aligns_is_refused(tmp_path: Path, capsys) -> None:
     tokenizer = train_tokenizer(["ab cd"], kind="char")
     model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20, heads=["align"])
-    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20), training={})
+    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20))
     assert main(["export", str(tmp_path / "bundle"), str(tmp_path / "onnx")]) == 2
     assert "it was trained to align only; expected CTC or a decoder" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-from speechmm.models.weight_layout import lay_columns
+from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer_training import train_tokenizer
 
 SMALL = SpeechTextConfig(
@@ -27,7 +27,7 @@ def model() -> SpeechTextModel:
 @torch.inference_mode()
 def test_same_results_from_columns(model: SpeechTextModel) -> None:
     laid = copy.deepcopy(model)
-    lay_columns(laid)
+    to_column_major(laid)
     for name, weight in model.state_dict().items():
         assert torch.equal(laid.state_dict()[name], weight)
     features, lengths = torch.randn(2, 80, 40), torch.tensor([80, 61])
@@ -41,7 +41,7 @@ def test_same_results_from_columns(model: SpeechTextModel) -> None:
 
 
 def test_only_layers_that_do_not_narrow(model: SpeechTextModel) -> None:
-    lay_columns(model)
+    to_column_major(model)
     layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
     assert {layer.out_features >= layer.in_features for layer in layers} == {True, False}
     for layer in layers:
@@ -53,9 +53,9 @@ def test_a_loaded_bundle_is_saved_as_it_was(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["go home"], kind="char")
     sized = SpeechTextModel(SMALL, vocab_size=tokenizer.vocab_size, n_mels=40)
     features = LogMelConfig(n_mels=40)
-    save_bundle(tmp_path / "first", sized, tokenizer, features, training={})
+    save_bundle(tmp_path / "first", sized, tokenizer, features)
     loaded = load_bundle(tmp_path / "first")
     assert not loaded.model.decoder.stack.layers[0].feed_forward.up.weight.is_contiguous()
-    save_bundle(tmp_path / "second", loaded.model, tokenizer, features, training={})
+    save_bundle(tmp_path / "second", loaded.model, tokenizer, features)
     first, second = (tmp_path / name / "model.safetensors" for name in ("first", "second"))
     assert first.read_bytes() == second.read_bytes()

@@ -234,7 +234,7 @@ def test_good_input_is_exit_code_0(shop, good) -> None:
     outcome = shop.fit(shop.config("good run", *good, trainer={"max_steps": 1}))
     assert (outcome.code, outcome.out) == (0, "")
     assert "skipped" not in outcome.err
-    assert load_bundle(shop.root / "runs" / "good run" / "bundle").config["training"]["steps"] == 1
+    assert load_bundle(shop.root / "runs" / "good run" / "bundle").training.steps == 1
 
 
 def test_an_id_that_is_in_two_manifests(shop, good) -> None:
