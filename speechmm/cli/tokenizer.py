@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     skipped = SkipReport(strict=arguments.strict)
     settings = {name: arguments[name] for name in _SETTINGS}
     stamp = make_stamp(settings, arguments.cuts)
-    previous = read_record(arguments.out).get("made_from", {})
+    previous: Any = read_record(arguments.out).get("made_from")
     if is_current(previous, stamp, arguments.out.parent):
         skipped.add_dicts(previous["skipped"])
         texts = previous["texts"]

@@ -70,9 +70,12 @@ def read_record(path: Path) -> Record:
     return found if isinstance(found, dict) else {}
 
 
-def is_current(record: Mapping[str, Any], stamp: str, folder: Path) -> bool:
-    """Whether a record has this stamp, and its outputs lie in ``folder`` as they were left."""
-    if record.get(_STAMP) != stamp:
+def is_current(record: Any, stamp: str, folder: Path) -> bool:
+    """Whether a record has this stamp, and its outputs lie in ``folder`` as they were left.
+
+    Whatever a file held in the place of a record may be asked.
+    """
+    if not isinstance(record, dict) or record.get(_STAMP) != stamp:
         return False
     outputs = record.get(_OUTPUTS, {})
     return all(_size(folder / name) == size for name, size in outputs.items())

@@ -60,10 +60,9 @@ def text_beside(audio: Path) -> Path | None:
     """The text file in the folder of a recording that has its name; None when there is none."""
     folder = audio.absolute().parent
     try:
-        changed = folder.stat().st_mtime_ns
-    except OSError:
+        return _texts_in(folder, folder.stat().st_mtime_ns).get(_audio_name(audio))
+    except OSError:  # a folder that may not be listed
         return None
-    return _texts_in(folder, changed).get(_audio_name(audio))
 
 
 def is_transcript(path: Path) -> bool:

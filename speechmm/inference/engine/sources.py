@@ -95,7 +95,7 @@ class Source:
             ManifestError: The file of the text cannot be read.
         """
         text = self.text
-        if text is None and self.audio and self.cut is None:
+        if text is None and self.audio:
             path = self.text_file or text_beside(Path(self.audio))
             text = None if path is None else read_text(path)
         if text is None or not text.strip():

@@ -180,3 +180,15 @@ def test_a_moved_corpus_is_prepared_again(corpus, tmp_path):
     assert all(
         "moved" in cut.recording.sources[0].source for cut in read_cuts(out / "train.jsonl.gz")
     )
+
+
+def test_the_report_of_an_older_version_is_replaced(corpus, tmp_path):
+    out = tmp_path / "out"
+    command = ["prepare", "folder", str(corpus), str(out)]
+    main(command)
+    written = read_report(out)
+    old = {**written, "format": "speechmm-prepare/1", "inputs": {"fingerprint": "x"}}
+    for content in (json.dumps(old), '{"format": ', "[]"):
+        (out / "prepare.json").write_text(content)
+        assert main(command) == 0
+        assert read_report(out) == written

@@ -124,7 +124,8 @@ def test_a_record_inside_its_result(tmp_path: Path):
     record = make_record(stamp, {"texts": 3})
     assert is_current(record, stamp, tmp_path)
     assert not is_current(record, make_stamp("others", []), tmp_path)
-    assert not is_current({}, stamp, tmp_path)
+    for other in ({}, None, [stamp], "text"):
+        assert not is_current(other, stamp, tmp_path)
 
 
 def test_names_that_are_not_utf8_come_back(tmp_path: Path):
