@@ -10,7 +10,6 @@ import numpy as np
 
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore, Match
 from speechmm.evaluation.clips import Clip, make_clips
-from speechmm.evaluation.html import render_html
 from speechmm.evaluation.transcripts import Text
 from speechmm.files.atomic import write_text
 
@@ -23,14 +22,18 @@ BIN_MS = 10
 
 def write_alignment_page(score: BoundaryScore, path: Path, *, command: str) -> None:
     """Writes the page; it loads nothing, and every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechmm.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     kinds = [_kind(kind, score) for kind in score.units]
-    page = render_html(
-        "alignment.html.j2",
-        score=score,
-        kinds=kinds,
-        command=command,
-        limits=THRESHOLDS_MS,
-        widest=WIDEST_MS,
+    page = environment.get_template("alignment.html.j2").render(
+        score=score, kinds=kinds, command=command, limits=THRESHOLDS_MS, widest=WIDEST_MS
     )
     write_text(path, page)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import ManifestError
-from speechmm.evaluation.html import render_html
 from speechmm.evaluation.scoring import Scored, score_files
 from speechmm.evaluation.significance import Comparison, compare_systems
 
@@ -134,9 +133,17 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def page(rows: Sequence[Row]) -> str:
     """The table as one HTML page that loads nothing; every text in it is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("speechmm.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     worst = max(0.01, *((row.report["wer"].get("ci95") or [0, 0])[1] for row in rows))
-    return render_html(
-        "compare.html.j2",
+    return environment.get_template("compare.html.j2").render(
         head=HEAD,
         rows=[(cells(row), row.report["wer"]) for row in rows],
         scale=100 / worst,

@@ -9,7 +9,6 @@ from typing import Any
 
 from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
-from speechmm.evaluation.html import render_html
 from speechmm.evaluation.results import wer_lines
 from speechmm.evaluation.scoring import Scored
 from speechmm.evaluation.transcripts import write_timed, write_trn
@@ -66,6 +65,8 @@ def render_page(
     curves: Path | None = None,
 ) -> str:
     """The self-contained page. Every text in it is escaped; it loads nothing."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     order = sorted(range(len(scored.ids)), key=lambda at: _badness(scored.words[at]))
     wrong = [at for at in order if scored.words[at].counts.errors]
     clips = make_clips((at, scored.sources[at]) for at in wrong)
@@ -81,10 +82,18 @@ def render_page(
         for at in wrong[:WORST_SHOWN]
     ]
     rows = _table_rows(scored, against, order)
+    environment = Environment(
+        loader=PackageLoader("speechmm.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["interval"] = _interval
     # Escaped for a script element: "<" cannot end it.
     data = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return render_html(
-        "report.html.j2",
+    return environment.get_template("report.html.j2").render(
         report=report,
         title=f"{scored.hypothesis.name} against {scored.reference.name}",
         hypothesis=str(scored.hypothesis),
@@ -173,3 +182,13 @@ def _steps(one: UtteranceErrors) -> list[str | list[str]]:
         pair.reference if pair.op == "hit" else [_OPS[pair.op], pair.reference, pair.hypothesis]
         for pair in one.alignment
     ]
+
+
+def _percent(fraction: float | None, decimals: int = 2) -> str:
+    return "–" if fraction is None else f"{100 * fraction:.{decimals}f}"
+
+
+def _interval(ends: list[float] | None, decimals: int = 2) -> str:
+    if ends is None:
+        return "–"
+    return f"{100 * ends[0]:.{decimals}f} to {100 * ends[1]:.{decimals}f}"

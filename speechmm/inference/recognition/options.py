@@ -32,8 +32,8 @@ class SearchOptions:
     """Results per utterance, best first."""
 
     @property
-    def outputs(self) -> frozenset[str]:
-        """What of the model is read (``speechmm.models.speech_text.OUTPUTS``)."""
+    def heads(self) -> frozenset[str]:
+        """Heads of the model that the search reads, and a bundle must have."""
         if self.decoder == "ctc":
             return frozenset(["ctc"])
         return frozenset(["decoder", "ctc"] if self.uses_ctc_prefixes else ["decoder"])

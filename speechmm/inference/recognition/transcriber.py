@@ -79,7 +79,7 @@ class Transcriber:
             ConfigError: The search reads what the model was not trained to write.
         """
         self.options = SearchOptions() if options is None else options
-        bundle.expect(self.options.outputs, f"--decoder {self.options.decoder}")
+        bundle.expect(self.options.heads, f"--decoder {self.options.decoder}")
         self.bundle = bundle
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
