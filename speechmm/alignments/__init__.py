@@ -1,4 +1,4 @@
-"""Alignments: what was said when, and the files other programs read it from."""
+"""Holds transcripts and alignments, and reads and writes the files other programs use."""
 
 from speechmm.alignments.files import AlignmentFormat, read_alignments, write_alignments
 from speechmm.alignments.segments import Alignment, Segment

@@ -1,4 +1,4 @@
-"""A labelled span of time, and the spans of one utterance."""
+"""Defines a labelled span of time, and the alignment of an utterance made of such spans."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Praat TextGrids: a tier for every unit."""
+"""Reads and writes Praat TextGrids: a tier for every unit."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

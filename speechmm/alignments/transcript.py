@@ -1,4 +1,4 @@
-"""A transcript: what was said in one utterance, when each word, and how sure that is."""
+"""Defines the transcript of an utterance: text, confidence, times of words, n best."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
     from speechmm.models.bundle import set_confidence
     from speechmm.models.bundle_config import ConfidenceInfo
 
-    confidences, correct = _judged(arguments)
+    confidences, correct = _recognised_words(arguments)
     if len(confidences) < FEWEST_WORDS:
         raise ManifestError(
             f"{arguments.cuts}: {len(confidences)} words were recognised; expected at least "
@@ -52,9 +52,9 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
+def _recognised_words(arguments: Any) -> tuple[list[float], list[bool]]:
     from speechmm.data.skips import SkipReport
-    from speechmm.evaluation.report import judged_words
+    from speechmm.evaluation.report import confidence_targets
     from speechmm.evaluation.scoring import score_sets
     from speechmm.evaluation.text_sets import read_text_set, text_set_of
     from speechmm.inference.engine.sources import find_sources
@@ -72,7 +72,7 @@ def _judged(arguments: Any) -> tuple[list[float], list[bool]]:
     hypotheses = text_set_of(found, str(arguments.cuts))
     scored = score_sets(hypotheses, read_text_set(arguments.cuts), bundle.tokenizer.normalizer)
     skipped.print(len(sources) + len(skipped))
-    return judged_words(scored)
+    return confidence_targets(scored)
 
 
 def _parser() -> CommandParser:

@@ -13,8 +13,8 @@ def run(argv: list[str]) -> int:
     """Prints the table, and writes it where that is asked for."""
     arguments = _parser().parse_args(argv)
     check_results_arguments(arguments.results, arguments.title)
-    from speechmm.evaluation.compare import markdown, page, read_rows
     from speechmm.evaluation.results import write_results
+    from speechmm.evaluation.system_table import markdown, page, read_rows
     from speechmm.files.atomic import write_text
 
     rows = read_rows(arguments.reports)

@@ -84,7 +84,10 @@ def check_results_arguments(results: Path | None, title: str | None) -> None:
 
 def _parser() -> CommandParser:
     parser = CommandParser("score", description="Word error rate report of transcripts.")
-    formats = "cuts manifest, jsonl, trn, Kaldi text, or plain lines (matched by order)"
+    formats = (
+        "cuts manifest, jsonl, trn, stm, ctm, Kaldi text, subtitles or TextGrid (one file, or a "
+        "folder of them), or plain lines (matched by order)"
+    )
     parser.add_argument("hypothesis", type=Path, metavar="HYP", help=f"transcripts: {formats}")
     parser.add_argument("reference", type=Path, metavar="REF", help="references, in any of these")
     parser.add_argument(

@@ -1,1 +1,1 @@
-"""Error rates, boundary errors and the reports that show them."""
+"""Scores transcripts and alignments: error rates, boundary errors and the reports that show them."""

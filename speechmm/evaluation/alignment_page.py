@@ -1,4 +1,4 @@
-"""Boundary errors as one HTML page: how large, which way, and the worst to hear and to see."""
+"""Renders boundary errors as one HTML page: their sizes and signs, and the worst to hear and to see."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def _worst(matches: Sequence[Match]) -> list[dict[str, Any]]:
 
 def _around(match: Match) -> UtteranceText:
     """The stretch of audio that holds the unit where it is and where it was found."""
-    start = max(0.0, min(match.truth.start, match.found.start) - CONTEXT_SECONDS)
-    end = max(match.truth.end, match.found.end) + CONTEXT_SECONDS
+    start = max(0.0, min(match.reference.start, match.hypothesis.start) - CONTEXT_SECONDS)
+    end = max(match.reference.end, match.hypothesis.end) + CONTEXT_SECONDS
     return UtteranceText(
         "", audio=match.audio, start=match.audio_start + start, duration=end - start
     )
@@ -103,5 +103,5 @@ def _marks(match: Match, clip: Clip | None) -> list[dict[str, Any]]:
             "width": 100 * (span.end - span.start) / clip.duration,
             "time": (span.start - first, span.end - first),
         }
-        for name, span in (("reference", match.truth), ("found", match.found))
+        for name, span in (("reference", match.reference), ("found", match.hypothesis))
     ]

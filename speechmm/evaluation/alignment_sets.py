@@ -1,4 +1,4 @@
-"""Reads alignments by utterance from whatever holds them: alignment files, or cuts manifests."""
+"""Reads alignments by utterance, from alignment files or cuts manifests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boundary errors of alignments against a reference."""
+"""Measures boundary errors of alignments against a reference, in milliseconds."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Match:
     """Path of its audio file, "" when not known."""
     audio_start: float
     """Where the utterance begins in that file, seconds."""
-    truth: Segment
-    found: Segment
+    reference: Segment
+    hypothesis: Segment
 
     @property
     def start_ms(self) -> float:
-        """Found minus true."""
-        return 1000 * (self.found.start - self.truth.start)
+        """Hypothesis minus reference."""
+        return 1000 * (self.hypothesis.start - self.reference.start)
 
     @property
     def end_ms(self) -> float:
-        """Found minus true."""
-        return 1000 * (self.found.end - self.truth.end)
+        """Hypothesis minus reference."""
+        return 1000 * (self.hypothesis.end - self.reference.end)
 
     @property
     def worst_ms(self) -> float:
@@ -124,12 +124,14 @@ def score_boundaries(
 
 
 def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
-    truths = [spoken_segments(reference, kind) for _, reference in pairs]
-    founds = [spoken_segments(hypothesis, kind) for hypothesis, _ in pairs]
+    reference_rows = [spoken_segments(reference, kind) for _, reference in pairs]
+    hypothesis_rows = [spoken_segments(hypothesis, kind) for hypothesis, _ in pairs]
     edges = _Edges()
-    scored = score_units([_labels(row) for row in truths], [_labels(row) for row in founds])
-    for (hypothesis, reference), truth, heard, one in zip(
-        pairs, truths, founds, scored, strict=True
+    scored = score_units(
+        [_labels(row) for row in reference_rows], [_labels(row) for row in hypothesis_rows]
+    )
+    for (hypothesis, reference), expected, found, one in zip(
+        pairs, reference_rows, hypothesis_rows, scored, strict=True
     ):
         holder = reference if reference.audio else hypothesis
         edges.missing += one.counts.deletions
@@ -141,8 +143,8 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
                     reference.id,
                     holder.audio,
                     holder.start,
-                    truth[chunk.reference_start + at],
-                    heard[chunk.hypothesis_start + at],
+                    expected[chunk.reference_start + at],
+                    found[chunk.hypothesis_start + at],
                 )
                 for chunk in one.chunks
                 if chunk.op in ("hit", "substitution")

@@ -1,4 +1,4 @@
-"""Where the errors are: by length, duration, place, confidence, word and character."""
+"""Breaks errors down by length, duration, place, confidence, word and character."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def by_position(scored: Iterable[UtteranceErrors]) -> list[PositionRow]:
     errors = [Counter[str]() for _ in range(PLACES)]
     for one in scored:
         length = len(one.reference)
-        for op, start, end, heard_start, heard_end in one.chunks:
+        for op, start, end, hyp_start, hyp_end in one.chunks:
             if op == "insertion":
                 place = min(PLACES - 1, PLACES * start // length) if length else 0
-                errors[place][op] += heard_end - heard_start
+                errors[place][op] += hyp_end - hyp_start
                 continue
             for word in range(start, end):
                 place = PLACES * (2 * word + 1) // (2 * length)
@@ -133,8 +133,8 @@ def confusions(
     )
     ranked = sorted(number.items(), key=lambda row: (-row[1], row[0]))[:most]
     return [
-        {"type": op, "reference": said, "hypothesis": heard, "count": count}
-        for (op, said, heard), count in ranked
+        {"type": op, "reference": reference, "hypothesis": hypothesis, "count": count}
+        for (op, reference, hypothesis), count in ranked
     ]
 
 

@@ -1,4 +1,4 @@
-"""Whether confidences mean what they say, and what makes them do so."""
+"""Measures and fits the calibration of word confidences: expected error, Platt scaling."""
 
 from __future__ import annotations
 

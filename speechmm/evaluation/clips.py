@@ -1,4 +1,4 @@
-"""Short recordings inside a page: audio and its picture as data URLs within a budget of bytes."""
+"""Embeds short recordings in a page: audio and spectrogram as data URLs within a budget of bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transcripts damaged on purpose, to measure whether an aligner notices."""
+"""Corrupts transcripts on purpose, to measure whether an aligner notices."""
 
 from __future__ import annotations
 

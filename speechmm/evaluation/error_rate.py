@@ -1,4 +1,4 @@
-"""Word and character errors against a reference: jiwer behind one function."""
+"""Counts word and character errors against a reference: jiwer behind one function."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class UtteranceErrors:
     def counts(self) -> ErrorCounts:
         """How many of each."""
         number = dict.fromkeys(_OPS.values(), 0)
-        for op, start, end, heard_start, heard_end in self.chunks:
-            number[op] += max(end - start, heard_end - heard_start)
+        for op, start, end, hyp_start, hyp_end in self.chunks:
+            number[op] += max(end - start, hyp_end - hyp_start)
         return ErrorCounts(
             number["hit"], number["substitution"], number["deletion"], number["insertion"]
         )
@@ -96,9 +96,11 @@ class UtteranceErrors:
     def alignment(self) -> list[AlignedPair]:
         """The steps one by one, in order."""
         pairs: list[AlignedPair] = []
-        for op, start, end, heard_start, heard_end in self.chunks:
-            said, heard = self.reference[start:end], self.hypothesis[heard_start:heard_end]
-            pairs += [AlignedPair(op, a, b) for a, b in zip_longest(said, heard, fillvalue="")]
+        for op, start, end, hyp_start, hyp_end in self.chunks:
+            reference, hypothesis = self.reference[start:end], self.hypothesis[hyp_start:hyp_end]
+            pairs += [
+                AlignedPair(op, a, b) for a, b in zip_longest(reference, hypothesis, fillvalue="")
+            ]
         return pairs
 
 

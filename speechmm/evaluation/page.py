@@ -1,4 +1,4 @@
-"""The report as files: one HTML page without network, ``report.json``, and ``trn`` for sclite."""
+"""Writes a WER report as files: one HTML page without network, report.json, and trn for sclite."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def render_page(
     curves: Path | None = None,
 ) -> str:
     """The self-contained page. Every text in it is escaped; it loads nothing."""
-    order = sorted(range(len(scored.ids)), key=lambda at: _badness(scored.words[at]))
+    order = sorted(range(len(scored.ids)), key=lambda at: _most_errors_first(scored.words[at]))
     wrong = [at for at in order if scored.words[at].counts.errors]
     clips = make_clips((at, scored.sources[at]) for at in wrong)
     worst = [
@@ -106,8 +106,8 @@ def _picture(path: Path | None) -> str:
 
 def _times(scored: Scored, at: int, clip: Clip | None) -> list[tuple[float, float]]:
     """When the recognised words of a clip were said, from its start; none when not known."""
-    times, heard = scored.sources[at].word_times, scored.words[at].hypothesis
-    if clip is None or len(times) != len(heard):
+    times, words = scored.sources[at].word_times, scored.words[at].hypothesis
+    if clip is None or len(times) != len(words):
         return []
     return [(max(0.0, start - clip.start), max(0.0, end - clip.start)) for start, end in times]
 
@@ -116,12 +116,12 @@ def _timed_pairs(scored: Scored, at: int, clip: Clip | None) -> list[dict[str, A
     """The steps of an alignment; recognised words with their time in the clip."""
     times = _times(scored, at, clip)
     pairs: list[dict[str, Any]] = []
-    heard = 0
+    place = 0
     for pair in scored.words[at].alignment:
         row: dict[str, Any] = {**pair._asdict(), "time": None}
         if pair.op != "deletion":
-            row["time"] = times[heard] if times else None
-            heard += 1
+            row["time"] = times[place] if times else None
+            place += 1
         pairs.append(row)
     return pairs
 
@@ -142,7 +142,7 @@ def _placed_words(scored: Scored, at: int, clip: Clip | None) -> list[dict[str, 
     ]
 
 
-def _badness(one: UtteranceErrors) -> tuple[int, float]:
+def _most_errors_first(one: UtteranceErrors) -> tuple[int, float]:
     return -one.counts.errors, -one.counts.rate
 
 

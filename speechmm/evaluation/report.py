@@ -1,4 +1,4 @@
-"""The numbers of a word error rate report: what ``report.json`` holds."""
+"""Computes the numbers of a word error rate report: what report.json holds."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _wer_interval(rows: Sequence[UtteranceErrors], draws: int, seed: int) -> Int
     return None if found is None else list(found)
 
 
-def judged_words(scored: Scored) -> tuple[list[float], list[bool]]:
+def confidence_targets(scored: Scored) -> tuple[list[float], list[bool]]:
     """Confidence of each recognised word, and whether it is right.
 
     Utterances in which the normalizer has made more words, or fewer, are left out.
@@ -197,7 +197,7 @@ def judged_words(scored: Scored) -> tuple[list[float], list[bool]]:
 
 def _word_confidence(scored: Scored) -> WordConfidence | None:
     """How far the confidences of words are from the share of right ones; None without any."""
-    confidences, correct = judged_words(scored)
+    confidences, correct = confidence_targets(scored)
     if not confidences:
         return None
     return {

@@ -1,4 +1,4 @@
-"""One file of transcripts against one of references: matched, normalised, scored."""
+"""Matches transcripts with references, normalises and scores them."""
 
 from __future__ import annotations
 
@@ -101,12 +101,14 @@ def other_rates(
     ids = list(ref.by_id)
     if len(ids) > most:
         ids = sorted(random.Random(seed).sample(ids, most))
-    said = [ref.by_id[id].text for id in ids]
-    heard = [hyp.by_id.get(id, UtteranceText("")).text for id in ids]
+    references = [ref.by_id[id].text for id in ids]
+    hypotheses = [hyp.by_id.get(id, UtteranceText("")).text for id in ids]
     rates: dict[str, OtherRate] = {}
     for name in NORMALIZERS:
         if name != normalizer:
-            counts = total_counts(score_texts(_normalized(said, name), _normalized(heard, name)))
+            counts = total_counts(
+                score_texts(_normalized(references, name), _normalized(hypotheses, name))
+            )
             rates[name] = {"wer": counts.rate, "utterances": len(ids)}
     return rates
 

@@ -1,4 +1,4 @@
-"""How sure a rate is, and a difference between two systems."""
+"""Computes bootstrap intervals of a rate, and tests a difference between two systems (MAPSSWE)."""
 
 from __future__ import annotations
 
@@ -148,9 +148,9 @@ def error_segments(
 def _errors_by_slot(one: UtteranceErrors) -> list[int]:
     """Errors at each word (odd slots) and insertions between words (even slots)."""
     slots = [0] * (2 * len(one.reference) + 1)
-    for op, start, end, heard_start, heard_end in one.chunks:
+    for op, start, end, hyp_start, hyp_end in one.chunks:
         if op == "insertion":
-            slots[2 * start] += heard_end - heard_start
+            slots[2 * start] += hyp_end - hyp_start
         elif op != "hit":
             for word in range(start, end):
                 slots[2 * word + 1] += 1

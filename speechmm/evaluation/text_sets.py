@@ -1,4 +1,4 @@
-"""Reads texts by utterance from whatever recognisers, aligners and corpora write."""
+"""Reads texts by utterance from the files of recognisers, aligners and corpora."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several reports side by side: rates with intervals, and which differences are more than chance."""
+"""Compares several reports in one table: rates with intervals, and each system against the first."""
 
 from __future__ import annotations
 
