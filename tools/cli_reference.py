@@ -18,9 +18,9 @@ from speechmm.cli.main import COMMANDS, EPILOG, TRAINING_COMMANDS, main
 from speechmm.data.corpora.catalog import CORPORA
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "cli"
-NOTE = "<!-- made by tools/cli_reference.py from --help: do not edit -->\n\n"
+NOTE = "\n<!-- made by tools/cli_reference.py from --help: do not edit -->\n"
 UNWRAPPED = "100000"  # columns, so that every help text stands on one line
-USAGE_WIDTH = 92
+USAGE_WIDTH = 80
 COMMON = ("-h, --help", "--version")
 NOT_OURS = ("Customize every aspect", "Linked arguments")
 """Sections of ``fit --help_all`` that are left out: Lightning's Trainer, and links."""
@@ -65,16 +65,16 @@ def make_pages() -> Iterator[tuple[str, str]]:
 
 def make_page(command: str) -> str:
     """The reference page of one command."""
-    text = f"{NOTE}# speechmm {command}\n\n"
+    text = f"# speechmm {command}\n\n"
     if command in TRAINING_COMMANDS:
         text += f"```text\n{help_of(command)}```\n"
-        return text + _settings() if command == "fit" else text
+        return text + (_settings() if command == "fit" else "") + NOTE
     text += _render(parse_help(help_of(command)))
     if command == "prepare":
         for corpus in CORPORA:
             text += f"\n## speechmm prepare {corpus}\n\n"
             text += _render(parse_help(help_of("prepare", corpus)))
-    return text
+    return text + NOTE
 
 
 def help_of(*words: str, flag: str = "--help") -> str:
@@ -166,12 +166,12 @@ def _wrap(usage: str) -> str:
 
 
 def _overview() -> str:
-    lines = [f"{NOTE}# Commands\n", "| command | what it does |", "|---|---|"]
+    lines = ["# Commands\n", "| command | what it does |", "|---|---|"]
     lines += [f"| [`{name}`]({name}.md) | {_cell(c.summary)} |" for name, c in COMMANDS.items()]
     codes = re.findall(r"^ {2}(\d) {2}(.*)$", EPILOG, re.MULTILINE)
     lines += ["", "Exit codes:", "", "| code | meaning |", "|---|---|"]
     lines += [f"| {code} | {meaning} |" for code, meaning in codes]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + NOTE
 
 
 if __name__ == "__main__":
