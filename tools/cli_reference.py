@@ -28,6 +28,10 @@ SAID_ABOVE = ("-h", "-c", "--print_config", "--ckpt_path", "--help", "--version"
 """Rows of ``fit --help_all`` that are left out, as they say nothing or ``--help`` has them."""
 
 
+_TWICE = re.compile(r"^(-\S+) (\S.*), (-\S+) \2$")
+"""``--data.train X, --data.train+ X``, which Python 3.13 writes with one X."""
+
+
 @dataclass
 class Section:
     """One titled list of arguments in a help text."""
@@ -113,7 +117,8 @@ def parse_sections(text: str) -> list[Section]:
         if re.match(r"\S.*:$", line):
             sections.append(Section(line.rstrip(":")))
         elif sections and (found := re.match(r" {2}(\S.*?)(?: {2,}(.*))?$", line)):
-            sections[-1].rows.append((found[1], found[2] or ""))
+            name = _TWICE.sub(r"\1, \3 \2", found[1])
+            sections[-1].rows.append((name, found[2] or ""))
         elif sections and sections[-1].rows and line.startswith("   "):
             name, meaning = sections[-1].rows[-1]
             sections[-1].rows[-1] = name, f"{meaning} {line.strip()}".strip()

@@ -16,6 +16,8 @@ options:
                         bad input
   --format {a,b}        what to write
   --out PATH            where
+  -c FILE, --config FILE
+                        settings
 
 Linked arguments:
   data.x --> model.y
@@ -33,6 +35,7 @@ def test_a_help_text_is_taken_apart(load_tool):
     ]
     assert parsed.sections[0].rows == [("INPUT", "an audio file (required, type: Path)")]
     assert ("--strict", "stop at the first bad input") in parsed.sections[1].rows
+    assert ("-c, --config FILE", "settings") in parsed.sections[1].rows
 
 
 def test_text_that_markdown_would_read_is_escaped(load_tool):
