@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SCRIPTS := $(wildcard recipes/*/run.sh) .ci/run
 
-.PHONY: help venv demo test lint ci golden clean
+.PHONY: help venv demo test lint ci golden site docs-reference clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(INSTALLED)  ## Create .venv and install speechmm with all it needs (once)
 
@@ -35,8 +35,16 @@ ci: test  ## What the continuous integration runs: the same as make test
 golden: $(INSTALLED)  ## Rewrite tests/golden/*.json from the code as it is (review the diff)
 	$(BIN)/pytest tests/golden --rewrite-golden
 
+site: $(INSTALLED)  ## Build the documentation as a site in site/, without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+docs-reference: $(INSTALLED)  ## Rewrite the pages made from the code: docs/cli/, docs/tree.md
+	$(BIN)/python tools/cli_reference.py
+	$(BIN)/python tools/tree.py
+
 clean:  ## Remove .venv and the caches of the tools (never data or trained models)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An install that was cut short leaves no .installed behind, so the next make goes on with it.
@@ -52,5 +60,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  echo "make: $(PYTHON) cannot make a virtual environment; expected its venv and ensurepip" \
 	    "modules. Name another Python: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[synth,onnx,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[synth,onnx,docs,dev]"
 	@touch $@

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ import yaml
 from speechmm.evaluation.scoring import score_files
 from speechmm.evaluation.significance import interval95, resample_sums
 
+DESCRIPTION = (__doc__ or "").partition("\n")[0]
 PROGRAM = [sys.executable, "-m", "speechmm"]
 LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
 
@@ -75,11 +77,6 @@ class Result:
     def rates(self) -> list[float]:
         """Word error rate of each seed, a fraction."""
         return [sum(one) / sum(self.words) for one in self.errors]
-
-    @property
-    def mean_errors(self) -> np.ndarray:
-        """Errors of each utterance, averaged over the seeds."""
-        return np.asarray(self.errors, np.float64).mean(axis=0)
 
 
 def run(plan: Plan, name: str, seed: int, threads: int) -> tuple[list[int], list[int], float]:
@@ -169,15 +166,15 @@ def compare(result: Result, reference: Result) -> str:
     return f"{point:+.1f} ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})" if ci else f"{point:+.1f}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs what is missing and prints the table after every run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("plan", type=Path, help="YAML file of variants")
     parser.add_argument("--seeds", default="0", help="separated by commas; default: 0")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at the same time")
     parser.add_argument("--threads", type=int, default=1, help="of each training")
     parser.add_argument("--out", type=Path, help="file for the table")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     plan = Plan.load(arguments.plan)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     results: dict[str, Result] = {}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +84,7 @@ def training_step(model: SpeechTextModel, *, asr: bool, align: bool) -> Callable
             frames = forward_sum.frame_loss(context, lengths, aligned, occupancy)
             loss = loss + sum_loss + frames
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -196,15 +196,17 @@ def measure(case: Case, repetitions: int) -> dict[str, object]:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs the cases asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--cases", default="", help="names with commas between; all when not given")
     parser.add_argument("--size", choices=SIZES, default="tiny", help="of the model")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--repetitions", type=int, default=7, help="that count")
     parser.add_argument("--out", type=Path, help="JSON file; otherwise it is printed")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         cases = make_cases(arguments.size, Path(folder))

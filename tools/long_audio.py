@@ -1,4 +1,4 @@
-"""An hour made of known utterances: is the end transcribed and aligned as well as the start?
+"""Measures whether the end of a long recording is transcribed and aligned as well as its start.
 
     python tools/long_audio.py data/test.jsonl.gz BUNDLE [--hours 1] [--out DIR] [--threads 2]
 
@@ -18,6 +18,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from speechmm.evaluation.error_rate import score_texts
 RATE = 16_000
 PAUSES = (0.3, 1.2)  # seconds
 PARTS = 10
-WATCHED = """
+REPORT_MEMORY = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:]).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
@@ -41,16 +42,18 @@ sys.exit(code)
 """
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Joins, transcribes, aligns, compares."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("cuts", type=Path, help="manifest of utterances with texts")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("long-audio"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     pieces, edges = join(arguments)
     single = arguments.out / "single.jsonl"
@@ -92,14 +95,14 @@ def join(arguments: argparse.Namespace) -> tuple[list[tuple[Path, str]], np.ndar
                     (place / RATE + word.start, place / RATE + word.end) for word in known.words
                 ]
             pieces.append((path, cut_text(cut)))
-            pause = room(samples, round(draw.uniform(*PAUSES) * RATE), draw.randrange(2**32))
+            pause = pause_after(samples, round(draw.uniform(*PAUSES) * RATE), draw.randrange(2**32))
             for part in (samples, pause):
                 out.write(part)
                 place += len(part)
     return pieces, np.array(edges)
 
 
-def room(samples: np.ndarray, length: int, seed: int) -> np.ndarray:
+def pause_after(samples: np.ndarray, length: int, seed: int) -> np.ndarray:
     """A pause as the utterance before it would go on: noise as loud as its quietest 50 ms."""
     step = RATE // 20
     whole = samples[: len(samples) // step * step].reshape(-1, step)
@@ -108,11 +111,11 @@ def room(samples: np.ndarray, length: int, seed: int) -> np.ndarray:
     return (level * noise).astype(np.float32)
 
 
-def run(command: list[str]) -> tuple[float, float]:
+def run(arguments: list[str]) -> tuple[float, float]:
     """Seconds and peak memory (GiB) of a command; 3 says that something was flagged."""
     begin = time.perf_counter()
-    watched = [sys.executable, "-c", WATCHED, sys.executable, "-m", "speechmm", *command]
-    ended = subprocess.run(watched, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", REPORT_MEMORY, sys.executable, "-m", "speechmm", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 3):
         raise SystemExit(ended.stderr)
     return time.perf_counter() - begin, int(ended.stderr.split()[-1]) / 2**20

@@ -234,14 +234,16 @@ def make_corpus(out: Path, sizes: dict[str, int], seed: int) -> SkipReport:
     return report
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Makes the corpus."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the corpus")
     for split, size in {"train": 500, "dev": 12, "test": 120}.items():
         parser.add_argument(f"--{split}", type=int, default=size, help="utterances of each voice")
     parser.add_argument("--seed", type=int, default=0, help="another one gives another corpus")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     sizes = {"train": arguments.train, "dev": arguments.dev, "test": arguments.test}
     make_corpus(arguments.out, sizes, arguments.seed).print(None, noun="utterances")
 

@@ -115,15 +115,3 @@ def test_links_lead_somewhere(page: Path):
     for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
         if not link.startswith("https://"):
             assert (page.parent / link).exists(), link
-
-
-def test_the_tree_of_the_docs_is_the_tree():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("tree", ROOT / "tools" / "tree.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    page = tool.PAGE.read_text(encoding="utf-8")
-    assert tool.with_tree(page) == page, "run: python tools/tree.py"
