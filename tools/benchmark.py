@@ -28,7 +28,7 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models import forward_sum, losses
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-from speechmm.models.weight_layout import lay_columns
+from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer import EOS, SIL, AlignedTokens
 
 SIZES = {
@@ -158,7 +158,7 @@ def make_cases(size: str, folder: Path) -> dict[str, Callable[[], Case]]:
     def loaded() -> SpeechTextModel:
         """As ``load_bundle`` leaves it."""
         made = model().eval()
-        lay_columns(made)
+        to_column_major(made)
         return made
 
     return {
