@@ -12,6 +12,7 @@ import json
 import platform
 import resource
 import statistics
+import string
 import subprocess
 import sys
 import tempfile
@@ -23,13 +24,15 @@ import numpy as np
 import torch
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
+from speechmm.data.batch import Batch
 from speechmm.inference.alignment.token_path import find_paths
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
-from speechmm.models import forward_sum, losses
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import to_column_major
-from speechmm.text.tokenizer import EOS, SIL, AlignedTokens
+from speechmm.text.tokenizer import SIL, AlignedTokens
+from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.tasks import Align, Asr, Step, TasksConfig, sum_losses
 
 SIZES = {
     "tiny": SpeechTextConfig(d_model=128, ff_dim=512, encoder_layers=4, decoder_layers=2),
@@ -43,48 +46,51 @@ Case = tuple[float | None, Callable[[], object]]
 """Audio seconds, where there is audio, and what is timed."""
 
 
-def batch_of_speech() -> dict[str, torch.Tensor]:
+def batch_of_speech() -> Batch:
     """Random features and texts of the size real ones have."""
     torch.manual_seed(0)
     frames, tokens = int(100 * SECONDS), int(TOKENS_A_SECOND * SECONDS)
     aligned = torch.randint(SIL + 2, VOCAB, (UTTERANCES, tokens))
     aligned[:, ::6] = SIL
-    return {
-        "features": torch.randn(UTTERANCES, frames, 80),
-        "lengths": torch.full((UTTERANCES,), frames),
-        "tokens": torch.randint(SIL + 2, VOCAB, (UTTERANCES, tokens)),
-        "token_lengths": torch.full((UTTERANCES,), tokens),
-        "aligned": aligned,
-    }
+    return Batch(
+        ids=[str(row) for row in range(UTTERANCES)],
+        features=torch.randn(UTTERANCES, frames, 80),
+        feature_lengths=torch.full((UTTERANCES,), frames),
+        tokens=torch.randint(SIL + 2, VOCAB, (UTTERANCES, tokens)),
+        token_lengths=torch.full((UTTERANCES,), tokens),
+        align_tokens=aligned,
+        align_lengths=torch.full((UTTERANCES,), tokens),
+        texts=[""] * UTTERANCES,
+        seconds=UTTERANCES * SECONDS,
+        references=[None] * UTTERANCES,
+        speakers=[""] * UTTERANCES,
+        speeds=[1.0] * UTTERANCES,
+        recombined=[False] * UTTERANCES,
+    )
 
 
-def training_step(model: SpeechTextModel, *, asr: bool, align: bool) -> Callable[[], object]:
-    """Forward, backward and update with the losses of the two tasks."""
+def training_step(model: SpeechTextModel, tasks: TasksConfig) -> Callable[[], object]:
+    """Forward, backward and update with the losses of the tasks, after their warm-up."""
     batch = batch_of_speech()
-    lengths, tokens, sizes = batch["lengths"], batch["tokens"], batch["token_lengths"]
+    tokenizer = train_tokenizer(
+        [string.ascii_lowercase], kind="char"
+    )  # tasks know one; unused here
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     model.train()
 
     def step() -> None:
-        encoding = model.encode_normalised(batch["features"], lengths)
-        loss = encoding.encoded.new_zeros(())
-        if asr:
-            log_probs = model.ctc_log_probs(encoding)
-            loss = losses.ctc_loss(log_probs, encoding.enc_lengths, tokens, sizes)
-            logits = model.decode(tokens, encoding).logits
-            loss = loss + losses.attention_loss(logits, tokens, sizes, eos=EOS, label_smoothing=0.1)
-        if align:
-            head, aligned = model.alignment_head, batch["aligned"]
-            local = head.local_vectors(encoding.features, lengths)
-            scores, _ = forward_sum.label_scores(head.local_log_probs(local), lengths, 0.5)
-            sum_loss, occupancy = forward_sum.forward_sum_loss(
-                forward_sum.gather_tokens(scores, aligned), lengths, sizes, aligned == SIL
-            )
-            context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
-            frames = forward_sum.frame_loss(context, lengths, aligned, occupancy)
-            loss = loss + sum_loss + frames
+        encoding = model.encode_normalised(batch.features, batch.feature_lengths)
+        state = Step(
+            model=model,
+            batch=batch,
+            encoding=encoding,
+            tokenizer=tokenizer,
+            log_mel=LogMelConfig(),
+            number=tasks.align.warmup_steps,
+        )
+        losses, _ = sum_losses(tasks, state)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -98,7 +104,7 @@ def searching(
     batch = batch_of_speech()
     settings = SearchOptions(**options)  # type: ignore[arg-type]
     parts = [
-        (batch["features"][first : first + together], batch["lengths"][first : first + together])
+        (batch.features[first : first + together], batch.feature_lengths[first : first + together])
         for first in range(0, UTTERANCES, together)
     ]
 
@@ -112,14 +118,14 @@ def searching(
 def aligning(model: SpeechTextModel) -> Callable[[], object]:
     """Encoding, frame scores and Viterbi search of one batch."""
     batch = batch_of_speech()
-    words = [-1 if token == SIL else 0 for token in batch["aligned"][0].tolist()]
-    texts = [AlignedTokens(row, words, ["w"]) for row in batch["aligned"].tolist()]
+    words = [-1 if token == SIL else 0 for token in batch.align_tokens[0].tolist()]
+    texts = [AlignedTokens(row, words, ["w"]) for row in batch.align_tokens.tolist()]
 
     def run() -> object:
         with torch.inference_mode():
-            encoding = model.encode_speech(batch["features"], batch["lengths"])
-            scores = model.align_scores(encoding, batch["aligned"])
-        return find_paths(scores, batch["lengths"], texts)
+            encoding = model.encode_speech(batch.features, batch.feature_lengths)
+            scores = model.align_scores(encoding, batch.align_tokens)
+        return find_paths(scores, batch.feature_lengths, texts)
 
     return run
 
@@ -163,9 +169,9 @@ def make_cases(size: str, folder: Path) -> dict[str, Callable[[], Case]]:
 
     return {
         "features": lambda: (audio, features()),
-        "train": lambda: (audio, training_step(model(), asr=True, align=True)),
-        "train-asr": lambda: (audio, training_step(model(), asr=True, align=False)),
-        "train-align": lambda: (audio, training_step(model(), asr=False, align=True)),
+        "train": lambda: (audio, training_step(model(), TasksConfig())),
+        "train-asr": lambda: (audio, training_step(model(), TasksConfig(align=Align(weight=0.0)))),
+        "train-align": lambda: (audio, training_step(model(), TasksConfig(asr=Asr(weight=0.0)))),
         "greedy": lambda: (audio, searching(loaded(), decoder="ctc")),
         "greedy-single": lambda: (audio, searching(loaded(), decoder="ctc", together=1)),
         "attention": lambda: (audio, searching(loaded(), decoder="attention")),
