@@ -1,4 +1,4 @@
-"""The errors a user can cause, and nothing else.
+"""Defines the errors a user can cause, and nothing else.
 
 A message has four parts: where, what was found, what was expected, what to do. The command line
 turns each of these into one line on stderr and exit status 2; any other exception is a bug.

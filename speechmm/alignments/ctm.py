@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from speechmm.alignments.ids import id_without_spaces
-from speechmm.alignments.lines import all_lines
 from speechmm.alignments.segments import Alignment, Segment
 from speechmm.errors import AlignmentError
+from speechmm.files.text import all_lines
 
 _DECIMALS = 3
 _NUMBER = r"-?\d*\.?\d+"

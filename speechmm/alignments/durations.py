@@ -11,7 +11,7 @@ from speechmm.timing import seconds_to_frames
 
 DURATIONS_FILE = "durations.txt"
 SILENCE = "<sil>"
-"""Stands in durations.txt for a stretch without a label."""
+"""Stands in durations.txt for frames without a label."""
 
 
 def write_durations(alignments: Iterable[Alignment], out: Path, *, frame_shift: float) -> Path:
@@ -43,7 +43,7 @@ def write_durations(alignments: Iterable[Alignment], out: Path, *, frame_shift: 
 
 
 def unit_durations(alignment: Alignment, frame_shift: float) -> tuple[list[str], list[int]]:
-    """Labels and frames of the finest unit, "" for stretches between segments.
+    """Labels and frames of the finest unit, "" for the frames between segments.
 
     The frames add up to the duration, rounded half up to a frame. Edges are rounded, not durations:
     no error adds up along the utterance. A segment shorter than half a frame may get none.

@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 
 def id_without_spaces(id: str) -> str:
-    """An id as CTM holds it, and `prepare` makes it: "_" for every run of white space."""
+    """An id as CTM and tables of transcripts hold it: "_" for every run of white space."""
     return "_".join(id.split()) or "_"
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechmm.alignments.lines import all_lines
 from speechmm.alignments.segments import Alignment
 from speechmm.errors import AlignmentError
+from speechmm.files.text import all_lines
 
 
 def jsonl_line(row: Mapping[str, Any]) -> str:

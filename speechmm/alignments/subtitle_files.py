@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from speechmm.alignments.lines import all_lines
 from speechmm.alignments.segments import Segment
 from speechmm.errors import ManifestError
+from speechmm.files.text import all_lines
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass")
 

@@ -40,7 +40,7 @@ class Transcript:
     """In seconds from the start of the audio file; empty unless word times were asked for."""
     alternatives: list[Alternative] = field(default_factory=list)
     """The n best, the text itself first; empty unless more than one was asked for, and for audio
-    that was cut in pieces."""
+    that was cut into chunks."""
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript row of the interface, in plain values."""

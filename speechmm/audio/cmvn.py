@@ -1,4 +1,4 @@
-"""Mean and standard deviation of every mel band over a corpus."""
+"""Computes the mean and standard deviation of every mel band over a corpus (CMVN)."""
 
 from __future__ import annotations
 

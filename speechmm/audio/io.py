@@ -85,14 +85,14 @@ def read_audio(
 def iter_audio(
     path: str | Path, *, sample_rate: int, block_seconds: float = _BLOCK_SECONDS
 ) -> Iterator[Float[Tensor, " samples"]]:
-    """Reads a file of any length piece by piece, in bounded memory.
+    """Reads a file of any length block by block, in bounded memory.
 
-    The pieces, joined, are what :func:`read_audio` gives for the whole file.
+    The blocks, joined, are what :func:`read_audio` gives for the whole file.
 
     Args:
         path: Any file libsndfile reads.
         sample_rate: Wanted rate in Hz.
-        block_seconds: Length of a piece, about; the last one is what is left.
+        block_seconds: Length of a block, about; the last one is what is left.
 
     Raises:
         AudioError: As :func:`read_audio`; damage is met when its place in the file is reached.

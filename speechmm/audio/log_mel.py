@@ -1,4 +1,4 @@
-"""Log-mel features: natural log of slaney mel power, one frame every ``hop_length`` samples."""
+"""Computes log-mel features: natural log of slaney mel power, one frame every ``hop_length`` samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changing the sample rate, of whole recordings and of streams, and the speed.
+"""Changes the sample rate, of whole recordings and of streams, and the speed.
 
 The filter is torchaudio's windowed sinc (Hann, 6 zero crossings, cut-off at 0.99 of the lower
 Nyquist frequency). torchaudio holds one filter per output phase, which for two rates without a

@@ -1,4 +1,4 @@
-"""Where long audio can be cut: in its pauses, else at its quietest places."""
+"""Cuts long audio in its pauses, else at its quietest places."""
 
 import math
 
@@ -26,23 +26,23 @@ def split_at_silence(
     max_seconds: float = 20.0,
     min_seconds: float = 5.0,
 ) -> list[tuple[int, int]]:
-    """Cuts long audio into pieces that can be recognised one by one.
+    """Cuts long audio into chunks that can be recognised one by one.
 
-    Each piece but the last ends in the middle of its first clear pause after ``min_seconds``: 0.3 s
+    Each chunk but the last ends in the middle of its first clear pause after ``min_seconds``: 0.3 s
     or more, well below the level of the speech around it. Where there is none, it ends in the middle
-    of the quietest 100 ms of its second half, as late as possible. All pieces are at most
+    of the quietest 100 ms of its second half, as late as possible. All chunks are at most
     ``max_seconds`` long and at least ``min_seconds``, unless the audio is shorter than that. Silence
-    goes along with the piece it is in: nothing is left out.
+    goes along with the chunk it is in: nothing is left out.
 
     Args:
         waveform: The audio, on the scale of [-1, 1].
         sample_rate: Hz.
-        max_seconds: Longest piece, in seconds; audio up to this length is one piece.
-        min_seconds: Shortest piece, in seconds; at most half of ``max_seconds``.
+        max_seconds: Longest chunk, in seconds; audio up to this length is one chunk.
+        min_seconds: Shortest chunk, in seconds; at most half of ``max_seconds``.
 
     Returns:
-        First sample of each piece and the one after its last: they follow one another without gap
-        or overlap, from 0 to the length of the waveform. No pieces when there is no sample.
+        First sample of each chunk and the one after its last: they follow one another without gap
+        or overlap, from 0 to the length of the waveform. No chunks when there is no sample.
 
     Raises:
         ConfigError: ``min_seconds`` is not between 0 and half of ``max_seconds``.
@@ -59,7 +59,7 @@ def split_at_silence(
     longest = max(1, math.floor(max_seconds * sample_rate / step))  # in steps from here on
     shortest = min(math.ceil(min_seconds * sample_rate / step), longest // 2)
     level = _levels(waveform, step) if samples > longest * step else torch.empty(0)
-    pieces = []
+    chunks = []
     start = 0
     while samples - start > longest * step:
         begin = start // step
@@ -68,9 +68,9 @@ def split_at_silence(
         if place is None:
             place = _quietest(level, min(begin + max(shortest, longest // 2, 1), last), last)
         place *= step
-        pieces.append((start, place))
+        chunks.append((start, place))
         start = place
-    return [*pieces, (start, samples)]
+    return [*chunks, (start, samples)]
 
 
 def _levels(waveform: Tensor, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""``speechmm calibrate``: make a bundle's word confidences mean what they say."""
+"""Runs ``speechmm calibrate``: calibrates a bundle's word confidences on a set with texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``speechmm check-alignment``: are words where the alignment says, without any reference."""
+"""Runs ``speechmm check-alignment``: recognises words cut out at their times, without a reference."""
 
 from __future__ import annotations
 

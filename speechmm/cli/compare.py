@@ -1,4 +1,4 @@
-"""``speechmm compare``: several reports in one table."""
+"""Runs ``speechmm compare``: several reports in one table."""
 
 from __future__ import annotations
 

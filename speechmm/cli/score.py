@@ -1,4 +1,4 @@
-"""``speechmm score``: word error rate report."""
+"""Runs ``speechmm score``: a word error rate report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``speechmm score-alignment``: boundary errors in milliseconds."""
+"""Runs ``speechmm score-alignment``: boundary errors in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cuts share a batch: those of like duration, so that little is padding."""
+"""Groups cuts of like duration into batches, so that little is padding."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _worst(matches: Sequence[Match]) -> list[dict[str, Any]]:
 
 
 def _around(match: Match) -> UtteranceText:
-    """The stretch of audio that holds the unit where it is and where it was found."""
+    """The part of the audio that holds the unit where it is and where it was found."""
     start = max(0.0, min(match.reference.start, match.hypothesis.start) - CONTEXT_SECONDS)
     end = max(match.reference.end, match.hypothesis.end) + CONTEXT_SECONDS
     return UtteranceText(

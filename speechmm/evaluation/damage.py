@@ -31,7 +31,7 @@ def damaged_texts(texts: Mapping[str, str], seed: int) -> list[DamagedText]:
     """Every text five times: as it is, with a word deleted, inserted, replaced, and another one.
 
     Words that are put in are drawn from all the texts, as often as they occur there, but never one
-    that already stands in that place or beside it, so that every damage can be heard. A text of one
+    that already stands in that place or beside it, so that every damage is audible. A text of one
     word keeps it; texts are swapped in a circle of utterances, and not where the next one says the
     same.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from speechmm.alignments import Alignment, Transcript, read_alignments
 from speechmm.alignments.ctm import is_ctm_line, read_ctm
 from speechmm.alignments.ids import id_of_file, looks_like_id
-from speechmm.alignments.lines import all_lines
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, is_cue_time, read_subtitles
 from speechmm.alignments.trn_stm import StmRow, is_trn_line, parse_stm_line, parse_trn_line
 from speechmm.errors import AlignmentError, ManifestError
@@ -27,6 +26,7 @@ from speechmm.evaluation.text_lines import (
     row_text,
     trn_line,
 )
+from speechmm.files.text import all_lines
 from speechmm.files.tree import list_files
 
 

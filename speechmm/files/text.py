@@ -61,6 +61,22 @@ def read_lines(
     return [(number, line) for number, line in numbered if line.strip()]
 
 
+def all_lines(path: Path, *, error: type[SpeechmmError] = ManifestError) -> list[str]:
+    """All lines without their ends, blank ones too.
+
+    Args:
+        path: The file.
+        error: What is raised when it cannot be read.
+
+    Raises:
+        SpeechmmError: As `read_text`.
+    """
+    lines = read_text(path, error=error).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return lines
+
+
 _ADVICE = 'Convert it, for example with "iconv -f WINDOWS-1252 -t UTF-8".'
 
 

@@ -1,4 +1,4 @@
-"""Which token is being said in each 10 ms frame, whatever the frame rate of the encoder."""
+"""Scores every token in every 10 ms frame, whatever the frame rate of the encoder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def upsample_frames(
 class AlignmentHead(nn.Module):
     """Two views of one frame, each with log-probabilities over the vocabulary, silence included.
 
-    The *local* view hears 105 ms around the frame and nothing else. It learns from the texts alone,
+    The *local* view sees 105 ms around the frame and nothing else. It learns from the texts alone,
     by the forward-sum loss with a label prior, and cannot cheat: it has no way to count tokens.
     The *context* view adds the upsampled encoder output and learns from the local view's soft
     alignment, frame by frame. The reasons, with measurements: docs/decisions/0008.
@@ -80,7 +80,7 @@ class AlignmentHead(nn.Module):
     def local_log_probs(
         self, local: Float[Tensor, "batch frames align_dim"]
     ) -> Float[Tensor, "batch frames vocab"]:
-        """What the frame sounds like by itself."""
+        """Of the tokens in each frame, by the sound around it alone."""
         logits: Tensor = self.local_out(local)
         return logits.log_softmax(dim=-1)
 
@@ -90,7 +90,7 @@ class AlignmentHead(nn.Module):
         encoded: Float[Tensor, "batch enc_frames d_model"],
         enc_lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch frames vocab"]:
-        """What is said in the frame, given the whole utterance."""
+        """Of the tokens in each frame, given the whole utterance."""
         wide = upsample_frames(
             self.from_encoder(encoded), enc_lengths, local.shape[1], self.subsampling
         )

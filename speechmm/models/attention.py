@@ -1,4 +1,4 @@
-"""Attention with rotary positions on the fused kernel; masks are bool with True = valid."""
+"""Attends with rotary positions on the fused kernel; masks are bool with True = valid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rotary_angles(
 
 
 class Rotary:
-    """Cosines and sines of one stretch of positions, computed once and shared by all layers."""
+    """Cosines and sines of consecutive positions, computed once and shared by all layers."""
 
     def __init__(self, start: int | Int[Tensor, ""], length: int, d_head: int, *, like: Tensor):
         angles = rotary_angles(start, length, d_head, like=like)

@@ -60,7 +60,7 @@ class Bundle:
 
     @property
     def heads(self) -> frozenset[str]:
-        """The heads that its training taught, of ``HEADS``."""
+        """The heads that were trained, of ``HEADS``."""
         return frozenset(head for head in HEADS if head in self.model.heads)
 
     def require_heads(self, heads: Collection[str], flag: str) -> None:

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers are cheap on a CPU."""
+"""Drops values at random, with few random numbers on a CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of alignment: the sum over all monotonic alignments, its priors, and the frame loss.
+"""Computes the losses of alignment: forward sum, its priors, and the frame loss.
 
 Pure functions, per frame so that batch size does not matter.
 """

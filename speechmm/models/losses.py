@@ -1,4 +1,4 @@
-"""Losses of recognition, one pure function each, per token so that batch size does not matter."""
+"""Computes the losses of recognition, per token so that batch size does not matter."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from speechmm.training.lm_data import TextDataModule
 from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
 from speechmm.training.renamed_settings import upgrade_arguments
-from speechmm.training.tasks import Align, Asr, GuidedAttention
+from speechmm.training.tasks import TasksConfig
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class TrainingCLI(LightningCLI):
         """
         set_parsing_settings(
             docstring_parse_attribute_docstrings=True,
-            subclasses_disabled=[Asr, Align, GuidedAttention],  # their fields are plain settings
+            # fields of the built-in tasks are plain settings
+            subclasses_disabled=[type(task) for task in TasksConfig().all],
         )
         self.refuse = refuse
         self.kind = kind

@@ -114,7 +114,7 @@ class TextDataModule(TrainingData):
         Args:
             train: Texts to train on: cuts manifests, or text files with one sentence a line.
             dev: Texts to choose the best weights by.
-            tokenizer: That of the recogniser which is to listen.
+            tokenizer: That of the recogniser whose search it is for.
             test: Texts for ``speechmm test``.
             batch_tokens: Tokens per batch, padding included.
             strict: Stop at the first text that cannot be read instead of leaving it out.

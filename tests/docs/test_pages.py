@@ -12,7 +12,7 @@ TYPED = sorted(
     for page in ROOT.glob(pattern)
 )
 EXPERIMENTS = sorted((ROOT / "docs" / "experiments").glob("2*.md"))
-LONGEST_LINE = 125
+LONGEST_LINE = 108
 MOST_COLUMNS = 5
 MOST_README_LINES = 130
 LARGEST_PICTURE = 150_000  # bytes

@@ -112,25 +112,25 @@ def _place_phones(
 ) -> list[_Phone]:
     """The phones in time; ``word`` is the one espeak gave each to."""
     word_starts = [at for at, _ in _words_in(text)]
-    heard: list[tuple[str, int, int]] = []  # label, sample, word
+    sounded: list[tuple[str, int, int]] = []  # label, sample, word
     word = 0
     for event in events:
         if event.kind == "word":
             word = max(0, bisect_right(word_starts, event.text_position) - 1)
         elif event.label:
-            heard.append((event.label, event.sample, word))
-    if not heard:
+            sounded.append((event.label, event.sample, word))
+    if not sounded:
         return []
     silent = _silence_lengths(sounding)
-    first_at = heard[0][1]
+    first_at = sounded[0][1]
     pauses = [_run_before(silent, first_at, first_at)]
-    for (_, earlier, _), (_, at, _) in itertools.pairwise(heard):
+    for (_, earlier, _), (_, at, _) in itertools.pairwise(sounded):
         run = _run_before(silent, at, at - earlier)
         pauses.append(run if run >= _MIN_SILENCE_SECONDS * sample_rate else 0)
-    ends = [at - pause for (_, at, _), pause in zip(heard[1:], pauses[1:], strict=True)]
-    ends.append(len(sounding) - _run_before(silent, len(sounding), len(sounding) - heard[-1][1]))
+    ends = [at - pause for (_, at, _), pause in zip(sounded[1:], pauses[1:], strict=True)]
+    ends.append(len(sounding) - _run_before(silent, len(sounding), len(sounding) - sounded[-1][1]))
     phones = []
-    for index, ((label, at, owner), end) in enumerate(zip(heard, ends, strict=True)):
+    for index, ((label, at, owner), end) in enumerate(zip(sounded, ends, strict=True)):
         is_closure = label[0] in STOPS and pauses[index] <= _MAX_CLOSURE_SECONDS * sample_rate
         start = at - pauses[index] if index and is_closure else at
         phones.append(_Phone(label, start, end, owner))

@@ -109,6 +109,6 @@ class Align(Task):
             step.batch,
             step.tokenizer,
             step.log_mel,
-            anchored="ctc" in step.model.heads,
+            ctc_windows="ctc" in step.model.heads,
         )
         return {"boundary_ms": (float(sum(errors)), float(len(errors)))}

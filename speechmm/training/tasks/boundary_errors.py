@@ -17,7 +17,7 @@ def boundary_errors_ms(
     tokenizer: Tokenizer,
     features: LogMelConfig,
     *,
-    anchored: bool,
+    ctc_windows: bool,
 ) -> list[float]:
     """Absolute start and end errors (ms) of the words of every utterance with a reference.
 
@@ -30,7 +30,7 @@ def boundary_errors_ms(
         batch: The batch, with references.
         tokenizer: Says what the texts' words are.
         features: Say how long a frame is.
-        anchored: Whether the windows of CTC, which must be trained then, limit the head, as in
+        ctc_windows: Whether the windows of CTC, which must be trained then, limit the head, as in
             ``align``.
     """
     known = [
@@ -40,7 +40,7 @@ def boundary_errors_ms(
     ]
     if not known:
         return []
-    ctc = CtcHead(model, tokenizer, features) if anchored else None
+    ctc = CtcHead(model, tokenizer, features) if ctc_windows else None
     placed = place_words(
         model,
         features,

@@ -47,15 +47,17 @@ def spoken(tone_bundle: Bundle, speak: Callable) -> tuple[Batch, list]:
     return batch, said
 
 
-@pytest.mark.parametrize("anchored", [True, False])
+@pytest.mark.parametrize("ctc_windows", [True, False])
 def test_errors_are_those_of_align(
-    tone_bundle: Bundle, spoken: tuple[Batch, list], anchored: bool
+    tone_bundle: Bundle, spoken: tuple[Batch, list], ctc_windows: bool
 ) -> None:
     batch, said = spoken
     model, tokenizer, features = tone_bundle.model, tone_bundle.tokenizer, tone_bundle.features
     with torch.inference_mode():
         encoding = model.encode_speech(batch.features, batch.feature_lengths)
-    errors = boundary_errors_ms(model, encoding, batch, tokenizer, features, anchored=anchored)
+    errors = boundary_errors_ms(
+        model, encoding, batch, tokenizer, features, ctc_windows=ctc_windows
+    )
     found = Aligner(tone_bundle).align(said[0].waveform, said[0].text).units["word"]
     expected = [
         1000 * abs(a - b)
@@ -75,6 +77,6 @@ def test_nothing_where_nothing_is_known_or_fits(
     with torch.inference_mode():
         encoding = model.encode_speech(batch.features, batch.feature_lengths)
     batch.texts[0] = "ab cd " * 40  # more tokens than frames
-    assert boundary_errors_ms(model, encoding, batch, tokenizer, features, anchored=True) == []
+    assert boundary_errors_ms(model, encoding, batch, tokenizer, features, ctc_windows=True) == []
     batch.references = [None] * 3
-    assert boundary_errors_ms(model, encoding, batch, tokenizer, features, anchored=True) == []
+    assert boundary_errors_ms(model, encoding, batch, tokenizer, features, ctc_windows=True) == []
