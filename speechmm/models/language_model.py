@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from speechmm.errors import ConfigError
 from speechmm.models.kv_cache import DecoderCache
-from speechmm.models.transformer import TransformerDecoder
+from speechmm.models.transformer import TransformerDecoder, check_dimensions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +28,7 @@ class LanguageModelConfig:
     """Share of zeroed residual updates while training."""
 
     def __post_init__(self) -> None:
-        if self.d_model % self.heads or (self.d_model // self.heads) % 2:
-            raise ConfigError(
-                f"model: d_model {self.d_model} with {self.heads} heads; expected an even "
-                "width per head. Choose d_model as a multiple of 2 * heads."
-            )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"model: dropout is {self.dropout}; expected 0 to below 1. Lower it.")
+        check_dimensions(self.d_model, self.heads, self.dropout)
 
 
 class LanguageModel(nn.Module):

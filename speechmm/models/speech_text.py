@@ -20,7 +20,11 @@ from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.text_decoder import Decoded, TextDecoder
-from speechmm.models.transformer import TransformerDecoder, TransformerEncoder
+from speechmm.models.transformer import (
+    TransformerDecoder,
+    TransformerEncoder,
+    check_dimensions,
+)
 
 HEADS = ("ctc", "decoder", "align")
 """What can stand on the encoder: texts by CTC, texts by the decoder, and alignments."""
@@ -64,11 +68,7 @@ class SpeechTextConfig:
     """How much of the label prior is divided out of alignment scores, 0 to 1."""
 
     def __post_init__(self) -> None:
-        if self.d_model % self.heads or (self.d_model // self.heads) % 2:
-            raise ConfigError(
-                f"model: d_model {self.d_model} with {self.heads} heads; expected an even "
-                "width per head. Choose d_model as a multiple of 2 * heads."
-            )
+        check_dimensions(self.d_model, self.heads, self.dropout)
         if self.subsampling not in (2, 4, 8):
             raise ConfigError(
                 f"model: subsampling is {self.subsampling}; expected 2, 4 or 8. "
@@ -89,8 +89,6 @@ class SpeechTextConfig:
                 f"model: attention_window is {self.attention_window}; expected 0 or a number of "
                 "frames. Correct it."
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"model: dropout is {self.dropout}; expected 0 to below 1. Lower it.")
 
 
 @dataclass

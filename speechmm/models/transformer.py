@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from speechmm.errors import ConfigError
 from speechmm.models.attention import (
     CrossAttention,
     Rotary,
@@ -25,6 +26,21 @@ from speechmm.models.kv_cache import (
     TreeKVCache,
     TreeLayerCache,
 )
+
+
+def check_dimensions(d_model: int, heads: int, dropout: float) -> None:
+    """Refuses dimensions that no stack can have.
+
+    Raises:
+        ConfigError: The width of a head is no even number, or dropout is no share below 1.
+    """
+    if d_model % heads or (d_model // heads) % 2:
+        raise ConfigError(
+            f"model: d_model {d_model} with {heads} heads; expected an even width per head. "
+            "Choose d_model as a multiple of 2 * heads."
+        )
+    if not 0.0 <= dropout < 1.0:
+        raise ConfigError(f"model: dropout is {dropout}; expected 0 to below 1. Lower it.")
 
 
 def add_update(x: Tensor, update: Tensor) -> Tensor:
