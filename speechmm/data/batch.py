@@ -66,17 +66,12 @@ class Batch:
 
     def duplicated(self) -> "Batch":
         """Every utterance two times: all of them, then all of them again."""
-        doubled = self._map(lambda tensor: torch.cat([tensor, tensor]))
-        return replace(
-            doubled,
-            ids=self.ids * 2,
-            texts=self.texts * 2,
-            references=self.references * 2,
-            speakers=self.speakers * 2,
-            speeds=self.speeds * 2,
-            recombined=self.recombined * 2,
-            seconds=self.seconds * 2,
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        doubled: dict[str, Any] = {
+            name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
+            for name, value in values.items()
+        }
+        return replace(self, **doubled)
 
     def with_rows(
         self,
@@ -92,11 +87,14 @@ class Batch:
             tokens: Of each, as in ``tokens``.
             align_tokens: Of each, as in ``align_tokens``.
             others: Fields that are no tensors, where they change.
+
+        Raises:
+            ValueError: A field has not as many rows as the features.
         """
         device = self.features.device
         padded, lengths = pad_tokens(tokens)
         align_padded, align_lengths = pad_tokens(align_tokens)
-        return replace(
+        batch = replace(
             self,
             features=pad_sequence([rows.to(device) for rows in features], batch_first=True),
             feature_lengths=torch.tensor([len(rows) for rows in features], device=device),
@@ -106,6 +104,11 @@ class Batch:
             align_lengths=align_lengths.to(device),
             **others,
         )
+        for field in fields(batch):
+            rows = getattr(batch, field.name)
+            if isinstance(rows, Tensor | list) and len(rows) != len(features):
+                raise ValueError(f"{field.name}: {len(rows)} rows; expected {len(features)}")
+        return batch
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         values = {field.name: getattr(self, field.name) for field in fields(self)}

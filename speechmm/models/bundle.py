@@ -30,6 +30,7 @@ from speechmm.models.bundle_config import (
     TrainingInfo,
 )
 from speechmm.models.bundle_upgrade import OLD_FORMAT, upgrade_config, upgrade_weights
+from speechmm.models.encoder import ConvTransformerEncoder
 from speechmm.models.language_model import LanguageModel
 from speechmm.models.model_card import model_card
 from speechmm.models.quantize import quantize as quantized
@@ -108,7 +109,15 @@ def save_bundle(
         tokenizer: Its text side.
         features: Its audio side.
         training: What to remember of the training.
+
+    Raises:
+        ConfigError: The model has an encoder of another kind.
     """
+    if not isinstance(model.encoder, ConvTransformerEncoder):
+        raise ConfigError(
+            f"{path}: the model stands on a {type(model.encoder).__name__}, which no setting of a bundle "
+            "describes; expected the encoder of its config. Save its state_dict yourself."
+        )
 
     def describe(sha256: str) -> BundleConfig:
         return BundleConfig(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 OLD_FORMAT = "speechmm-bundle/1"
 
@@ -28,6 +31,11 @@ def upgrade_config(config: dict[str, Any]) -> dict[str, Any]:
     """Today's config.json of a bundle that an earlier version wrote; others as they are."""
     if config.get("format") != OLD_FORMAT:
         return config
+    logger.warning(
+        "a bundle of format %s was read, which works until version 0.3; to keep it, load it and save "
+        "it again with speechmm.models.bundle.save_bundle",
+        OLD_FORMAT,
+    )
     training = dict(config.get("training", {}))
     heads = training.pop("outputs", ["ctc", "decoder", "align"])
     if "objectives" in training:  # one flat set of settings for all tasks

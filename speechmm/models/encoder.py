@@ -28,8 +28,9 @@ class Encoded:
 class Encoder(Protocol):
     """What the heads of a model stand on; an implementation is an ``nn.Module`` besides.
 
-    Inputs are log-mel features, or a waveform with one channel; padding must not change the valid
-    frames of an utterance.
+    Inputs are (batch, positions, channels): normalised log-mel features, or a waveform as one channel.
+    Batches carry features; whoever brings an encoder of waveforms puts those into the batch, too.
+    Padding must not change the valid frames of an utterance.
     """
 
     @property

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from speechmm.models.bundle_config import BundleConfig, LanguageBundleConfig
+from collections.abc import Iterator
+
+from speechmm.models.bundle_config import BundleConfig, LanguageBundleConfig, TrainingInfo
 from speechmm.text.tokenizer import Tokenizer
 
 
@@ -25,15 +27,47 @@ def model_card(
         use = "speechmm transcribe AUDIO --model BUNDLE --beam 10 --lm .\n"
     else:
         about = (
-            "One network that transcribes speech and aligns text to it.\n\n"
+            f"A joint speech-text model with {_heads(config)}.\n\n"
             f"{size}, audio at {config.features.sample_rate} Hz.\n\n"
         )
-        use = (
-            "speechmm transcribe AUDIO --model .\n"
-            "speechmm align AUDIO --text TEXT --model . --out ALIGNED\n"
-        )
-    rows = "\n".join(f"| {name} | {value} |" for name, value in config.training.to_json().items())
+        use = _use(config)
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _training(config.training))
     return (
         f"# speechmm model\n\n{about}```sh\n{use}```\n\n"
         f"## Training\n\n| what | value |\n|---|---|\n{rows}\n"
     )
+
+
+def _heads(config: BundleConfig) -> str:
+    known = {
+        "ctc": "CTC (speech to text)",
+        "decoder": "an attention decoder (speech to text)",
+        "align": "an alignment head (text to times)",
+    }
+    return ", ".join(known[head] for head in config.heads)
+
+
+def _use(config: BundleConfig) -> str:
+    """The commands that the heads are enough for, with their flags where defaults ask for more."""
+    heads = set(config.heads)
+    lines = []
+    if heads & {"ctc", "decoder"}:
+        decoder = "" if {"ctc", "decoder"} <= heads else " --decoder "
+        alone = "" if not decoder else "ctc" if "ctc" in heads else "attention"
+        lines.append(f"speechmm transcribe AUDIO --model .{decoder}{alone}\n")
+    if heads & {"ctc", "align"}:
+        aligner = "" if "align" in heads else " --aligner ctc"
+        lines.append(f"speechmm align AUDIO --text TEXT --model . --out ALIGNED{aligner}\n")
+    return "".join(lines)
+
+
+def _training(training: TrainingInfo) -> Iterator[tuple[str, object]]:
+    """Rows of a table: what is known of the training, one row for each task."""
+    for name, value in training.to_json().items():
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                settings = inner.items() if isinstance(inner, dict) else [("", inner)]
+                text = ", ".join(f"{setting} {known}".strip() for setting, known in settings)
+                yield f"{name}: {key}", text
+        else:
+            yield name, value

@@ -71,22 +71,22 @@ class SpeechTextConfig:
         check_dimensions(self.d_model, self.heads, self.dropout)
         if self.subsampling not in (2, 4, 8):
             raise ConfigError(
-                f"model: subsampling is {self.subsampling}; expected 2, 4 or 8. "
+                f"model.network: subsampling is {self.subsampling}; expected 2, 4 or 8. "
                 "Choose one of these."
             )
         if self.conv_kernel < 0 or (self.conv_kernel and self.conv_kernel % 2 == 0):
             raise ConfigError(
-                f"model: conv_kernel is {self.conv_kernel}; expected 0 or an odd number. "
+                f"model.network: conv_kernel is {self.conv_kernel}; expected 0 or an odd number. "
                 "Choose an odd kernel."
             )
         if not 1 <= self.middle_stride <= 8 or (self.middle_stride > 1 and self.encoder_layers < 3):
             raise ConfigError(
-                f"model: middle_stride is {self.middle_stride} with {self.encoder_layers} encoder "
+                f"model.network: middle_stride is {self.middle_stride} with {self.encoder_layers} encoder "
                 "layers; expected 1 to 8, and 3 layers or more above 1. Correct the config."
             )
         if self.attention_window < 0:
             raise ConfigError(
-                f"model: attention_window is {self.attention_window}; expected 0 or a number of "
+                f"model.network: attention_window is {self.attention_window}; expected 0 or a number of "
                 "frames. Correct it."
             )
 

@@ -36,11 +36,11 @@ def check_dimensions(d_model: int, heads: int, dropout: float) -> None:
     """
     if d_model % heads or (d_model // heads) % 2:
         raise ConfigError(
-            f"model: d_model {d_model} with {heads} heads; expected an even width per head. "
+            f"model.network: d_model {d_model} with {heads} heads; expected an even width per head. "
             "Choose d_model as a multiple of 2 * heads."
         )
     if not 0.0 <= dropout < 1.0:
-        raise ConfigError(f"model: dropout is {dropout}; expected 0 to below 1. Lower it.")
+        raise ConfigError(f"model.network: dropout is {dropout}; expected 0 to below 1. Lower it.")
 
 
 def add_update(x: Tensor, update: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.renamed_settings import tasks_by_old_name
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
+from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
 
 LOSS_SHARE = 0.01
@@ -57,8 +58,8 @@ class JointModule(TrainingModule):
         tasks = tasks_by_old_name(renamed, tasks)
         if augmentation.recombination.share and "align" not in tasks.heads:
             raise ConfigError(
-                f"augmentation.recombination.share is {augmentation.recombination.share} and "
-                f"tasks.align.weight {tasks.align.weight}; expected the task align to be trained, "
+                f"model.augmentation.recombination.share is {augmentation.recombination.share} and "
+                f"model.tasks.align.weight {tasks.align.weight}; expected the task align to be trained, "
                 "which finds the words. Set one of them."
             )
         self.network_config = network
@@ -122,7 +123,7 @@ class JointModule(TrainingModule):
             augmented.masked, batch.feature_lengths, clean=augmented.clean
         )
         losses, shared = sum_losses(self.tasks, self._step(batch, encoding))
-        self._augmenter.learn(augmented, shared.get("occupancy"))
+        self._augmenter.learn(augmented, shared.get(OCCUPANCY))
         self._log_losses("train", losses, batch)
         return losses["loss"]
 

@@ -23,7 +23,6 @@ _NOISE_REVERB = (
     "noise_max_db",
     "reverb_share",
     "reverb_seconds",
-    "frame_seconds",
 )
 RENAMED: dict[str, str] = {
     "model.network.utterance_mean": "model.network.utterance_cmn",
@@ -51,6 +50,9 @@ RENAMED: dict[str, str] = {
 }
 """Names of version 0.1.0's predecessors; they go with version 0.3."""
 
+REMOVED = {"model.room.frame_seconds"}
+"""Settings that follow from others today; they are left out with a notice."""
+
 _SECTIONS = {name.rpartition(".")[0] for name in RENAMED} - {"model.network"}
 
 
@@ -74,6 +76,9 @@ def upgrade_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     old: list[str] = []
     for name, value in _leaves(settings):
+        if name in REMOVED:
+            _tell_removed(where, name)
+            continue
         if name in RENAMED:
             old.append(name)
         _set(found, RENAMED.get(name, name), value)
@@ -84,6 +89,9 @@ def upgrade_settings(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _upgraded_flag(argument: str) -> list[str]:
     flag, equals, value = argument.partition("=")
     name = flag.removeprefix("--")
+    if name in REMOVED and equals:
+        _tell_removed("command line", name)
+        return []
     if name in RENAMED:
         _tell("", [name])
         return [f"--{RENAMED[name]}{equals}{value}"]
@@ -107,7 +115,7 @@ def _upgraded_file(file: str) -> str:
         return file  # the parser says what is wrong with it
     if not isinstance(settings, dict):
         return file
-    if not any(name in RENAMED for name, _ in _leaves(settings)):
+    if not any(name in RENAMED or name in REMOVED for name, _ in _leaves(settings)):
         return file
     text: str = yaml.safe_dump(
         upgrade_settings(settings, file), allow_unicode=True, sort_keys=False
@@ -122,6 +130,10 @@ def _tell(where: str, old: Sequence[str]) -> None:
     logger.warning(
         "%s%s; the old name works until version 0.3", f"{where}: " if where else "", names
     )
+
+
+def _tell_removed(where: str, name: str) -> None:
+    logger.warning("%s: %s is ignored: it follows from data.features today", where, name)
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -163,9 +175,9 @@ def tasks_by_old_name(renamed: Mapping[str, Any], tasks: TasksConfig) -> TasksCo
     Raises:
         TypeError: There are other names.
     """
-    unknown = set(renamed) - {"objectives"}
-    if unknown:
-        raise TypeError(f"JointModule: there is no argument {', '.join(sorted(unknown))}")
+    for name in set(renamed) - {"objectives"}:
+        now = {"augment", "room", "recombination"} & {name} and "it is part of augmentation today"
+        raise TypeError(f"JointModule: there is no argument {name}{f'; {now}' if now else ''}")
     if "objectives" not in renamed:
         return tasks
     logger.warning("JointModule: objectives is now tasks; the old name works until version 0.3")

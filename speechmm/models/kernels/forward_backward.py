@@ -1,4 +1,4 @@
-"""Compiles the forward-backward recursions; :func:`forward_sum.forward_backward` calls them.
+"""Compiles the forward-backward recursions of the forward-sum loss.
 
 Importing this module imports numba and compiles (or loads from numba's cache), so nothing imports
 it before the first training step. Numba takes no keyword arguments: PLR0917 is off.

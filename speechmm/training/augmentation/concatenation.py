@@ -27,7 +27,7 @@ class ConcatenationConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0 or self.max_utterances < 2:
             raise ConfigError(
-                f"augmentation.concatenation: share is {self.share}, max_utterances "
+                f"model.augmentation.concatenation: share is {self.share}, max_utterances "
                 f"{self.max_utterances}; expected 0 to 1, and 2 or more. Correct the config."
             )
 

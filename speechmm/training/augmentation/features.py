@@ -30,7 +30,7 @@ class FeatureAugmentConfig:
     def __post_init__(self) -> None:
         if self.gain_db < 0 or not 0.0 <= self.vtlp < 1.0 or not 0.0 <= self.tempo < 1.0:
             raise ConfigError(
-                f"augmentation.features: gain_db is {self.gain_db}, vtlp {self.vtlp}, tempo "
+                f"model.augmentation.features: gain_db is {self.gain_db}, vtlp {self.vtlp}, tempo "
                 f"{self.tempo}; expected no negative level, and 0 to below 1. Correct the config."
             )
 

@@ -38,19 +38,17 @@ class NoiseReverbConfig:
     """Share of utterances with reverberation."""
     reverb_seconds: float = 0.6
     """Longest time of decay by 60 dB; the shortest is 0.1 s."""
-    frame_seconds: float = 0.01
-    """Seconds between frames."""
 
     def __post_init__(self) -> None:
         shares = (self.noise_share, self.reverb_share)
         if any(not 0.0 <= share <= 1.0 for share in shares):
             raise ConfigError(
-                f"augmentation.noise_reverb: noise_share, reverb_share are {shares}; expected 0 to 1 each. "
-                "Correct the config."
+                f"model.augmentation.noise_reverb: noise_share, reverb_share are {shares}; "
+                "expected 0 to 1 each. Correct the config."
             )
         if self.noise_min_db > self.noise_max_db or self.reverb_seconds < MIN_REVERB_SECONDS:
             raise ConfigError(
-                f"augmentation.noise_reverb: noise_min_db {self.noise_min_db}, "
+                f"model.augmentation.noise_reverb: noise_min_db {self.noise_min_db}, "
                 f"noise_max_db {self.noise_max_db}, reverb_seconds {self.reverb_seconds}; expected "
                 f"noise_min_db not above noise_max_db, and {MIN_REVERB_SECONDS} s or more. "
                 "Correct the config."
@@ -62,6 +60,8 @@ def add_noise_reverb(
     lengths: Int[Tensor, " batch"],
     config: NoiseReverbConfig,
     generator: torch.Generator | None = None,
+    *,
+    frame_shift: float = 0.01,
 ) -> Float[Tensor, "batch frames n_mels"]:
     """The utterances with random noise and reverberation; padding is left alone.
 
@@ -70,6 +70,7 @@ def add_noise_reverb(
         lengths: Valid frames.
         config: How often and how much.
         generator: Of the random choices; torch's own when not given.
+        frame_shift: Seconds from frame to frame.
     """
     if not (config.noise_share or config.reverb_share):
         return features
@@ -79,7 +80,8 @@ def add_noise_reverb(
     power = features.exp() * valid
     if config.reverb_share:
         chosen = _chosen(batch, config.reverb_share, generator, device)
-        power = torch.where(chosen[:, None, None], _reverberate(power, config, generator), power)
+        echoed = _reverberate(power, config, frame_shift, generator)
+        power = torch.where(chosen[:, None, None], echoed, power)
     if config.noise_share:
         chosen = _chosen(batch, config.noise_share, generator, device)
         noise = _noise(power, config, generator)
@@ -104,7 +106,7 @@ def _uniform(
 
 
 def _reverberate(
-    power: Tensor, config: NoiseReverbConfig, generator: torch.Generator | None
+    power: Tensor, config: NoiseReverbConfig, frame_shift: float, generator: torch.Generator | None
 ) -> Tensor:
     """Adds to each frame what is left of the frames before: an exponentially decaying tail.
 
@@ -113,8 +115,8 @@ def _reverberate(
     batch, _, n_mels = power.shape
     device = power.device
     seconds = _uniform((batch, 1), MIN_REVERB_SECONDS, config.reverb_seconds, generator, device)
-    taps = max(1, round(config.reverb_seconds / config.frame_seconds / 2))
-    delay = torch.arange(1, taps + 1, device=device) * config.frame_seconds
+    taps = max(1, round(config.reverb_seconds / frame_shift / 2))
+    delay = torch.arange(1, taps + 1, device=device) * frame_shift
     tail = torch.exp(-DECAY_NATS * delay[None, :] / seconds)
     level = _uniform((batch, 1), MIN_REVERB_DB, MAX_REVERB_DB, generator, device)
     tail = tail / tail.sum(dim=1, keepdim=True) * 10 ** (level / 10)

@@ -34,9 +34,11 @@ Normalise = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """Changes to training batches, in the order in which they are made.
+    """Changes to training batches.
 
-    Other speeds (``data.speeds``) come before all of them: they need the audio.
+    They are made in this order: recombination, concatenation, tempo, vocal tract length, noise and
+    reverberation, level; then the model's normalisation; then masks. Other speeds (``data.speeds``)
+    come before all of them, as they need the audio.
     """
 
     recombination: RecombinationConfig = field(default_factory=RecombinationConfig)
@@ -110,7 +112,9 @@ class Augmenter:
         features, lengths = random_tempo(batch.features, batch.feature_lengths, config.features)
         batch = dataclasses.replace(batch, feature_lengths=lengths)
         features = random_vtlp(features, self.log_mel, config.features)
-        features = add_noise_reverb(features, lengths, config.noise_reverb)
+        features = add_noise_reverb(
+            features, lengths, config.noise_reverb, frame_shift=self.log_mel.frame_shift
+        )
         features = random_gain(features, config.features)
         # the model's normalisation, and masks in what it gives
         clean = normalise(features, lengths)

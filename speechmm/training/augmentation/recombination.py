@@ -46,7 +46,7 @@ class RecombinationConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.share <= 1.0 or min(self.after_epochs, self.run_words - 1) < 0:
             raise ConfigError(
-                f"augmentation.recombination: share {self.share}, after_epochs {self.after_epochs}, "
+                f"model.augmentation.recombination: share {self.share}, after_epochs {self.after_epochs}, "
                 f"run_words {self.run_words}; expected 0 to 1, 0 or more, 1 or more. Correct the config."
             )
 

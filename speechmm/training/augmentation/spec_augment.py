@@ -34,13 +34,13 @@ class SpecAugmentConfig:
     def __post_init__(self) -> None:
         if min(self.time_masks, self.freq_masks, self.time_mask_frames, self.freq_mask_bins) < 0:
             raise ConfigError(
-                "augmentation.spec_augment: a number or width of masks is negative; expected 0 or "
+                "model.augmentation.spec_augment: a number or width of masks is negative; expected 0 or "
                 "more. Correct the config."
             )
         shares = (self.time_mask_share, self.time_mask_multiplicity)
         if any(not 0.0 <= share <= 1.0 for share in shares):
             raise ConfigError(
-                f"augmentation.spec_augment: time_mask_share, time_mask_multiplicity are {shares}; "
+                f"model.augmentation.spec_augment: time_mask_share, time_mask_multiplicity are {shares}; "
                 "expected 0 to 1. Correct the config."
             )
 

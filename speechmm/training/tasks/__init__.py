@@ -1,4 +1,4 @@
-"""What a model is trained on: one file a task, with its settings, losses, metrics and heads."""
+"""Trains a model on tasks: each has a file with its settings, losses, metrics and heads."""
 
 from __future__ import annotations
 
@@ -47,17 +47,34 @@ class TasksConfig:
         if not any(task.heads for task in self.active):
             weights = {task.name: task.weight for task in self.all}
             raise ConfigError(
-                f"tasks: the weights are {weights}; expected asr or align to be positive. "
+                f"model.tasks: the weights are {weights}; expected asr or align to be positive. "
                 "Correct the config."
             )
+        given: frozenset[str] = frozenset()
         for task in self.active:
-            if not task.requires <= self.heads:
-                raise ConfigError(
-                    f"tasks.{task.name}: weight is {task.weight} and the heads that are trained are "
-                    f"{', '.join(head for head in HEADS if head in self.heads)}; expected "
-                    f"{' and '.join(sorted(task.requires))} to be trained, which it works on. "
-                    "Correct the config."
-                )
+            self._check(task, given)
+            given |= task.gives
+
+    def _check(self, task: Task, given: frozenset[str]) -> None:
+        """Refuses a task that lacks what it works on; ``given`` is what earlier tasks share."""
+        where = f"model.tasks: {task.name} has weight {task.weight}"
+        if not task.requires <= self.heads:
+            raise ConfigError(
+                f"{where} and the heads that are trained are "
+                f"{', '.join(head for head in HEADS if head in self.heads)}; expected "
+                f"{' and '.join(sorted(task.requires))} to be trained, which it works on. "
+                "Correct the config."
+            )
+        if not task.reads <= given:
+            raise ConfigError(
+                f"{where} and reads {', '.join(sorted(task.reads - given))}; expected an active task "
+                "before it that gives this. Correct the config."
+            )
+        if task.views not in (1, 2):
+            raise ConfigError(
+                f"{where} and wants {task.views} views of every utterance; expected 1 or 2. "
+                "Correct the task."
+            )
 
     @property
     def all(self) -> list[Task]:

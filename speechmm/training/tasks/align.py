@@ -37,6 +37,7 @@ class Align(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="boundary_ms", text="boundaries {:.0f} ms"),
     )
+    gives: ClassVar[frozenset[str]] = frozenset({OCCUPANCY})
 
     weight: float = 1.0
     """Weight of the task (nats per frame); 0 switches it off."""
@@ -47,7 +48,7 @@ class Align(Task):
     def __post_init__(self) -> None:
         if self.weight < 0 or self.warmup_steps < 0:
             raise ConfigError(
-                f"tasks.align: weight is {self.weight}, warmup_steps {self.warmup_steps}; expected "
+                f"model.tasks.align: weight is {self.weight}, warmup_steps {self.warmup_steps}; expected "
                 "nothing negative. Correct the config."
             )
 

@@ -32,6 +32,7 @@ class Asr(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="wer", text="dev WER {:.1f} %", scale=100.0, selects=True),
     )
+    gives: ClassVar[frozenset[str]] = frozenset({LOG_ATTENTION})
 
     weight: float = 1.0
     """Weight of the task; 0 switches it off."""
@@ -51,17 +52,17 @@ class Asr(Task):
         shares = (self.ctc_weight, self.intermediate_weight, self.label_smoothing)
         if any(not 0.0 <= share <= 1.0 for share in shares):
             raise ConfigError(
-                f"tasks.asr: ctc_weight, intermediate_weight, label_smoothing are {shares}; "
+                f"model.tasks.asr: ctc_weight, intermediate_weight, label_smoothing are {shares}; "
                 "expected 0 to 1 each. Correct the config."
             )
         if min(self.weight, self.consistency_weight) < 0:
             raise ConfigError(
-                f"tasks.asr: weight is {self.weight}, consistency_weight "
+                f"model.tasks.asr: weight is {self.weight}, consistency_weight "
                 f"{self.consistency_weight}; expected no negative weight. Correct the config."
             )
         if self.consistency_weight and "ctc" not in self.heads:
             raise ConfigError(
-                f"tasks.asr: consistency_weight is {self.consistency_weight}, weight {self.weight} "
+                f"model.tasks.asr: consistency_weight is {self.consistency_weight}, weight {self.weight} "
                 f"and ctc_weight {self.ctc_weight}; expected CTC to be trained, which is made "
                 "consistent. Correct the config."
             )

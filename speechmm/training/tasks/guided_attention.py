@@ -39,7 +39,7 @@ class GuidedAttention(Task):
     def __post_init__(self) -> None:
         if self.weight < 0:
             raise ConfigError(
-                f"tasks.guided_attention: weight is {self.weight}; expected no negative weight. "
+                f"model.tasks.guided_attention: weight is {self.weight}; expected no negative weight. "
                 "Correct the config."
             )
 

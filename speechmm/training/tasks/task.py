@@ -1,6 +1,7 @@
-"""Defines a training task: settings, losses, metrics and heads in one class."""
+"""Defines a training task: settings, losses, metrics and heads in one class.
 
-from __future__ import annotations
+Annotations are real objects here: the command line reads them where subclasses are defined.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ class Task:
     metrics: ClassVar[tuple[Metric, ...]] = ()
     reads: ClassVar[frozenset[str]] = frozenset()
     """What it reads of the tasks before it (:attr:`TaskLosses.shared`)."""
+    gives: ClassVar[frozenset[str]] = frozenset()
+    """What it shares with later tasks that read it."""
     weight: float
     """Of its total in the loss."""
 
@@ -90,7 +93,7 @@ class Task:
 
     @property
     def views(self) -> int:
-        """Differently masked copies of every utterance that a training step holds."""
+        """Differently masked copies of every utterance that a training step holds, 1 or 2."""
         return 1
 
     def make_heads(self, model: SpeechTextModel) -> dict[str, nn.Module]:

@@ -46,3 +46,19 @@ def test_tokens_are_padded_with_zeros_on_the_right() -> None:
     assert lengths.tolist() == [3, 0, 1]
     assert pad_tokens([])[0].shape == (0, 0)
     assert pad_tokens([[]])[0].shape == (1, 0)
+
+
+def test_rows_that_do_not_belong_to_each_other_are_refused() -> None:
+    batch = _batch()
+    rows = [torch.ones(3, 4)]
+    with pytest.raises(ValueError, match="ids: 2 rows; expected 1"):
+        batch.with_rows(rows, [[5]], [[5]])
+
+
+def test_every_field_is_there_twice() -> None:
+    twice = _batch().duplicated()
+    assert len(twice) == 4
+    assert twice.ids == ["a", "b", "a", "b"]
+    assert twice.recombined == [False] * 4
+    assert twice.seconds == 0.3
+    assert twice.align_tokens.shape[0] == twice.feature_lengths.shape[0] == 4

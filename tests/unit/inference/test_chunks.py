@@ -146,7 +146,6 @@ def test_audio_is_let_go_batch_by_batch() -> None:
 
     def process(some: Sequence[Chunk[str]]) -> list[str]:
         nonlocal most
-        gc.collect()
         held = sum(reference() is not None for reference in alive)
         if most:  # within one lookahead each batch finds fewer waveforms than the one before
             assert held < most or held == LOOKAHEAD_BATCHES // 2

@@ -118,19 +118,27 @@ def test_the_description_fits(exported) -> None:
 
 
 @pytest.mark.parametrize("heads", [["ctc", "align"], ["decoder"]], ids=["ctc", "decoder"])
-def test_a_model_with_some_heads_gives_what_it_has(heads: list[str], tmp_path: Path) -> None:
+def test_a_model_with_some_heads_gives_what_it_has(
+    heads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tokenizer = train_tokenizer(["ab cd"], kind="char")
     model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20, heads=heads)
     save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20))
-    command = [sys.executable, "-m", "speechmm", "export", tmp_path / "bundle", tmp_path / "onnx"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    written: dict[str, tuple[str, ...]] = {}
+
+    def run(graph, example, shapes, path, *names) -> None:  # the graph, unexported
+        _, outputs, _ = names
+        with torch.no_grad():
+            assert len(graph(*example)) == len(outputs)
+        written[path.name] = outputs
+
+    monkeypatch.setattr(onnx_export, "_export", run)
+    onnx_export.export_bundle(load_bundle(tmp_path / "bundle"), tmp_path / "onnx")
     description = json.loads((tmp_path / "onnx" / "config.json").read_text("utf-8"))
-    session = onnxruntime.InferenceSession(tmp_path / "onnx" / onnx_export.ENCODER)
-    assert [one.name for one in session.get_outputs()] == description["encoder"]["outputs"]
+    assert list(written[onnx_export.ENCODER]) == description["encoder"]["outputs"]
     assert ("ctc_log_probs" in description["encoder"]["outputs"]) == ("ctc" in heads)
-    step = tmp_path / "onnx" / onnx_export.DECODER_STEP
-    assert step.exists() == ("decoder" in heads) == (description["decoder_step"] is not None)
+    step = description["decoder_step"] is not None
+    assert (onnx_export.DECODER_STEP in written) == step == ("decoder" in heads)
 
 
 def test_a_model_that_only_aligns_is_refused(tmp_path: Path, capsys) -> None:

@@ -55,5 +55,5 @@ def bundle(spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = SpeechTextConfig(d_model=16, heads=2, ff_dim=16, encoder_layers=1, decoder_layers=1)
     model = SpeechTextModel(sizes, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels)
     folder = tmp_path_factory.mktemp("model") / "bundle"
-    save_bundle(folder, model, tokenizer, features, training={"seed": 0})
+    save_bundle(folder, model, tokenizer, features)
     return folder

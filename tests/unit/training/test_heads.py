@@ -1,6 +1,8 @@
 """A training of some heads: the others are not there, and the bundle says so."""
 
 import csv
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import load_bundle
 from speechmm.models.speech_text import SpeechTextModel
-from speechmm.training.tasks import Align, Asr, GuidedAttention, TasksConfig
+from speechmm.training.tasks import Align, Asr, GuidedAttention, Task, TasksConfig
 
 PARTS = {
     ("ctc",): {"align.weight": 0.0, "asr.ctc_weight": 1.0},
@@ -91,3 +93,33 @@ def test_tasks_without_what_they_work_on_are_refused(settings: dict[str, dict[st
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected asr or align to be positive"):
         TasksConfig(asr=Asr(weight=0.0), align=Align(weight=0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader(Task):
+    """Reads what another task gives."""
+
+    name: ClassVar[str] = "reader"
+    reads: ClassVar[frozenset[str]] = frozenset({"occupancy"})
+
+    weight: float = 1.0
+    copies: int = 1
+
+    @property
+    def views(self) -> int:
+        return self.copies
+
+
+def test_a_task_that_reads_what_nobody_gives_is_refused() -> None:
+    TasksConfig(others=[Reader()])
+    with pytest.raises(ConfigError, match=r"reader has weight 1\.0 and reads occupancy"):
+        TasksConfig(align=Align(weight=0.0), others=[Reader()])
+    with pytest.raises(ConfigError, match="wants 3 views"):
+        TasksConfig(others=[Reader(copies=3)])
+
+
+@pytest.mark.parametrize("task", ["asr", "align", "guided_attention"])
+def test_a_weight_that_is_no_number_is_one_line(shop, task: str) -> None:
+    train, dev = shop.corpus("word-train", 2), shop.corpus("word-dev", 1)
+    outcome = shop.fit(shop.config("word", train, dev), f"--model.tasks.{task}.weight=abc")
+    assert f"model.tasks.{task}.weight" in outcome.mistake

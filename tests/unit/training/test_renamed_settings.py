@@ -124,5 +124,16 @@ def test_names_of_before_in_python(caplog: pytest.LogCaptureFixture) -> None:
     assert ObjectivesConfig() == TasksConfig()
     with pytest.raises(TypeError, match="no setting ctc_wait"):
         ObjectivesConfig(ctc_wait=0.4)
-    with pytest.raises(TypeError, match="no argument room"):
+    with pytest.raises(TypeError, match="no argument room; it is part of augmentation"):
         JointModule(room=1)
+    with pytest.raises(TypeError, match=r"no argument rooms$"):
+        JointModule(rooms=1)
+
+
+def test_a_setting_that_follows_from_others_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"model": {"room": {"frame_seconds": 0.01, "noise_share": 0.2}}}
+    with caplog.at_level(logging.WARNING):
+        found = upgrade_settings(settings, "old.yaml")
+    assert found == {"model": {"augmentation": {"noise_reverb": {"noise_share": 0.2}}}}
+    assert "old.yaml: model.room.frame_seconds is ignored" in caplog.text
+    assert upgrade_arguments(["--model.room.frame_seconds=0.01"]) == []
