@@ -60,7 +60,7 @@ class LanguageModule(TrainingModule):
         """Builds the network once the tokenizer is known."""
         if self.network is None:
             torch.manual_seed(self.seed)
-            size = self.training_data.text_tokenizer.vocab_size
+            size = self.data.text_tokenizer.vocab_size
             self.network = LanguageModel(self.network_config, vocab_size=size)
 
     def _loss(self, batch: TextBatch, label_smoothing: float) -> Float[Tensor, ""]:
@@ -129,5 +129,5 @@ class LanguageModule(TrainingModule):
 
     def save(self, folder: Path, training: TrainingInfo) -> None:
         """Writes the bundle."""
-        tokenizer = self.training_data.text_tokenizer
+        tokenizer = self.data.text_tokenizer
         save_language_model(folder, self.model, tokenizer, training=training)

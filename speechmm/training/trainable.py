@@ -103,7 +103,7 @@ class TrainingModule(L.LightningModule):
         """The optimiser step at which training will end, by epochs, steps or the clock, as far as known."""
 
     @property
-    def training_data(self) -> TrainingData:
+    def data(self) -> TrainingData:
         """The data module of the running trainer."""
         data: Any = getattr(self.trainer, "datamodule", None)
         assert isinstance(data, TrainingData)
@@ -149,7 +149,7 @@ class TrainingModule(L.LightningModule):
                 "is no max_time; expected a limit, for the learning rate to fall by then. "
                 "Set trainer.max_epochs or trainer.max_time."
             )
-        batches = self.training_data.batches_per_epoch(world_size=trainer.world_size)
+        batches = self.data.batches_per_epoch(world_size=trainer.world_size)
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
         return float(max(1, epochs * batches // trainer.accumulate_grad_batches))
