@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ def run(argv: list[str]) -> int:
     """Aligns audio to its text and writes when each unit was said."""
     arguments = _parser().parse_args(argv)
     _check_out(arguments.out, arguments.format)
+    _check_aligner(arguments)
     from speechmm.data.skips import SkipReport
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.alignment.plot import PictureFolder
@@ -49,7 +51,7 @@ def run(argv: list[str]) -> int:
         bundle,
         units=None if arguments.unit is None else arguments.unit.split(","),
         kind=arguments.aligner,
-        label_prior=arguments.label_prior,
+        label_prior=arguments.label_prior or 0.0,
         penalties=EditPenalties.equal(arguments.edit_penalty),
         batch_seconds=arguments.batch_seconds,
         device=arguments.device,
@@ -107,8 +109,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--label-prior",
         type=ClosedUnitInterval,
-        default=0.0,
-        help="with --aligner ctc: how much of the label prior is divided out, 0 to 1",
+        help="with --aligner ctc: how much of the label prior is divided out, 0 to 1 (default: 0)",
     )
     parser.add_argument(
         "--edit-penalty",
@@ -132,7 +133,8 @@ def _parser() -> CommandParser:
         "--pictures",
         type=Path,
         metavar="DIR",
-        help="folder for a picture per input: spectrogram, words, soft alignment (PNG)",
+        help="with --aligner head: folder for a picture per input: spectrogram, words, soft "
+        "alignment (PNG)",
     )
     return parser
 
@@ -143,6 +145,16 @@ def _check_out(out: Path, format: str) -> None:
             f"--out: found {str(out)!r}; expected a name that ends in "
             f'{" or ".join(MANIFEST_SUFFIXES)} for --format cuts. Name it "{out.name}.jsonl.gz".'
         )
+
+
+def _check_aligner(arguments: Namespace) -> None:
+    """Refuses what the other aligner alone heeds."""
+    for name, aligner in (("label_prior", "ctc"), ("pictures", "head")):
+        if getattr(arguments, name) is not None and arguments.aligner != aligner:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: has no effect with --aligner {arguments.aligner}; "
+                f"expected --aligner {aligner}. Leave one of the two out."
+            )
 
 
 def _with_text(sources: list[Source], text: str) -> list[Source]:

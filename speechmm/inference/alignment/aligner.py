@@ -106,18 +106,17 @@ class Aligner:
             units: Units of the results: "word" and the finest one ("phone" for a phone tokenizer,
                 else "char"); None means both.
             kind: What places the tokens: "head", the alignment head (10 ms), or "ctc".
-            label_prior: With "ctc": how much of the label prior is divided out, 0 to 1.
+            label_prior: How much of the label prior is divided out, 0 to 1; above 0 for "ctc" only.
             penalties: How much better the audio must fit an edited text for a word to be flagged.
             batch_seconds: Audio per batch, padding included.
             device: Where the model runs.
-            observer: Told of every chunk that is aligned; for pictures.
+            observer: Told of every chunk that is aligned, for pictures; for "head" only.
 
         Raises:
-            ConfigError: A unit this bundle does not have, an unknown kind, or one that it was not
-                trained for.
+            ConfigError: A unit this bundle does not have, an unknown kind, one that it was not
+                trained for, or one that has no use for what else is given.
         """
-        if kind not in ALIGNERS:
-            raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
+        _check_kind(kind, label_prior, observer)
         bundle.require_heads(["ctc" if kind == "ctc" else "align"], f"--aligner {kind}")
         self.kind = kind
         self.tokenizer = bundle.tokenizer
@@ -334,6 +333,21 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
             f"{', '.join(choices)} (this bundle's tokenizer is {kind}). Choose from these."
         )
     return tuple(dict.fromkeys(units))
+
+
+def _check_kind(kind: str, label_prior: float, observer: Observer | None) -> None:
+    if kind not in ALIGNERS:
+        raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
+    if kind != "ctc" and label_prior:
+        raise ConfigError(
+            f"aligner: found label prior {label_prior} with kind {kind!r}; expected it with 'ctc' "
+            "only. Leave it out."
+        )
+    if kind != "head" and observer is not None:
+        raise ConfigError(
+            f"aligner: found an observer with kind {kind!r}; expected one with 'head' only, which "
+            "has a soft alignment to show. Leave it out."
+        )
 
 
 def _verified(

@@ -245,6 +245,22 @@ def test_align_draws_pictures(two: list[str]) -> None:
     assert picture.suffix == ".png"
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--aligner", "ctc", "--pictures", "p"], "--pictures: has no effect with --aligner ctc"),
+        (["--label-prior", "1"], "--label-prior: has no effect with --aligner head"),
+    ],
+)
+def test_align_refuses_what_the_aligner_does_not_heed(
+    two: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert call("align", two[0], *MODEL, "--text", "ab cd", "--out", "o", *flags) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1
+    assert not Path("o").exists()
+
+
 def test_align_of_cuts_counts_from_the_start_of_the_cut(speak: Callable) -> None:
     from speechmm.data.manifest import make_cut, write_cuts
 

@@ -142,6 +142,10 @@ def test_ctc_places_words_too(tone_bundle: Bundle, speak: Callable) -> None:
             assert word.end == pytest.approx(expected.end, abs=0.05)
     with pytest.raises(ConfigError, match="expected one of head, ctc"):
         Aligner(tone_bundle, kind="hmm")
+    with pytest.raises(ConfigError, match=r"label prior .* with kind 'head'"):
+        Aligner(tone_bundle, kind="head", label_prior=0.5)
+    with pytest.raises(ConfigError, match="an observer with kind 'ctc'"):
+        Aligner(tone_bundle, kind="ctc", observer=print)
 
 
 def test_the_command_counts_what_is_noticed(
