@@ -96,8 +96,8 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--unit",
         metavar="UNIT,...",
-        help="units to write: word, and char, phone or token as the bundle's tokenizer has it; "
-        "all when not given",
+        help="units to write: word, and char or phone as the bundle's tokenizer has it; both when "
+        "not given",
     )
     parser.add_argument(
         "--aligner",
