@@ -20,7 +20,7 @@ from speechmm.cli.decoding import (
     show_progress,
 )
 from speechmm.errors import ConfigError
-from speechmm.options import ALIGNERS, MANIFEST_SUFFIXES
+from speechmm.options import ALIGNERS, ALIGNMENT_FORMATS, EDIT_PENALTY, MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from speechmm.alignments import Alignment
     from speechmm.inference.engine.sources import Source
 
-FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "cuts", "durations")
+FORMATS = (*ALIGNMENT_FORMATS, "cuts")
 
 
 def run(argv: list[str]) -> int:
@@ -114,9 +114,10 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--edit-penalty",
         type=NonNegativeFloat,
+        default=EDIT_PENALTY,
         metavar="NATS",
         help="penalty of an edit of the text: a word is flagged where the audio is likelier by more "
-        "than this without it or with other speech in its place; 6 when not given, higher for a weak "
+        "than this without it or with other speech in its place; choose it higher for a weak "
         "recogniser ('check-flags --penalties' shows what it does)",
     )
     parser.add_alias("--doubt-price", "--edit-penalty")

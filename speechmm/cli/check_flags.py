@@ -16,6 +16,7 @@ from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import add_model_arguments, load_model
 from speechmm.cli.score import add_results_arguments, check_results_arguments
 from speechmm.errors import ManifestError
+from speechmm.options import EDIT_PENALTY
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
@@ -40,7 +41,7 @@ def run(argv: list[str]) -> int:
         {id: source.text or "" for id, source in sources.items()}, arguments.seed
     )
     found = []
-    for penalty in arguments.penalties or (None,):
+    for penalty in arguments.penalties:
         penalties = EditPenalties.equal(penalty)
         aligner = Aligner(
             bundle,
@@ -140,7 +141,8 @@ def _parser() -> CommandParser:
         type=NonNegativeFloat,
         nargs="+",
         metavar="NATS",
-        help="edit penalties to try in turn, to choose one on a dev set; else the default",
+        default=[EDIT_PENALTY],
+        help="edit penalties to try in turn, to choose one on a dev set",
     )
     parser.add_alias("--prices", "--penalties")
     parser.add_argument(

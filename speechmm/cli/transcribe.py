@@ -27,8 +27,7 @@ from speechmm.inference.recognition.options import (
     FusionOptions,
     SearchOptions,
 )
-
-FORMATS = ("text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid")
+from speechmm.options import TRANSCRIPT_FORMATS
 
 
 def run(argv: list[str]) -> int:
@@ -137,7 +136,9 @@ def _parser() -> CommandParser:
         help="audio files, folders of them, or cuts manifests (.jsonl, .jsonl.gz)",
     )
     add_model_arguments(parser)
-    parser.add_argument("--format", choices=FORMATS, default="text", help="what to write")
+    parser.add_argument(
+        "--format", choices=TRANSCRIPT_FORMATS, default="text", help="what to write"
+    )
     parser.add_argument(
         "--out",
         type=Path,
