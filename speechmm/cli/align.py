@@ -93,6 +93,13 @@ def _parser() -> CommandParser:
         help="what is said: a text file, or the words themselves; when not given, the manifest's "
         "text, or that of the .txt or .lab file beside the audio",
     )
+    _add_aligner_arguments(parser)
+    _add_output_arguments(parser)
+    return parser
+
+
+def _add_aligner_arguments(parser: CommandParser) -> None:
+    """Adds what is placed, by what, and from where on the text is called wrong."""
     parser.add_argument(
         "--unit",
         metavar="UNIT,...",
@@ -121,6 +128,9 @@ def _parser() -> CommandParser:
         "recogniser ('check-flags --penalties' shows what it does)",
     )
     parser.add_alias("--doubt-price", "--edit-penalty")
+
+
+def _add_output_arguments(parser: CommandParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
     parser.add_argument(
         "--out",
@@ -137,7 +147,6 @@ def _parser() -> CommandParser:
         help="with --aligner head: folder for a picture per input: spectrogram, words, soft "
         "alignment (PNG)",
     )
-    return parser
 
 
 def _check_out(out: Path, format: str) -> None:
