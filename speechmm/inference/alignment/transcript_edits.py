@@ -44,7 +44,7 @@ class TranscriptEdits:
     """The edits that make a text fit best."""
 
     words: Ints
-    """Index in the text of each word that CTC can write."""
+    """Index in the text of each word that CTC can emit."""
     dropped: Bools
     """Whether that word is left out."""
     spans: Ints
