@@ -167,8 +167,10 @@ def test_the_command_counts_what_is_noticed(
     assert main([*check, "--results", "RESULTS.md", "--title", "tones"]) == 0
     found = json.loads(Path("found.json").read_text("utf-8"))
     assert found["utterances"] == 4
-    (limits,) = found["limits"]
-    rows = {row["kind"]: row for row in limits["kinds"]}
+    assert found["limits"] == found["penalties"]  # its old name
+    (penalties,) = found["penalties"]
+    assert (penalties["drop"], penalties["extra"]) == (6.0, 6.0)
+    rows = {row["kind"]: row for row in penalties["kinds"]}
     assert rows["intact"]["false_alarms"] == 0.0
     assert rows["word deleted"]["texts"] == 3
     assert all(row.get("recall", 1.0) == row.get("precision", 1.0) == 1.0 for row in rows.values())
@@ -176,7 +178,7 @@ def test_the_command_counts_what_is_noticed(
     assert "| word deleted | 3 | 3 | 100.0 |" in Path("RESULTS.md").read_text("utf-8")
     assert main([*check, "--penalties", "1e9"]) == 0  # nothing is worth so much
     found = json.loads(Path("found.json").read_text("utf-8"))
-    rows = {row["kind"]: row for row in found["limits"][0]["kinds"]}
+    rows = {row["kind"]: row for row in found["penalties"][0]["kinds"]}
     assert rows["word inserted"]["named"] == 0.0
     write_cuts(cuts[:1], Path("one.jsonl"))  # nothing to swap it with
     assert main(["check-flags", "one.jsonl", "--model", "tones"]) == 0
