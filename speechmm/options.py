@@ -16,3 +16,11 @@ ALIGNERS = ("head", "ctc")
 """What places the tokens of a text in time: the alignment head, or CTC; the first is the default."""
 BOOTSTRAP_DRAWS = 2000
 """Draws for confidence intervals."""
+EDIT_PENALTY = 6.0
+"""Penalty of an edit of a text, nats: the audio must score better by more than that."""
+ALIGNMENT_FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations")
+"""Files that alignments are written to."""
+LINE_FORMATS = ("text", "jsonl", "ctm", "trn")
+"""Of transcripts: written line by line into one file or to stdout."""
+TRANSCRIPT_FORMATS = (*LINE_FORMATS, "srt", "vtt", "textgrid")
+"""Files that transcripts are written to; those without lines are files of alignments."""

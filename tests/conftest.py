@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from speechmm.text.ngram import END, START, NgramModel
+
 settings.register_profile(
     "speechmm",
     deadline=None,
@@ -34,6 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compare with tests/golden/*.json to the last digit, on the machine that wrote them",
     )
+
+
+@pytest.fixture(scope="session")
+def sentence_log_prob() -> Callable[[NgramModel, str], float]:
+    """Natural log-probability of a whole sentence under an n-gram model, its end included."""
+
+    def log_prob(model: NgramModel, sentence: str) -> float:
+        words = [START, *sentence.split(), END]
+        return sum(model.score(words[n], words[:n]) for n in range(1, len(words)))
+
+    return log_prob
 
 
 @pytest.fixture(scope="session")

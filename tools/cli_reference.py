@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from speechmm.cli.arguments import OLD_NAMES
 from speechmm.cli.main import COMMANDS, EPILOG, TRAINING_COMMANDS, main
 from speechmm.data.corpora.catalog import CORPORA
 
@@ -127,8 +128,18 @@ def parse_sections(text: str) -> list[Section]:
 
 def _render(parsed: Help) -> str:
     text = f"{_cell(parsed.description)}\n\n```text\n{_wrap(parsed.usage)}\n```\n"
-    rows = [row for section in parsed.sections for row in section.rows if row[0] not in COMMON]
-    return f"{text}\n{_table(rows)}" if rows else text
+    old = [section for section in parsed.sections if section.title == OLD_NAMES.rstrip(":")]
+    new = [section for section in parsed.sections if section not in old]
+    rows = [row for section in new for row in section.rows if row[0] not in COMMON]
+    text += f"\n{_table(rows)}" if rows else ""
+    return text + "".join(f"\n{_old_names(section)}" for section in old)
+
+
+def _old_names(section: Section) -> str:
+    """The flags that were renamed, old and new."""
+    names = [name.split(" is now ") for name, _ in section.rows]
+    lines = ["| old name, still works | new name |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{old}` | `{new}` |" for old, new in names), ""])
 
 
 def _settings() -> str:

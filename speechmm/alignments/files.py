@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
 
 from speechmm.alignments.ctm import ctm_lines, read_ctm
 from speechmm.alignments.durations import DURATIONS_FILE, write_durations
@@ -18,8 +17,7 @@ from speechmm.alignments.textgrid import format_textgrid, read_textgrid
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.files.atomic import safe_name, write_aside, write_text
 from speechmm.files.tree import list_files
-
-AlignmentFormat = Literal["textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations"]
+from speechmm.options import ALIGNMENT_FORMATS
 
 
 def write_alignments(
@@ -35,7 +33,7 @@ def write_alignments(
     Args:
         alignments: What to write; ids must differ.
         out: File or folder; missing folders are made. Each file appears whole or not at all.
-        format: One of :data:`AlignmentFormat`.
+        format: One of ``ALIGNMENT_FORMATS``.
         frame_shift: Seconds per frame of "durations".
 
     Returns:
@@ -47,9 +45,9 @@ def write_alignments(
         AlignmentError: Two alignments have one id, or segments overlap where the format cannot
             say so.
     """
-    if format not in get_args(AlignmentFormat):
+    if format not in ALIGNMENT_FORMATS:
         raise ConfigError(
-            f"format: found {format!r}; expected one of {', '.join(get_args(AlignmentFormat))}. "
+            f"format: found {format!r}; expected one of {', '.join(ALIGNMENT_FORMATS)}. "
             "Choose one of these."
         )
     if format in ("jsonl", "ctm"):

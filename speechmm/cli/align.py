@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from speechmm.cli.decoding import (
     show_progress,
 )
 from speechmm.errors import ConfigError
-from speechmm.options import ALIGNERS, MANIFEST_SUFFIXES
+from speechmm.options import ALIGNERS, ALIGNMENT_FORMATS, EDIT_PENALTY, MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from speechmm.alignments import Alignment
     from speechmm.inference.engine.sources import Source
 
-FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "cuts", "durations")
+FORMATS = (*ALIGNMENT_FORMATS, "cuts")
 
 
 def run(argv: list[str]) -> int:
     """Aligns audio to its text and writes when each unit was said."""
     arguments = _parser().parse_args(argv)
     _check_out(arguments.out, arguments.format)
+    _check_aligner(arguments)
     from speechmm.data.skips import SkipReport
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.alignment.plot import PictureFolder
@@ -49,7 +51,7 @@ def run(argv: list[str]) -> int:
         bundle,
         units=None if arguments.unit is None else arguments.unit.split(","),
         kind=arguments.aligner,
-        label_prior=arguments.label_prior,
+        label_prior=arguments.label_prior or 0.0,
         penalties=EditPenalties.equal(arguments.edit_penalty),
         batch_seconds=arguments.batch_seconds,
         device=arguments.device,
@@ -91,11 +93,18 @@ def _parser() -> CommandParser:
         help="what is said: a text file, or the words themselves; when not given, the manifest's "
         "text, or that of the .txt or .lab file beside the audio",
     )
+    _add_aligner_arguments(parser)
+    _add_output_arguments(parser)
+    return parser
+
+
+def _add_aligner_arguments(parser: CommandParser) -> None:
+    """Adds what is placed, by what, and from where on the text is called wrong."""
     parser.add_argument(
         "--unit",
         metavar="UNIT,...",
-        help="units to write: word, and char, phone or token as the bundle's tokenizer has it; "
-        "all when not given",
+        help="units to write: word, and char or phone as the bundle's tokenizer has it; both when "
+        "not given",
     )
     parser.add_argument(
         "--aligner",
@@ -107,18 +116,21 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--label-prior",
         type=ClosedUnitInterval,
-        default=0.0,
-        help="with --aligner ctc: how much of the label prior is divided out, 0 to 1",
+        help="with --aligner ctc: how much of the label prior is divided out, 0 to 1 (default: 0)",
     )
     parser.add_argument(
         "--edit-penalty",
         type=NonNegativeFloat,
+        default=EDIT_PENALTY,
         metavar="NATS",
         help="penalty of an edit of the text: a word is flagged where the audio is likelier by more "
-        "than this without it or with other speech in its place; 6 when not given, higher for a weak "
+        "than this without it or with other speech in its place; choose it higher for a weak "
         "recogniser ('check-flags --penalties' shows what it does)",
     )
     parser.add_alias("--doubt-price", "--edit-penalty")
+
+
+def _add_output_arguments(parser: CommandParser) -> None:
     parser.add_argument("--format", choices=FORMATS, default="textgrid", help="what to write")
     parser.add_argument(
         "--out",
@@ -132,9 +144,9 @@ def _parser() -> CommandParser:
         "--pictures",
         type=Path,
         metavar="DIR",
-        help="folder for a picture per input: spectrogram, words, soft alignment (PNG)",
+        help="with --aligner head: folder for a picture per input: spectrogram, words, soft "
+        "alignment (PNG)",
     )
-    return parser
 
 
 def _check_out(out: Path, format: str) -> None:
@@ -143,6 +155,16 @@ def _check_out(out: Path, format: str) -> None:
             f"--out: found {str(out)!r}; expected a name that ends in "
             f'{" or ".join(MANIFEST_SUFFIXES)} for --format cuts. Name it "{out.name}.jsonl.gz".'
         )
+
+
+def _check_aligner(arguments: Namespace) -> None:
+    """Refuses what the other aligner alone heeds."""
+    for name, aligner in (("label_prior", "ctc"), ("pictures", "head")):
+        if getattr(arguments, name) is not None and arguments.aligner != aligner:
+            raise ConfigError(
+                f"--{name.replace('_', '-')}: has no effect with --aligner {arguments.aligner}; "
+                f"expected --aligner {aligner}. Leave one of the two out."
+            )
 
 
 def _with_text(sources: list[Source], text: str) -> list[Source]:

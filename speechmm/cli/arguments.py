@@ -12,7 +12,11 @@ import jsonargparse
 from speechmm import __version__
 from speechmm.errors import ConfigError
 
+OLD_NAMES = "old names that still work:"
+"""Title of the list at the end of a help text: ``  --old is now --new``."""
 _CLASS = re.compile(r"<class\s+'(?:\w+\.)*(\w+)'>")
+_NAMED_DEFAULT = re.compile(r" \(default: (.+)\)$")
+"""How the help of a flag ends whose default is not the parser's, so that it is known if it is given."""
 _REWORDED = (
     (r"^Expected an? (.*)\. Got value: (.*)$", r"found '\2'; expected \1"),
     (
@@ -28,6 +32,17 @@ _REWORDED = (
 """What jsonargparse says, and how it is said here: where: found; expected."""
 
 
+class _HelpFormatter(jsonargparse.DefaultHelpFormatter):
+    """Shows the default that a help text names in place of the parser's, which is then None."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = str(super()._get_help_string(action))
+        named = _NAMED_DEFAULT.search(action.help or "")
+        if named is None:
+            return text
+        return text.replace(named[0], "", 1).replace("%(default)s", named[1])
+
+
 class CommandParser(jsonargparse.ArgumentParser):
     """Parser of one command, e.g. ``CommandParser("align", description="...")``.
 
@@ -40,6 +55,7 @@ class CommandParser(jsonargparse.ArgumentParser):
             prog=f"speechmm {command}",
             description=description,
             allow_abbrev=False,
+            formatter_class=_HelpFormatter,
         )
         self._aliases: dict[str, str] = {}
         self.add_argument(
@@ -87,7 +103,7 @@ class CommandParser(jsonargparse.ArgumentParser):
         if not self._aliases:
             return text
         rows = [f"  {old} is now {new}" for old, new in self._aliases.items()]
-        return "\n".join([f"{text.rstrip()}\n", "old names that still work:", *rows, ""])
+        return "\n".join([f"{text.rstrip()}\n", OLD_NAMES, *rows, ""])
 
 
 def refuse(

@@ -8,6 +8,7 @@ from typing import Any
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
+from speechmm.cli.decoding import search_options
 from speechmm.errors import ManifestError
 from speechmm.inference.recognition.options import DECODERS, SearchOptions
 
@@ -17,6 +18,7 @@ FEWEST_WORDS = 30
 def run(argv: list[str]) -> int:
     """Transcribes, compares with the references, and writes scale and bias into the bundle."""
     arguments = _parser().parse_args(argv)
+    options = search_options(arguments)
     from speechmm.evaluation.calibration import (
         expected_calibration_error,
         fit_calibration,
@@ -25,7 +27,7 @@ def run(argv: list[str]) -> int:
     from speechmm.models.bundle import set_confidence
     from speechmm.models.bundle_config import ConfidenceInfo
 
-    confidences, correct = _recognised_words(arguments)
+    confidences, correct = _recognised_words(arguments, options)
     if len(confidences) < FEWEST_WORDS:
         raise ManifestError(
             f"{arguments.cuts}: {len(confidences)} words were recognised; expected at least "
@@ -52,7 +54,7 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _recognised_words(arguments: Any) -> tuple[list[float], list[bool]]:
+def _recognised_words(arguments: Any, options: SearchOptions) -> tuple[list[float], list[bool]]:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.report import confidence_targets
     from speechmm.evaluation.scoring import score_sets
@@ -63,8 +65,6 @@ def _recognised_words(arguments: Any) -> tuple[list[float], list[bool]]:
 
     bundle = load_bundle(arguments.bundle)
     bundle.confidence.clear()  # what is learned is what to do to confidences as they come
-    weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
-    options = SearchOptions(decoder=arguments.decoder, beam=arguments.beam, **weight)
     transcriber = Transcriber(bundle, options=options)
     skipped = SkipReport()
     sources = find_sources([arguments.cuts], skipped)

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -16,12 +16,33 @@ from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import add_model_arguments, load_model
 from speechmm.cli.score import add_results_arguments, check_results_arguments
 from speechmm.errors import ManifestError
+from speechmm.options import EDIT_PENALTY
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
-    from speechmm.evaluation.damage import DamagedText, Detection
+    from speechmm.evaluation.damage import DamagedText, Detection, DetectionRow
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.engine.sources import Source
+
+
+class PenaltyRow(TypedDict):
+    """What is noticed with one pair of penalties."""
+
+    drop: float
+    """Of a dropped word, nats."""
+    extra: float
+    """Of extra speech, nats."""
+    kinds: list[DetectionRow]
+
+
+class FlagsReport(TypedDict):
+    """What ``--out`` gets, as JSON."""
+
+    utterances: int
+    command: str
+    penalties: list[PenaltyRow]
+    limits: list[PenaltyRow]
+    """The same; an old name of it."""
 
 
 def run(argv: list[str]) -> int:
@@ -39,8 +60,8 @@ def run(argv: list[str]) -> int:
     damages = damaged_texts(
         {id: source.text or "" for id, source in sources.items()}, arguments.seed
     )
-    found = []
-    for penalty in arguments.penalties or (None,):
+    found: list[PenaltyRow] = []
+    for penalty in arguments.penalties:
         penalties = EditPenalties.equal(penalty)
         aligner = Aligner(
             bundle,
@@ -57,8 +78,13 @@ def run(argv: list[str]) -> int:
     if arguments.out is not None:
         from speechmm.files.atomic import write_text
 
-        row = {"utterances": len(sources), "command": command, "limits": found}
-        write_text(arguments.out, json.dumps(row, indent=1, ensure_ascii=False) + "\n")
+        numbers: FlagsReport = {
+            "utterances": len(sources),
+            "command": command,
+            "penalties": found,
+            "limits": found,
+        }
+        write_text(arguments.out, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     if arguments.results is not None:
         from speechmm.evaluation.results import write_results
 
@@ -105,7 +131,7 @@ def _detect(
     return [Detection(damage, flags.get(name, ("refused",))) for name, damage in named.items()]
 
 
-def _lines(found: dict[str, Any]) -> list[str]:
+def _lines(found: PenaltyRow) -> list[str]:
     """The table of one pair of penalties, in Markdown."""
     lines = [
         "",
@@ -116,7 +142,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for row in found["kinds"]:
-        share = [row.get(key) for key in ("recall", "precision", "named")]
+        share = [row.get("recall"), row.get("precision"), row.get("named")]
         cells = ["" if one is None else f"{100 * one:.1f}" for one in share]
         flagged = str(row["flagged"])
         if "false_alarms" in row:
@@ -140,7 +166,8 @@ def _parser() -> CommandParser:
         type=NonNegativeFloat,
         nargs="+",
         metavar="NATS",
-        help="edit penalties to try in turn, to choose one on a dev set; else the default",
+        default=[EDIT_PENALTY],
+        help="edit penalties to try in turn, to choose one on a dev set",
     )
     parser.add_alias("--prices", "--penalties")
     parser.add_argument(

@@ -1,10 +1,11 @@
-"""Adds what ``transcribe`` and ``align`` share: flags of the model, finding inputs, progress."""
+"""Adds what commands that run a model share: its flags, the search, finding inputs, progress."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +13,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.options import BATCH_SECONDS, PRECISIONS
 
 if TYPE_CHECKING:
@@ -45,6 +47,22 @@ def add_model_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="stop with exit code 2 at the first bad input"
     )
+
+
+def search_options(arguments: Namespace) -> SearchOptions:
+    """How to search, of the flags a command has; its other flags count for nothing here.
+
+    Raises:
+        ConfigError: The flags contradict each other.
+    """
+    if arguments.ctc_weight is not None and arguments.decoder != "joint":
+        raise ConfigError(
+            f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
+            "joint. Leave one of the two out."
+        )
+    names = [field.name for field in fields(SearchOptions)]
+    given = {name: getattr(arguments, name, None) for name in names}
+    return SearchOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def load_model(arguments: Namespace) -> Bundle:

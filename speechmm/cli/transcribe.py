@@ -17,6 +17,7 @@ from speechmm.cli.decoding import (
     find_inputs,
     load_model,
     require_some,
+    search_options,
     show_progress,
 )
 from speechmm.errors import ConfigError
@@ -26,14 +27,13 @@ from speechmm.inference.recognition.options import (
     FusionOptions,
     SearchOptions,
 )
-
-FORMATS = ("text", "jsonl", "srt", "vtt", "ctm", "trn", "textgrid")
+from speechmm.options import TRANSCRIPT_FORMATS
 
 
 def run(argv: list[str]) -> int:
     """Transcribes audio files, folders and manifests, in their order."""
     arguments = _parser().parse_args(argv)
-    options, fusion = _search_options(arguments), _fusion_options(arguments)
+    options, fusion = search_options(arguments), _fusion_options(arguments)
     _check_folder_for_textgrids(arguments)
     from speechmm.data.skips import SkipReport
     from speechmm.files.provenance import write_meta
@@ -75,27 +75,6 @@ def run(argv: list[str]) -> int:
         write_meta(arguments.out, meta)
     skipped.print(total)
     return skipped.exit_code
-
-
-def _search_options(arguments: Namespace) -> SearchOptions:
-    """How to search.
-
-    Raises:
-        ConfigError: The flags contradict each other.
-    """
-    if arguments.ctc_weight is not None and arguments.decoder != "joint":
-        raise ConfigError(
-            f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
-            "joint. Leave one of the two out."
-        )
-    weight = {} if arguments.ctc_weight is None else {"ctc_weight": arguments.ctc_weight}
-    return SearchOptions(
-        decoder=arguments.decoder,
-        beam=arguments.beam,
-        length_bonus=arguments.length_bonus,
-        n_best=arguments.n_best,
-        **weight,
-    )
 
 
 def _fusion_options(arguments: Namespace) -> FusionOptions:
@@ -157,7 +136,9 @@ def _parser() -> CommandParser:
         help="audio files, folders of them, or cuts manifests (.jsonl, .jsonl.gz)",
     )
     add_model_arguments(parser)
-    parser.add_argument("--format", choices=FORMATS, default="text", help="what to write")
+    parser.add_argument(
+        "--format", choices=TRANSCRIPT_FORMATS, default="text", help="what to write"
+    )
     parser.add_argument(
         "--out",
         type=Path,

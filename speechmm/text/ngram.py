@@ -60,15 +60,6 @@ class NgramModel:
             backoff += self.backoffs.get(history, 0.0)
             history = history[1:]
 
-    def sentence_log_prob(self, words: Sequence[str]) -> float:
-        """Natural log-probability of a whole sentence, its end included."""
-        context = [START]
-        total = 0.0
-        for word in [*words, END]:
-            total += self.score(word, context)
-            context.append(word)
-        return total
-
     def write(self, path: Path) -> None:
         """Writes an ARPA file, gzip-compressed where its name ends in ``.gz``."""
         by_order: dict[int, list[Words]] = defaultdict(list)

@@ -12,7 +12,7 @@ from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.token_path import find_paths, token_segments, word_segments
 from speechmm.inference.alignment.viterbi import monotonic_path, monotonic_paths, required_frames
 from speechmm.inference.engine.chunks import MAX_PADDING, plan_batches
-from speechmm.inference.recognition.transcriber import LONGEST_CHUNK_SECONDS, cut_blocks
+from speechmm.inference.recognition.transcriber import MAX_CHUNK_SECONDS, cut_blocks
 from speechmm.text.tokenizer import SIL, AlignedTokens
 
 LOG_PROBS = st.floats(-50.0, 0.0, width=32)
@@ -111,7 +111,7 @@ def test_chunks_of_a_stream_are_the_stream(blocks: list[int], seed: int) -> None
     chunks = []
     for first, chunk in cut_blocks(iter(stream), rate):
         assert first == position
-        assert 0 < len(chunk) <= LONGEST_CHUNK_SECONDS * rate
+        assert 0 < len(chunk) <= MAX_CHUNK_SECONDS * rate
         position += len(chunk)
         chunks.append(chunk)
     assert torch.equal(torch.cat(chunks), torch.cat(stream))

@@ -14,7 +14,7 @@ from torch import Tensor
 from speechmm.alignments import Alignment, Segment
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.inference.alignment.ctc_utterances import CtcHead
+from speechmm.inference.alignment.ctc_utterances import CtcPosteriors
 from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows
 from speechmm.inference.alignment.flags import signs_of_misfit, text_flags
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
@@ -38,7 +38,7 @@ from speechmm.options import ALIGNERS, BATCH_SECONDS
 from speechmm.text.tokenizer import AlignedTokens
 
 ONE_PASS_SECONDS = 30.0
-"""Longer audio is placed by CTC and cut between words before the alignment head sees it."""
+"""Longer audio is placed by CTC and cut between words before the alignment head labels it."""
 FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
 """What an aligned token of each kind of tokenizer is called as a unit."""
 
@@ -72,7 +72,7 @@ class ChunkText:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkAlignment:
-    """The units of one chunk, in seconds from its start, and how much they are to be trusted."""
+    """The units of one chunk, in seconds from its start, and how well they score."""
 
     words: list[Segment]
     tokens: list[Segment]
@@ -106,27 +106,26 @@ class Aligner:
             units: Units of the results: "word" and the finest one ("phone" for a phone tokenizer,
                 else "char"); None means both.
             kind: What places the tokens: "head", the alignment head (10 ms), or "ctc".
-            label_prior: With "ctc": how much of the label prior is divided out, 0 to 1.
+            label_prior: How much of the label prior is divided out, 0 to 1; above 0 for "ctc" only.
             penalties: How much better the audio must fit an edited text for a word to be flagged.
             batch_seconds: Audio per batch, padding included.
             device: Where the model runs.
-            observer: Told of every chunk that is aligned; for pictures.
+            observer: Told of every chunk that is aligned, for pictures; for "head" only.
 
         Raises:
-            ConfigError: A unit this bundle does not have, an unknown kind, or one that it was not
-                trained for.
+            ConfigError: A unit this bundle does not have, an unknown kind, one that it was not
+                trained for, or one that has no use for what else is given.
         """
-        if kind not in ALIGNERS:
-            raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
+        _check_kind(kind, label_prior, observer)
         bundle.require_heads(["ctc" if kind == "ctc" else "align"], f"--aligner {kind}")
         self.kind = kind
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
         self.units = check_units(units, bundle.tokenizer.kind)
-        self.ctc: CtcHead | None = None
+        self.ctc: CtcPosteriors | None = None
         if "ctc" in bundle.heads:
-            self.ctc = CtcHead(bundle.model, bundle.tokenizer, bundle.features)
+            self.ctc = CtcPosteriors(bundle.model, bundle.tokenizer, bundle.features)
         self.verifier = TranscriptVerifier(penalties=penalties, label_prior=label_prior)
         self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
         self.observer = observer
@@ -175,7 +174,7 @@ class Aligner:
             waveform = source.load(rate)
             self._check_length(source, aligned, len(waveform))
             text = ChunkText(aligned=aligned, id=source.id)
-            yield Chunk(waveform=waveform, start=0.0, seconds=len(waveform) / rate, task=text)
+            yield Chunk(waveform=waveform, start=0.0, seconds=len(waveform) / rate, payload=text)
             return
         waveform = torch.cat(list(source.blocks(rate)))
         self._check_length(source, aligned, len(waveform))
@@ -211,12 +210,12 @@ class Aligner:
             found = self._units(segment.path, segment.aligned, segment.clock)
             return ChunkResult(start=start, value=found)
         text = ChunkText(aligned=segment.aligned, id=id)
-        return Chunk(waveform=part, start=start, seconds=seconds, task=text)
+        return Chunk(waveform=part, start=start, seconds=seconds, payload=text)
 
     def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:
         """The alignment of each chunk of a batch: encoded once, verified by CTC, placed by ``kind``."""
         encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
-        texts = [chunk.task.aligned for chunk in chunks]
+        texts = [chunk.payload.aligned for chunk in chunks]
         windows: list[CtcWindows | None] = [None] * len(chunks)
         verifications: list[Verification | None] = [None] * len(chunks)
         if self.ctc is not None:
@@ -235,8 +234,8 @@ class Aligner:
         windows: Sequence[CtcWindows | None],
         verifications: Sequence[Verification | None],
     ) -> list[ChunkAlignment]:
-        """The units of each chunk where the alignment head has them."""
-        texts = [chunk.task.aligned for chunk in chunks]
+        """The units of each chunk where the alignment head places them."""
+        texts = [chunk.payload.aligned for chunk in chunks]
         hop = self.features.frame_shift
         scores, paths = align_encoded(self.encoder.model, encoding, texts, windows=windows, hop=hop)
         grid = FrameGrid.of(self.features)
@@ -246,7 +245,7 @@ class Aligner:
             units = self._units(path, texts[row], clock)
             found.append(_verified(units, texts[row], verifications[row]))
             if self.observer is not None:
-                alignment = self._alignment(found[-1], chunk.seconds, id=chunk.task.id)
+                alignment = self._alignment(found[-1], chunk.seconds, id=chunk.payload.id)
                 self.observer(alignment, self._soft(encoding, scores, row, texts[row]))
         return found
 
@@ -267,7 +266,7 @@ class Aligner:
         )
 
     def _by_ctc(self, aligned: AlignedTokens, verification: Verification | None) -> ChunkAlignment:
-        """The units of one chunk where CTC has them."""
+        """The units of one chunk where CTC places them."""
         assert verification is not None
         path = verification.path
         if path is None:  # too dense for encoder frames: one after the other
@@ -336,10 +335,25 @@ def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(units))
 
 
+def _check_kind(kind: str, label_prior: float, observer: Observer | None) -> None:
+    if kind not in ALIGNERS:
+        raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
+    if kind != "ctc" and label_prior:
+        raise ConfigError(
+            f"aligner: found label prior {label_prior} with kind {kind!r}; expected it with 'ctc' "
+            "only. Leave it out."
+        )
+    if kind != "head" and observer is not None:
+        raise ConfigError(
+            f"aligner: found an observer with kind {kind!r}; expected one with 'head' only, which "
+            "has a soft alignment to show. Leave it out."
+        )
+
+
 def _verified(
     found: ChunkAlignment, aligned: AlignedTokens, verification: Verification | None
 ) -> ChunkAlignment:
-    """The same units, words with a confidence that CTC has a part in, and where the text is wrong."""
+    """The same units, the confidence of words times that of CTC, and where the text is wrong."""
     if verification is None:
         return found
     words = verification.rated(found.words, aligned)

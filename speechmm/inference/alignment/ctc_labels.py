@@ -105,7 +105,7 @@ def score_path(states: Ints, log_probs: Floats, labels: CtcLabels) -> Floats:
 def tokens_of_path(states: Ints, log_probs: Floats, labels: CtcLabels, tokens: int) -> TokenPath:
     """The CTC path as encoder frames of the aligned tokens; silences have none.
 
-    Tokens that CTC writes as one label share its frames equally.
+    Tokens that CTC emits as one label share its frames equally.
     """
     # Each state on the path: its first frame, its number of frames, its summed score. (visited,)
     visited, first, counts = np.unique(states, return_index=True, return_counts=True)

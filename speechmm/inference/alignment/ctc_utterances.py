@@ -22,7 +22,7 @@ from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class CtcUtterance:
-    """One utterance and its text, as the CTC head reads the one and writes the other."""
+    """One utterance, as posteriors of the CTC head, and its text, as labels of CTC."""
 
     log_probs: Floats
     """(encoder frames, vocab)."""
@@ -36,8 +36,8 @@ class CtcUtterance:
     """Feature frames per encoder frame."""
 
 
-class CtcHead:
-    """The CTC head of a model, with what belongs to it."""
+class CtcPosteriors:
+    """Computes CTC posteriors of encoded speech, each with the labels of its text and its clock."""
 
     def __init__(
         self, model: SpeechTextModel, tokenizer: Tokenizer, features: LogMelConfig
@@ -69,7 +69,7 @@ class CtcHead:
             )
 
     def _spaces_as_blanks(self, log_probs: Floats) -> Floats:
-        """The same scores, where blank is as good as a space: some models write spaces in silence."""
+        """The same scores, where blank is as good as a space: some models emit spaces in silence."""
         space = self.tokenizer.separator
         if space is None:
             return log_probs
@@ -79,7 +79,7 @@ class CtcHead:
 
 
 def place_by_ctc(utterance: CtcUtterance, text: AlignedTokens) -> list[Segment] | None:
-    """The words of a text where CTC has them, to an encoder frame.
+    """The words of a text where CTC places them, to an encoder frame.
 
     None for a text without a word, or with more labels than there are encoder frames.
     """

@@ -1,8 +1,8 @@
 """Limits the alignment head to the windows in which CTC finds each token of a text.
 
-The head places tokens to 10 ms, but among like sounds it can lose count, above all in voices it was
-not trained on; CTC counts well and places badly. So the head pays for leaving a token's window, and
-not more than a few nats: where it is surer than that, it is believed.
+The head places tokens to 10 ms, but among similar sounds it can skip or repeat some, above all in
+voices it was not trained on; CTC rarely does, but its times are coarse. So a token is penalised outside
+its window. The penalty is bounded: a head whose scores differ by more than a few nats overrules it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from speechmm.models.forward_sum import forward_backward
 OUTER_SHARE = 0.1
 """Share of a token's occupancy that may lie before its window, and after."""
 FREE_SECONDS = 0.06
-"""A token may lie this far outside its window at no cost."""
+"""A token may lie this far outside its window without a penalty."""
 NATS_PER_SECOND = 100.0
-"""What a frame of a token costs for lying farther away."""
-MOST_NATS = 5.0
-"""The most it costs."""
+"""Penalty of a frame of a token that lies farther away."""
+MAX_NATS = 5.0
+"""Largest penalty of a frame."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class CtcWindows:
     """The feature frames in which CTC finds the tokens of one utterance."""
 
     first: Floats
-    """First frame of the window of each aligned token; -inf where CTC does not say."""
+    """First frame of the window of each aligned token; -inf where CTC emits no label for it."""
     last: Floats
-    """Last frame; inf where CTC does not say."""
+    """Last frame; inf where CTC emits no label for it."""
 
     def costs(self, frames: int, hop: float) -> Floats:
         """Nats to take off the score of each token in each frame: (frames, tokens).
@@ -45,7 +45,7 @@ class CtcWindows:
         frame = np.arange(frames, dtype=np.float32)[:, None]
         # How far each frame lies outside each window, in seconds; below 0 inside. (frames, tokens)
         away = np.maximum(self.first[None, :] - frame, frame - self.last[None, :]) * hop
-        cost = ((away - FREE_SECONDS) * NATS_PER_SECOND).clip(0.0, MOST_NATS)
+        cost = ((away - FREE_SECONDS) * NATS_PER_SECOND).clip(0.0, MAX_NATS)
         out: Floats = cost.astype(np.float32)
         return out
 

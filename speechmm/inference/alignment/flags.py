@@ -12,7 +12,7 @@ from speechmm.text.tokenizer import Tokenizer
 
 LOW_CONFIDENCE = 0.2
 """An alignment whose geometric mean frame probability is below this is flagged."""
-FEWEST_FRAMES_PER_TOKEN = 3.0
+MIN_FRAMES_PER_TOKEN = 3.0
 """Speech with fewer 10 ms frames per token than this is faster than anybody speaks: flagged."""
 
 _SPOKEN_SIGNS = set("%&@#§")  # punctuation by its Unicode category, and yet read aloud
@@ -23,7 +23,7 @@ def signs_of_misfit(alignment: Alignment, tokens: int, features: LogMelConfig) -
     if (alignment.confidence or 0.0) < LOW_CONFIDENCE:
         yield "low_confidence"
     frames = FrameGrid.of(features).frames(alignment.duration)
-    if frames < FEWEST_FRAMES_PER_TOKEN * tokens:
+    if frames < MIN_FRAMES_PER_TOKEN * tokens:
         yield "shorter_than_text"
 
 

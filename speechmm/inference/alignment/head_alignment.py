@@ -10,7 +10,7 @@ from torch import Tensor
 
 from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.inference.alignment.ctc_utterances import CtcHead
+from speechmm.inference.alignment.ctc_utterances import CtcPosteriors
 from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows
 from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.token_path import (
@@ -63,7 +63,7 @@ def align_encoded(
 def place_words(
     model: SpeechTextModel,
     features: LogMelConfig,
-    ctc: CtcHead | None,
+    ctc: CtcPosteriors | None,
     *,
     encoding: SpeechEncoding,
     texts: Sequence[AlignedTokens],

@@ -31,8 +31,8 @@ CONTEXT_SECONDS = 2.0
 """Audio before and after a block that the encoder sees too; its output there is thrown away."""
 BLOCKS_PER_BATCH = 2
 
-SHORTEST_SEGMENT_SECONDS = 5.0
-LONGEST_SEGMENT_SECONDS = 20.0
+MIN_SEGMENT_SECONDS = 5.0
+MAX_SEGMENT_SECONDS = 20.0
 """A segment ends at the largest gap between words that lies this far from its start."""
 MARGIN_SECONDS = 2.0
 """Audio kept before the first and after the last word of a segment; longer silence is left out."""
@@ -82,7 +82,7 @@ def segment_audio(
 
     Args:
         encoder: Gives the CTC scores.
-        tokenizer: Says how CTC writes words one after the other.
+        tokenizer: Whose labels CTC emits.
         features: Say how long a frame is.
         waveform: The whole audio.
         aligned: The whole text.
@@ -172,7 +172,7 @@ class _Cutter:
         while begin < count:
             # A segment starts where the one before it ended, or a margin before its first word.
             start = max(cuts[begin - 1] if begin else 0.0, first[begin] - MARGIN_SECONDS)
-            shortest, longest = start + SHORTEST_SEGMENT_SECONDS, start + LONGEST_SEGMENT_SECONDS
+            shortest, longest = start + MIN_SEGMENT_SECONDS, start + MAX_SEGMENT_SECONDS
             near = begin + np.flatnonzero((cuts[begin:] >= shortest) & (cuts[begin:] <= longest))
             if last[-1] <= longest:  # all the rest fits
                 begin = count

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INCHES_PER_SECOND = 1.6
-LEAST_INCHES, MOST_INCHES = 6.0, 48.0
+MIN_INCHES, MAX_INCHES = 6.0, 48.0
 DPI = 110
-MOST_TOKEN_LABELS = 150
+MAX_TOKEN_LABELS = 150
 """With more tokens than this their names are left out: they could not be read."""
 
 
@@ -46,7 +46,7 @@ def draw_alignment(alignment: Alignment, soft: SoftAlignment, path: Path) -> Non
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width = min(MOST_INCHES, max(LEAST_INCHES, INCHES_PER_SECOND * alignment.duration))
+    width = min(MAX_INCHES, max(MIN_INCHES, INCHES_PER_SECOND * alignment.duration))
     figure = Figure(figsize=(width, 6.0), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.4])
@@ -102,7 +102,7 @@ def _draw_soft_alignment(axes: Axes, soft: SoftAlignment) -> None:
         **_image_options("viridis"),
     )
     axes.set_ylabel("token")
-    if tokens <= MOST_TOKEN_LABELS:
+    if tokens <= MAX_TOKEN_LABELS:
         axes.set_yticks(range(tokens), soft.labels, fontsize=max(3.0, min(8.0, 240 / tokens)))
         for label in axes.get_yticklabels():
             label.set_parse_math(False)

@@ -18,24 +18,25 @@ import numpy as np
 
 from speechmm.inference.alignment.ctc_labels import CtcLabels
 from speechmm.inference.alignment.viterbi import Bools, Floats, Ints, ctc_states
+from speechmm.options import EDIT_PENALTY
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditPenalties:
     """Penalties of edits to a text, nats: the audio must score better by more than that."""
 
-    drop: float = 6.0
+    drop: float = EDIT_PENALTY
     """Of a word that is left out."""
-    extra: float = 6.0
+    extra: float = EDIT_PENALTY
     """Of one passage of speech that is not in the text; in place of a word, both penalties count."""
     whole: float = 3.0
     """By how much the audio must score better without a word, per token, in half the words, for the
     whole transcript to be called wrong."""
 
     @classmethod
-    def equal(cls, penalty: float | None) -> EditPenalties:
-        """Both penalties of an edit the same, in nats; None for the defaults."""
-        return cls() if penalty is None else cls(drop=penalty, extra=penalty)
+    def equal(cls, penalty: float) -> EditPenalties:
+        """Both penalties of an edit the same, in nats."""
+        return cls(drop=penalty, extra=penalty)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class TranscriptEdits:
     """The edits that make a text fit best."""
 
     words: Ints
-    """Index in the text of each word that CTC can write."""
+    """Index in the text of each word that CTC can emit."""
     dropped: Bools
     """Whether that word is left out."""
     spans: Ints

@@ -1,7 +1,7 @@
 """Verifies transcripts against CTC posteriors: which words were not said, and what was said instead.
 
-The alignment head is trained to place a given text and takes it for true; CTC is trained to write what
-is said, so it can tell where a text and its audio differ, and how far to trust each word.
+The alignment head labels frames with a given text, right or wrong. CTC was trained without knowing the
+text: its posteriors show where a text and its audio differ, and give each word a confidence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from speechmm.text.tokenizer import AlignedTokens
 
 NOT_SAID, WRONG_WORD, EXTRA_SPEECH = "not_said", "wrong_word", "extra_speech"
 WRONG_TRANSCRIPT = "wrong_transcript"
-SMALLEST_PRIOR = 1e-4
+MIN_PRIOR = 1e-4
 """A token rarer than this is treated as this frequent where priors are divided out."""
 
 
@@ -78,8 +78,8 @@ class Verification:
         owners = np.asarray(aligned.word_indices, np.int64)
         for index in np.unique(owners[owners >= 0]).tolist():
             word, tokens = words[index], np.flatnonzero(owners == index)
-            trust = float(self.token_confidence[tokens].mean()) * self._share_inside(word, tokens)
-            rated[index] = replace(word, confidence=(word.confidence or 0.0) * trust)
+            by_ctc = float(self.token_confidence[tokens].mean()) * self._share_inside(word, tokens)
+            rated[index] = replace(word, confidence=(word.confidence or 0.0) * by_ctc)
         return rated
 
     def mismatches(self, words: Sequence[Segment]) -> list[Mismatch]:
@@ -132,7 +132,7 @@ class TranscriptVerifier:
     """From where on a text is called wrong."""
     label_prior: float = 0.0
     """How much of the label prior (the mean posterior of the utterance) is divided out before tokens
-    are placed, 0 to 1: CTC then says tokens for as long as they last. Source: Huang et al. 2024, "Less
+    are placed, 0 to 1: CTC then emits tokens for as long as they last. Source: Huang et al. 2024, "Less
     peaky and more accurate CTC forced alignment by label priors", equation 6, here when reading and
     not when training."""
 
@@ -175,7 +175,7 @@ class TranscriptVerifier:
         """The scores with so much of the label prior divided out."""
         if not self.label_prior:
             return log_probs
-        prior = np.exp(log_probs).mean(axis=0).clip(min=SMALLEST_PRIOR)
+        prior = np.exp(log_probs).mean(axis=0).clip(min=MIN_PRIOR)
         scores: Floats = log_probs - self.label_prior * np.log(prior)
         return scores
 

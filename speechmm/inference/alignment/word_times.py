@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from speechmm.alignments import Segment
-from speechmm.inference.alignment.ctc_utterances import CtcHead, place_by_ctc
+from speechmm.inference.alignment.ctc_utterances import CtcPosteriors, place_by_ctc
 from speechmm.inference.alignment.head_alignment import place_words
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
@@ -34,7 +34,7 @@ def time_words(
     """
     model, tokenizer, features = bundle.model, bundle.tokenizer, bundle.features
     texts = [tokenizer.encode_aligned(" ".join(w.label for w in utterance)) for utterance in words]
-    ctc = CtcHead(model, tokenizer, features) if "ctc" in bundle.heads else None
+    ctc = CtcPosteriors(model, tokenizer, features) if "ctc" in bundle.heads else None
     placed: Sequence[list[Segment] | None] = [None] * len(texts)
     if "align" in bundle.heads:
         placed = place_words(model, features, ctc, encoding=encoding, texts=texts, seconds=seconds)

@@ -26,12 +26,12 @@ LOOKAHEAD_BATCHES = 8
 """Batches' worth of audio that is read before it is sorted by length."""
 
 Part = TypeVar("Part")
-Task = TypeVar("Task")
+Payload = TypeVar("Payload")
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk(Generic[Task]):
+class Chunk(Generic[Payload]):
     """A part of one source, short enough for one pass of the model."""
 
     waveform: Float[Tensor, " samples"]
@@ -39,7 +39,7 @@ class Chunk(Generic[Task]):
     """Seconds from the start of the source."""
     seconds: float
     """Length."""
-    task: Task
+    payload: Payload
     """What there is to know about it besides its audio."""
 
 
@@ -81,8 +81,8 @@ def read_chunks(
 
 
 def in_batches(
-    chunks: Iterable[Chunk[Task] | ChunkResult[Value] | EndOfSource],
-    process: Callable[[Sequence[Chunk[Task]]], Sequence[Value]],
+    chunks: Iterable[Chunk[Payload] | ChunkResult[Value] | EndOfSource],
+    process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]],
     *,
     batch_samples: int,
 ) -> Iterator[ChunkResult[Value] | EndOfSource]:
@@ -93,7 +93,7 @@ def in_batches(
         process: Makes one value of each chunk of a batch.
         batch_samples: Samples of a batch, padding included.
     """
-    held: list[Chunk[Task] | ChunkResult[Value] | EndOfSource] = []
+    held: list[Chunk[Payload] | ChunkResult[Value] | EndOfSource] = []
     for item in chunks:
         held.append(item)
         if isinstance(item, EndOfSource) and item.error is not None:
@@ -146,8 +146,8 @@ def plan_batches(lengths: Sequence[int], batch_samples: int) -> list[list[int]]:
 
 
 def _without_last_source(
-    held: list[Chunk[Task] | ChunkResult[Value] | EndOfSource],
-) -> list[Chunk[Task] | ChunkResult[Value] | EndOfSource]:
+    held: list[Chunk[Payload] | ChunkResult[Value] | EndOfSource],
+) -> list[Chunk[Payload] | ChunkResult[Value] | EndOfSource]:
     """The items without what the last source, whose end they finish with, has of its own."""
     first = len(held) - 1
     while first > 0 and not isinstance(held[first - 1], EndOfSource):
@@ -156,8 +156,8 @@ def _without_last_source(
 
 
 def _processed(
-    held: list[Chunk[Task] | ChunkResult[Value] | EndOfSource],
-    process: Callable[[Sequence[Chunk[Task]]], Sequence[Value]],
+    held: list[Chunk[Payload] | ChunkResult[Value] | EndOfSource],
+    process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]],
     batch_samples: int,
 ) -> Iterator[ChunkResult[Value] | EndOfSource]:
     """All items in their order, a result in place of each chunk; empties the list it is given."""

@@ -63,6 +63,11 @@ class SearchOptions:
                 f"search: decoder 'ctc' is greedy, but beam is {self.beam}; expected beam 1. "
                 "Use decoder 'joint' for a beam search."
             )
+        if self.decoder == "ctc" and self.length_bonus:
+            raise ConfigError(
+                f"search: decoder 'ctc' is greedy, but length_bonus is {self.length_bonus}; expected "
+                "0, as it has no effect there. Leave it out, or use another decoder."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

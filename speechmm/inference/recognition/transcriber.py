@@ -1,4 +1,4 @@
-"""Transcribes audio of any length, and says how sure the model is of each word."""
+"""Transcribes audio of any length, with a confidence for each word."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from speechmm.models.bundle import Bundle
 from speechmm.options import BATCH_SECONDS
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
-LONGEST_CHUNK_SECONDS = 20.0
+MAX_CHUNK_SECONDS = 20.0
 """Longer audio is cut at its quietest places; audio longer than what the model was trained on, too."""
-SHORTEST_CHUNK_SECONDS = 5.0
-LEAST_LONGEST_SECONDS, LEAST_SHORTEST_SECONDS = 4.0, 1.0
-"""Chunks may be as long as the first and are no shorter than the second, however short the utterances
-of the training were."""
+MIN_CHUNK_SECONDS = 5.0
+MAX_CHUNK_FLOOR_SECONDS, MIN_CHUNK_FLOOR_SECONDS = 4.0, 1.0
+"""The two limits are not lowered further than this, however short the utterances of the training
+were."""
 UNCALIBRATED = Calibration()
 Item = TypeVar("Item")
 PARTS = ("reading", "features and encoder", "search", "word times")
@@ -128,7 +128,7 @@ class Transcriber:
         rate = self.features.sample_rate
         for first_sample, waveform in self._timed_items("reading", self._read(source)):
             seconds = len(waveform) / rate
-            yield Chunk(waveform=waveform, start=first_sample / rate, seconds=seconds, task=None)
+            yield Chunk(waveform=waveform, start=first_sample / rate, seconds=seconds, payload=None)
 
     def _read(self, source: Source) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
         """The audio of each chunk with its first sample, counted from the start of the source."""
@@ -219,16 +219,16 @@ def chunk_seconds(bundle: Bundle) -> tuple[float, float]:
     """
     known = bundle.training.utterance_seconds
     if known is None:
-        return LONGEST_CHUNK_SECONDS, SHORTEST_CHUNK_SECONDS
-    longest = min(LONGEST_CHUNK_SECONDS, max(LEAST_LONGEST_SECONDS, 1.5 * known.usual))
-    return longest, min(longest / 2, max(LEAST_SHORTEST_SECONDS, known.median / 2))
+        return MAX_CHUNK_SECONDS, MIN_CHUNK_SECONDS
+    longest = min(MAX_CHUNK_SECONDS, max(MAX_CHUNK_FLOOR_SECONDS, 1.5 * known.usual))
+    return longest, min(longest / 2, max(MIN_CHUNK_FLOOR_SECONDS, known.median / 2))
 
 
 def cut_blocks(
     blocks: Iterable[Float[Tensor, " _"]],
     sample_rate: int,
-    longest_seconds: float = LONGEST_CHUNK_SECONDS,
-    shortest_seconds: float = SHORTEST_CHUNK_SECONDS,
+    longest_seconds: float = MAX_CHUNK_SECONDS,
+    shortest_seconds: float = MIN_CHUNK_SECONDS,
 ) -> Iterator[tuple[int, Float[Tensor, " _"]]]:
     """Cuts a stream of audio at its quietest places, holding back less than two chunks.
 

@@ -15,9 +15,8 @@ from speechmm.alignments.ctm import ctm_lines
 from speechmm.alignments.jsonl import jsonl_line
 from speechmm.alignments.trn_stm import trn_line
 from speechmm.files.atomic import write_aside
+from speechmm.options import LINE_FORMATS
 
-LINE_FORMATS = ("text", "jsonl", "ctm", "trn")
-"""Written line by line into one file or to stdout; the others go through the alignment writers."""
 FORMATS_WITHOUT_TIMES = ("text", "trn")
 
 
@@ -28,7 +27,7 @@ def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, forma
         transcripts: What was said.
         out: A file; a folder for "textgrid", and for "srt" and "vtt" unless the name ends so (then
             for one transcript only); None for stdout, which takes one transcript in these formats.
-        format: One of ``LINE_FORMATS``, or "srt", "vtt" or "textgrid".
+        format: One of ``TRANSCRIPT_FORMATS``.
 
     Returns:
         Seconds of audio transcribed.

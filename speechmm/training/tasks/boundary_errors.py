@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
-from speechmm.inference.alignment.ctc_utterances import CtcHead
+from speechmm.inference.alignment.ctc_utterances import CtcPosteriors
 from speechmm.inference.alignment.head_alignment import place_words
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ def boundary_errors_ms(
     ]
     if not known:
         return []
-    ctc = CtcHead(model, tokenizer, features) if ctc_windows else None
+    ctc = CtcPosteriors(model, tokenizer, features) if ctc_windows else None
     placed = place_words(
         model,
         features,

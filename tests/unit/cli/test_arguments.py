@@ -51,6 +51,14 @@ def test_the_help_names_the_old_flags_apart(parser):
     assert "--doubt-price" not in usage
 
 
+def test_the_help_shows_one_default(parser):
+    parser.add_argument("--weight", type=float, help="a weight (default: 0.3)")
+    parser.add_argument("--name", help="a name (default: the id)")
+    text = parser.format_help()
+    assert "a weight (type: float, default: 0.3)\n" in text
+    assert "a name (default: the id)\n" in text
+
+
 def test_a_misspelled_flag_is_answered_with_the_new_names_only(parser):
     with pytest.raises(ConfigError, match=r"did you mean --edit-penalty\?"):
         parser.parse_args(["--edit-penalt", "3"])

@@ -26,8 +26,8 @@ BATCH = 10
 
 
 def chunk(samples: int, number: int, name: str) -> Chunk[str]:
-    task = f"{name}{number}"
-    return Chunk(waveform=torch.ones(samples), start=float(number), seconds=0.0, task=task)
+    payload = f"{name}{number}"
+    return Chunk(waveform=torch.ones(samples), start=float(number), seconds=0.0, payload=payload)
 
 
 class Reader:
@@ -47,8 +47,8 @@ class Reader:
                 yield chunk(samples, number, source.id)
 
     def process(self, chunks: Sequence[Chunk[str]]) -> list[str]:
-        self.batches.append([one.task for one in chunks])
-        return [f"read {one.task}" for one in chunks]
+        self.batches.append([one.payload for one in chunks])
+        return [f"read {one.payload}" for one in chunks]
 
     def run(self, skipped: SkipReport) -> Iterator[tuple[str, list[str]]]:
         sources = (Source(id=name) for name in self.plans)
@@ -75,7 +75,7 @@ def test_every_source_gets_its_own_results_in_order_or_one_skip(plans: list[list
         ]
     bad = [name for name, plan in named.items() if -1 in plan]
     assert skipped.items == [(name, f"{name}: damaged") for name in bad]
-    processed = [task for batch in reader.batches for task in batch]
+    processed = [payload for batch in reader.batches for payload in batch]
     assert len(processed) == len(set(processed))
 
 
@@ -83,7 +83,7 @@ def test_chunks_of_a_source_that_failed_are_not_processed() -> None:
     reader = Reader({"good": [3], "bad": [4, 5, -1], "fine": [6]})
     skipped = SkipReport()
     assert [name for name, _ in reader.run(skipped)] == ["good", "fine"]
-    assert sorted(task for batch in reader.batches for task in batch) == ["fine0", "good0"]
+    assert sorted(payload for batch in reader.batches for payload in batch) == ["fine0", "good0"]
 
 
 def test_results_of_a_source_that_fails_late_are_dropped() -> None:
@@ -126,7 +126,7 @@ def test_what_came_out_is_handed_on_before_more_is_read() -> None:
             yield chunk(4 * BATCH, 0, name)
             yield EndOfSource(Source(id=name))
 
-    done = in_batches(chunks(), lambda some: [one.task for one in some], batch_samples=BATCH)
+    done = in_batches(chunks(), lambda some: [one.payload for one in some], batch_samples=BATCH)
     first = next(done)
     assert isinstance(first, ChunkResult) and first.value == "a0"
     assert asked == ["a", "b"]  # 8 batches' worth
@@ -150,7 +150,7 @@ def test_audio_is_let_go_batch_by_batch() -> None:
         if most:  # within one lookahead each batch finds fewer waveforms than the one before
             assert held < most or held == LOOKAHEAD_BATCHES // 2
         most = held
-        return [one.task for one in some]
+        return [one.payload for one in some]
 
     assert len(list(in_batches(chunks(), process, batch_samples=BATCH))) == 80
     gc.collect()

@@ -13,6 +13,7 @@ import pytest
 from speechmm.alignments import read_alignments
 from speechmm.cli import align as align_command
 from speechmm.cli import transcribe as transcribe_command
+from speechmm.cli.decoding import search_options
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.inference.recognition import transcriber
@@ -138,6 +139,7 @@ def test_nothing_but_bad_inputs(inputs: list[str], capsys: pytest.CaptureFixture
         (["--format", "textgrid"], "Add --out FOLDER"),
         (["--decoder", "ctc", "--ctc-weight", "0.5"], "has no effect with --decoder ctc"),
         (["--decoder", "ctc", "--beam", "4"], "expected beam 1"),
+        (["--decoder", "ctc", "--length-bonus", "5"], "length_bonus is 5.0; expected 0"),
         (["--beam", "0"], "--beam"),
         (["--device", "warp"], "--device: found 'warp'"),
         (["--format", "docx"], "--format"),
@@ -153,7 +155,7 @@ def test_wrong_flags(
 
 def test_defaults_shown_are_those_of_the_search() -> None:
     arguments = transcribe_command._parser().parse_args(["a.wav", "--model", "m"])
-    assert transcribe_command._search_options(arguments) == SearchOptions()
+    assert search_options(arguments) == SearchOptions()
     assert transcribe_command._fusion_options(arguments) == FusionOptions()
 
 
@@ -243,6 +245,22 @@ def test_align_draws_pictures(two: list[str]) -> None:
     assert call(*arguments, "--pictures", "pictures") == 0
     (picture,) = Path("pictures").iterdir()
     assert picture.suffix == ".png"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--aligner", "ctc", "--pictures", "p"], "--pictures: has no effect with --aligner ctc"),
+        (["--label-prior", "1"], "--label-prior: has no effect with --aligner head"),
+    ],
+)
+def test_align_refuses_what_the_aligner_does_not_heed(
+    two: list[str], flags: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert call("align", two[0], *MODEL, "--text", "ab cd", "--out", "o", *flags) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1
+    assert not Path("o").exists()
 
 
 def test_align_of_cuts_counts_from_the_start_of_the_cut(speak: Callable) -> None:
@@ -391,6 +409,11 @@ def test_mistakes_with_external_scores(
     assert call("transcribe", *two, *MODEL, *flags) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+def test_calibration_refuses_what_transcription_refuses(capsys: pytest.CaptureFixture) -> None:
+    assert call("calibrate", "bundle", "dev.jsonl", *CTC, "--ctc-weight", "0.5") == 2
+    assert "--ctc-weight: has no effect with --decoder ctc" in capsys.readouterr().err
 
 
 def test_calibration_goes_into_the_bundle(

@@ -142,6 +142,10 @@ def test_ctc_places_words_too(tone_bundle: Bundle, speak: Callable) -> None:
             assert word.end == pytest.approx(expected.end, abs=0.05)
     with pytest.raises(ConfigError, match="expected one of head, ctc"):
         Aligner(tone_bundle, kind="hmm")
+    with pytest.raises(ConfigError, match=r"label prior .* with kind 'head'"):
+        Aligner(tone_bundle, kind="head", label_prior=0.5)
+    with pytest.raises(ConfigError, match="an observer with kind 'ctc'"):
+        Aligner(tone_bundle, kind="ctc", observer=print)
 
 
 def test_the_command_counts_what_is_noticed(
@@ -163,8 +167,10 @@ def test_the_command_counts_what_is_noticed(
     assert main([*check, "--results", "RESULTS.md", "--title", "tones"]) == 0
     found = json.loads(Path("found.json").read_text("utf-8"))
     assert found["utterances"] == 4
-    (limits,) = found["limits"]
-    rows = {row["kind"]: row for row in limits["kinds"]}
+    assert found["limits"] == found["penalties"]  # its old name
+    (penalties,) = found["penalties"]
+    assert (penalties["drop"], penalties["extra"]) == (6.0, 6.0)
+    rows = {row["kind"]: row for row in penalties["kinds"]}
     assert rows["intact"]["false_alarms"] == 0.0
     assert rows["word deleted"]["texts"] == 3
     assert all(row.get("recall", 1.0) == row.get("precision", 1.0) == 1.0 for row in rows.values())
@@ -172,7 +178,7 @@ def test_the_command_counts_what_is_noticed(
     assert "| word deleted | 3 | 3 | 100.0 |" in Path("RESULTS.md").read_text("utf-8")
     assert main([*check, "--penalties", "1e9"]) == 0  # nothing is worth so much
     found = json.loads(Path("found.json").read_text("utf-8"))
-    rows = {row["kind"]: row for row in found["limits"][0]["kinds"]}
+    rows = {row["kind"]: row for row in found["penalties"][0]["kinds"]}
     assert rows["word inserted"]["named"] == 0.0
     write_cuts(cuts[:1], Path("one.jsonl"))  # nothing to swap it with
     assert main(["check-flags", "one.jsonl", "--model", "tones"]) == 0

@@ -45,6 +45,12 @@ def test_text_that_markdown_would_read_is_escaped(load_tool):
     assert "--help" not in page
 
 
+def test_old_names_have_a_table_of_their_own(load_tool):
+    tool = load_tool("cli_reference")
+    page = tool._render(tool.parse_help(f"{HELP}\nold names that still work:\n  --a is now --b\n"))
+    assert page.endswith("\n\n| old name, still works | new name |\n|---|---|\n| `--a` | `--b` |\n")
+
+
 def test_a_long_usage_breaks_between_arguments_only(load_tool):
     tool = load_tool("cli_reference")
     flags = [f"[--flag-{number} SOME VALUES]" for number in range(20)]
