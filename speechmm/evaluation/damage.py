@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 INTACT, DELETED, INSERTED, REPLACED, SWAPPED = KINDS = (
     "intact",
@@ -108,18 +109,39 @@ class Detection:
         return any(flag.startswith(heads) for flag in self.flags)
 
 
-def detection_rates(detections: Sequence[Detection]) -> list[dict[str, object]]:
+class _DetectionCounts(TypedDict):
+    kind: str
+    texts: int
+    flagged: int
+
+
+class DetectionRow(_DetectionCounts, total=False):
+    """How many texts of one kind of damage were flagged; rates are there where texts are.
+
+    The first three are of damaged texts, the last two of intact ones.
+    """
+
+    recall: float
+    precision: float | None
+    """None where nothing was flagged."""
+    named: float
+    """Share whose flag says what the damage is."""
+    false_alarms: float
+    whole_transcript_false_alarms: float
+
+
+def detection_rates(detections: Sequence[Detection]) -> list[DetectionRow]:
     """A row per kind of damage: how many, flagged, named, and precision.
 
     Precision is that of a corpus with one text damaged this way for every intact one.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[DetectionRow] = []
     by_kind = {kind: [d for d in detections if d.damage.kind == kind] for kind in KINDS}
     alarms = by_kind[INTACT]
     false = sum(one.found for one in alarms) / max(1, len(alarms))
     for kind, some in by_kind.items():
         found = sum(one.found for one in some)
-        row: dict[str, object] = {"kind": kind, "texts": len(some), "flagged": found}
+        row: DetectionRow = {"kind": kind, "texts": len(some), "flagged": found}
         if kind != INTACT and some:
             recall = found / len(some)
             row["recall"] = recall
