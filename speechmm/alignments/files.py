@@ -10,6 +10,7 @@ from speechmm.alignments.ctm import ctm_lines, read_ctm
 from speechmm.alignments.durations import DURATIONS_FILE, write_durations
 from speechmm.alignments.ids import id_of_file, id_without_spaces
 from speechmm.alignments.jsonl import jsonl_line, read_jsonl
+from speechmm.alignments.kinds import kind_of
 from speechmm.alignments.segments import Alignment
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES
 from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, group_words
@@ -147,18 +148,18 @@ def _distinct(alignments: Iterable[Alignment], format: str) -> Iterator[Alignmen
 
 def _read_file(path: Path, units: Sequence[str] | None) -> list[Alignment]:
     try:
-        with path.open("rb") as file:
-            head = file.read(400)
+        path.open("rb").close()
     except OSError as error:
         raise AlignmentError(
             f"{path}: cannot be read ({error.strerror}); expected alignments in jsonl, ctm or "
             "TextGrid. Check the path."
         ) from error
-    if path.suffix.lower() in SUBTITLE_SUFFIXES:
+    kind = kind_of(path)
+    if kind == "subtitles":
         raise _without_word_times(path)
-    if path.suffix.lower() == ".textgrid" or b"ooTextFile" in head.replace(b"\0", b""):
+    if kind == "textgrid":
         return [_read_textgrid_file(path)]
-    if head[:2] == b"\x1f\x8b" or head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+    if kind in ("cuts", "jsonl"):
         return read_jsonl(path)
     return read_ctm(path, unit=units[0] if units else "word")
 

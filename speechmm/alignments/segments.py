@@ -85,7 +85,7 @@ class Alignment:
     confidence: float | None = None
     """How sure the model is of the whole, in [0, 1]; None where nothing says."""
     flags: tuple[str, ...] = ()
-    """What is doubtful about it, such as "low_confidence"; empty when nothing is."""
+    """What may be wrong with it, such as "low_confidence"; empty when nothing is."""
 
     @property
     def words(self) -> list[Segment]:

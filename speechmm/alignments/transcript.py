@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from speechmm.alignments.segments import Segment
+from speechmm.alignments.segments import CONFIDENCE_DECIMALS, TIME_DECIMALS, Segment
 
-TIME_DECIMALS = 4
-CONFIDENCE_DECIMALS = 4
 SCORE_DECIMALS = 4
 
 

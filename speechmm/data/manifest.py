@@ -29,6 +29,7 @@ from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
+from speechmm.files.text import is_gzip
 
 OVERHANG_SECONDS = 0.05
 """Corpora round the end of their segments; one that ends this much too late ends with its file."""
@@ -240,7 +241,8 @@ def _parse_line(line: bytes) -> MonoCut:
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers from 1."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        packed = path.suffix == ".gz" or is_gzip(path)
+        with gzip.open(path) if packed else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line

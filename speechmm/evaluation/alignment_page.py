@@ -1,24 +1,66 @@
-"""Renders boundary errors as one HTML page: their sizes and signs, and the worst to hear and to see."""
+"""Renders boundary errors as one HTML page: the worst with audio and spectrogram."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore, Match
 from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.html import render_html
+from speechmm.evaluation.report_types import BoundaryRow
 from speechmm.evaluation.text_lines import UtteranceText
 from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 20
 CONTEXT_SECONDS = 0.5
-"""Audio before and after a unit that is heard with it."""
+"""Audio before and after a unit in its clip."""
 WIDEST_MS = 200
 BIN_MS = 10
+
+
+class Bar(TypedDict):
+    """One bar of a histogram."""
+
+    left: float
+    """Of its errors, milliseconds."""
+    count: int
+    height: float
+    """Share of the highest bar."""
+
+
+class Mark(TypedDict):
+    """A span in the picture of a clip."""
+
+    name: str
+    left: float
+    """Percent of the picture's width."""
+    width: float
+    """Percent of the picture's width."""
+    time: tuple[float, float]
+    """Start and end, seconds from the start of the clip."""
+
+
+class WorstRow(TypedDict):
+    """One of the units whose edges are furthest off."""
+
+    match: Match
+    clip: Clip | None
+    marks: list[Mark]
+
+
+class KindSection(TypedDict):
+    """What the page shows of one kind of unit."""
+
+    name: str
+    row: BoundaryRow
+    histograms: dict[str, list[Bar]]
+    curve: list[tuple[float, float]]
+    worst: list[WorstRow]
 
 
 def write_alignment_page(score: BoundaryScore, path: Path, *, command: str) -> None:
@@ -35,7 +77,7 @@ def write_alignment_page(score: BoundaryScore, path: Path, *, command: str) -> N
     write_text(path, page)
 
 
-def _kind(kind: str, score: BoundaryScore) -> dict[str, Any]:
+def _kind(kind: str, score: BoundaryScore) -> KindSection:
     matches = score.matches[kind]
     starts = np.asarray([one.start_ms for one in matches])
     ends = np.asarray([one.end_ms for one in matches])
@@ -48,11 +90,8 @@ def _kind(kind: str, score: BoundaryScore) -> dict[str, Any]:
     }
 
 
-def histogram(errors: Any) -> list[dict[str, float]]:
-    """Bars of the signed errors (ms), 10 ms wide; what lies outside counts in the outermost.
-
-    Each is ``{"left", "count", "height"}``, the height a share of the highest.
-    """
+def histogram(errors: NDArray[np.float64]) -> list[Bar]:
+    """Bars of the signed errors (ms), 10 ms wide; what lies outside counts in the outermost."""
     edges = np.arange(-WIDEST_MS, WIDEST_MS + BIN_MS, BIN_MS)
     inside = np.clip(errors, edges[0], edges[-1] - 1e-6)
     counts, _ = np.histogram(inside, edges)
@@ -63,7 +102,7 @@ def histogram(errors: Any) -> list[dict[str, float]]:
     ]
 
 
-def cumulative(errors: Any) -> list[tuple[float, float]]:
+def cumulative(errors: NDArray[np.float64]) -> list[tuple[float, float]]:
     """(ms, share of the edges whose error is at most that), every 2 ms."""
     if not len(errors):
         return []
@@ -73,7 +112,7 @@ def cumulative(errors: Any) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in zip(limits, shares, strict=True)]
 
 
-def _worst(matches: Sequence[Match]) -> list[dict[str, Any]]:
+def _worst(matches: Sequence[Match]) -> list[WorstRow]:
     ranked = sorted(matches, key=lambda one: -one.worst_ms)[:WORST_SHOWN]
     clips = make_clips((at, _around(one)) for at, one in enumerate(ranked) if one.audio)
     return [
@@ -91,7 +130,7 @@ def _around(match: Match) -> UtteranceText:
     )
 
 
-def _marks(match: Match, clip: Clip | None) -> list[dict[str, Any]]:
+def _marks(match: Match, clip: Clip | None) -> list[Mark]:
     """Where the two spans lie in the clip's picture, as shares of its width."""
     if clip is None:
         return []

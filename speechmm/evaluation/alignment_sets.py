@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from speechmm.alignments import Alignment, Segment, read_alignments
+from speechmm.alignments.kinds import kind_of
 from speechmm.errors import ManifestError
 
 SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
@@ -21,7 +20,8 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
         AlignmentError: The file is missing or broken.
         ManifestError: It is a broken manifest, or one without alignments, or an id is there twice.
     """
-    rows: Iterable[Alignment] = _from_cuts(path) if _is_manifest(path) else read_alignments(path)
+    is_cuts = path.is_file() and kind_of(path) == "cuts"
+    rows: Iterable[Alignment] = _from_cuts(path) if is_cuts else read_alignments(path)
     found: dict[str, Alignment] = {}
     for row in rows:
         if row.id in found:
@@ -40,18 +40,6 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
 def spoken_segments(alignment: Alignment, unit: str) -> list[Segment]:
     """The segments of a unit, without those that say there was a pause."""
     return [one for one in alignment.units.get(unit, ()) if one.label.strip() not in SILENCES]
-
-
-def _is_manifest(path: Path) -> bool:
-    """Whether the first row has supervisions, as lhotse's cuts do."""
-    if not path.is_file():
-        return False
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            row = json.loads(next((line for line in file if line.strip()), b""))
-    except (OSError, EOFError, ValueError):
-        return False  # not rows of JSON, or damaged: the other reader says what is wrong
-    return isinstance(row, dict) and "supervisions" in row
 
 
 def _from_cuts(path: Path) -> Iterator[Alignment]:

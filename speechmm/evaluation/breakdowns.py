@@ -25,7 +25,7 @@ DURATIONS = ((0.0, 1.0), (1.0, 2.0), (2.0, 5.0), (5.0, 10.0), (10.0, 20.0), (20.
 PLACES = 10
 """Equal parts of an utterance."""
 CONFIDENCE_GROUPS = 10
-MOST_CONFUSIONS = 1000
+MAX_CONFUSIONS = 1000
 
 
 def counts_row(counts: ErrorCounts) -> CountsRow:
@@ -125,7 +125,7 @@ def by_confidence(scored: Scored) -> list[ConfidenceRow]:
 
 
 def confusions(
-    scored: Iterable[UtteranceErrors], *, most: int = MOST_CONFUSIONS
+    scored: Iterable[UtteranceErrors], *, most: int = MAX_CONFUSIONS
 ) -> list[ConfusionRow]:
     """Substituted pairs, deleted and inserted words (or characters), the most frequent first."""
     number = Counter(

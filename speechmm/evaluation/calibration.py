@@ -12,7 +12,7 @@ from speechmm.evaluation.report_types import BinRow
 
 BINS = 15
 _FIRM = 1e-3  # pull towards leaving confidences as they are, where there is little to learn from
-_MOST_STEPS = 50
+_MAX_STEPS = 50
 _SMALLEST = 1e-6
 
 
@@ -104,7 +104,7 @@ def fit_calibration(confidences: Sequence[float], correct: Sequence[bool]) -> tu
         return float(missed + 0.5 * _FIRM * ((weights - start) ** 2).sum())
 
     found = start
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         wrong = np.exp(-np.logaddexp(0.0, sign * (design @ found)))
         slope = -design.T @ (sign * wrong) / len(x) + _FIRM * (found - start)
         bend = design.T @ ((wrong * (1 - wrong))[:, None] * design) / len(x) + _FIRM * np.eye(2)

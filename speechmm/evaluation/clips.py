@@ -16,7 +16,7 @@ from speechmm.evaluation.text_lines import UtteranceText
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_CLIPS = 30
+MAX_CLIPS = 30
 CLIP_RATE = 16000  # Hz
 CLIP_SECONDS = 30.0  # longer utterances are not embedded
 BUDGET = 9_000_000  # bytes of base64 in all: leaves room for the table in a page of 15 MB
@@ -24,7 +24,7 @@ BUDGET = 9_000_000  # bytes of base64 in all: leaves room for the table in a pag
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance to hear and to see."""
+    """One utterance with audio and spectrogram."""
 
     audio: str
     """Data URL."""
@@ -40,7 +40,7 @@ class Clip:
 
 
 def make_clips(
-    sources: Iterable[tuple[int, UtteranceText]], *, most: int = MOST_CLIPS, budget: int = BUDGET
+    sources: Iterable[tuple[int, UtteranceText]], *, most: int = MAX_CLIPS, budget: int = BUDGET
 ) -> dict[int, Clip]:
     """Clips of the first utterances whose audio is known, short enough and readable.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
@@ -57,6 +57,47 @@ def render_summary(report: Report, scored: Scored) -> str:
     """A few lines of Markdown for a README or a pull request."""
     name = f"{scored.hypothesis.name} against {scored.reference.name}".replace("`", "'")
     return "\n".join([f"## `{name}`", "", *wer_lines(report)]) + "\n"
+
+
+class TimedPair(TypedDict):
+    """A step of an alignment; a recognised word with its time."""
+
+    op: str
+    reference: str
+    hypothesis: str
+    time: tuple[float, float] | None
+    """Start and end, seconds from the start of the clip."""
+
+
+class PlacedWord(TypedDict):
+    """A recognised word in the picture of a clip."""
+
+    word: str
+    left: float
+    """Percent of the picture's width."""
+    width: float
+    """Percent of the picture's width."""
+    time: tuple[float, float]
+    """Start and end, seconds from the start of the clip."""
+
+
+class _StepsRow(TypedDict):
+    id: str
+    a: list[str | list[str]]
+    """The alignment of this system."""
+
+
+class TableRow(_StepsRow, total=False):
+    """An utterance as the page's script reads it, in few bytes; the rest only where known."""
+
+    b: list[str | list[str]]
+    """The alignment of the other system."""
+    s: str
+    """Speaker."""
+    c: float
+    """Confidence."""
+    t: float
+    """Seconds."""
 
 
 def render_page(
@@ -112,21 +153,28 @@ def _times(scored: Scored, at: int, clip: Clip | None) -> list[tuple[float, floa
     return [(max(0.0, start - clip.start), max(0.0, end - clip.start)) for start, end in times]
 
 
-def _timed_pairs(scored: Scored, at: int, clip: Clip | None) -> list[dict[str, Any]]:
+def _timed_pairs(scored: Scored, at: int, clip: Clip | None) -> list[TimedPair]:
     """The steps of an alignment; recognised words with their time in the clip."""
     times = _times(scored, at, clip)
-    pairs: list[dict[str, Any]] = []
+    pairs: list[TimedPair] = []
     place = 0
     for pair in scored.words[at].alignment:
-        row: dict[str, Any] = {**pair._asdict(), "time": None}
+        time = None
         if pair.op != "deletion":
-            row["time"] = times[place] if times else None
+            time = times[place] if times else None
             place += 1
-        pairs.append(row)
+        pairs.append(
+            {
+                "op": pair.op,
+                "reference": pair.reference,
+                "hypothesis": pair.hypothesis,
+                "time": time,
+            }
+        )
     return pairs
 
 
-def _placed_words(scored: Scored, at: int, clip: Clip | None) -> list[dict[str, Any]]:
+def _placed_words(scored: Scored, at: int, clip: Clip | None) -> list[PlacedWord]:
     """Recognised words as shares of the width of the clip's picture."""
     times = _times(scored, at, clip)
     assert clip is not None or not times
@@ -146,13 +194,13 @@ def _most_errors_first(one: UtteranceErrors) -> tuple[int, float]:
     return -one.counts.errors, -one.counts.rate
 
 
-def _table_rows(scored: Scored, against: Scored | None, order: list[int]) -> list[dict[str, Any]]:
+def _table_rows(scored: Scored, against: Scored | None, order: list[int]) -> list[TableRow]:
     """The utterances for the table, worst first, as many as fit."""
-    rows: list[dict[str, Any]] = []
-    room = TABLE_BYTES
+    rows: list[TableRow] = []
+    bytes_left = TABLE_BYTES
     for at in order:
         source = scored.sources[at]
-        row: dict[str, Any] = {"id": scored.ids[at], "a": _steps(scored.words[at])}
+        row: TableRow = {"id": scored.ids[at], "a": _steps(scored.words[at])}
         if source.speaker:
             row["s"] = source.speaker
         if source.confidence is not None:
@@ -161,8 +209,8 @@ def _table_rows(scored: Scored, against: Scored | None, order: list[int]) -> lis
             row["t"] = round(source.duration, 2)
         if against is not None:
             row["b"] = _steps(against.words[at])
-        room -= len(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        if room < 0 and rows:
+        bytes_left -= len(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        if bytes_left < 0 and rows:
             break
         rows.append(row)
     return rows

@@ -31,10 +31,10 @@ from speechmm.evaluation.significance import (
 from speechmm.files.provenance import RunMeta
 from speechmm.options import BOOTSTRAP_DRAWS
 
-MOST_CHARACTERS = 200
-MOST_SPEAKERS = 200
+MAX_CHARACTERS = 200
+MAX_SPEAKERS = 200
 """With more speakers than this, none gets an interval of its own."""
-FEWEST_SPEAKERS = 5
+MIN_SPEAKERS = 5
 """With fewer speakers than this, resampling speakers says nothing."""
 
 
@@ -73,7 +73,7 @@ def make_report(
         "by_confidence": breakdowns.by_confidence(scored),
         "confidence": _word_confidence(scored),
         "confusions": breakdowns.confusions(scored.words),
-        "character_confusions": breakdowns.confusions(scored.characters, most=MOST_CHARACTERS),
+        "character_confusions": breakdowns.confusions(scored.characters, most=MAX_CHARACTERS),
         "model": meta.get("model"),
         "checkpoint_sha256": meta.get("checkpoint_sha256"),
         "decoding": meta.get("decoding"),
@@ -115,7 +115,7 @@ def _rates(scored: Scored, draws: int, seed: int) -> _Rates:
     wrong = int(rows[:, 4].sum())
     speaker_rows = _sums_by_speaker(scored, rows[:, :2])
     by_speaker = None
-    if len(speaker_rows) >= FEWEST_SPEAKERS:
+    if len(speaker_rows) >= MIN_SPEAKERS:
         speaker_sums = resample_sums(speaker_rows, draws=draws, seed=seed)
         by_speaker = _interval(speaker_sums[:, 0], speaker_sums[:, 1])
     return {
@@ -155,7 +155,7 @@ def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, SpeakerRow]:
     for source, one in zip(scored.sources, scored.words, strict=True):
         if source.speaker:
             groups.setdefault(source.speaker, []).append(one)
-    few = len(groups) <= MOST_SPEAKERS
+    few = len(groups) <= MAX_SPEAKERS
     return {
         speaker: {
             **breakdowns.group_row(rows),

@@ -37,21 +37,6 @@ LineParser = Callable[[str, str], Row]
 """Takes a line, and where it stands."""
 
 
-def json_object(line: str) -> dict[str, Any] | None:
-    """The object in a line of JSON; None where there is none."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def is_cut(line: str) -> bool:
-    """Whether a line is one of lhotse's cuts."""
-    row = json_object(line) or {}
-    return "supervisions" in row or row.get("type") in ("MonoCut", "MultiCut")
-
-
 def json_line(line: str, where: str) -> Row:
     """A transcript row of the interface, or an alignment row, whose words are its text."""
     if not line.strip():

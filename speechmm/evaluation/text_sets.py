@@ -8,19 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechmm.alignments import Alignment, Transcript, read_alignments
-from speechmm.alignments.ctm import is_ctm_line, read_ctm
+from speechmm.alignments.ctm import read_ctm
 from speechmm.alignments.ids import id_of_file, looks_like_id
-from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, is_cue_time, read_subtitles
-from speechmm.alignments.trn_stm import StmRow, is_trn_line, parse_stm_line, parse_trn_line
+from speechmm.alignments.kinds import FileKind, kind_of
+from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, read_subtitles
+from speechmm.alignments.trn_stm import StmRow, parse_stm_line
 from speechmm.errors import AlignmentError, ManifestError
 from speechmm.evaluation.alignment_sets import spoken_segments
 from speechmm.evaluation.text_lines import (
     LineParser,
     UtteranceText,
     cut_line,
-    is_cut,
     json_line,
-    json_object,
     kaldi_line,
     plain_line,
     row_text,
@@ -36,8 +35,7 @@ class TextSet:
 
     path: Path
     by_id: dict[str, UtteranceText]
-    kind: str
-    """What it is: cuts, jsonl, trn, stm, ctm, textgrid, subtitles, kaldi or plain."""
+    kind: FileKind
 
     @property
     def plain(self) -> bool:
@@ -56,9 +54,7 @@ def read_text_set(path: Path) -> TextSet:
     And subtitles (``srt``, ``vtt``, ``ass``) and TextGrids, one file or a folder of them: each is
     an utterance, named by its file.
 
-    The suffix decides; a file named ``text`` or ending in ``.text`` is Kaldi's. Any other is looked
-    at: rows of JSON, lines that all end in ``(id)``, lines of a ctm, and else plain lines, one
-    utterance each, empty ones too.
+    Of one file `kind_of` says what it is; plain lines are one utterance each, empty ones too.
 
     Raises:
         ManifestError: The file is missing or broken, or an id is there twice.
@@ -162,7 +158,7 @@ _Rows = Iterable[tuple[str, str, UtteranceText]]
 """Where (file and line), id and text."""
 
 
-def _folder_rows(folder: Path) -> tuple[str, _Rows]:
+def _folder_rows(folder: Path) -> tuple[FileKind, _Rows]:
     """Subtitles or TextGrids of a folder, each an utterance."""
     files = list_files(folder)
     grids = [file for file in files if file.suffix.lower() == ".textgrid"]
@@ -178,31 +174,26 @@ def _folder_rows(folder: Path) -> tuple[str, _Rows]:
     return "subtitles", map(_subtitle_row, subtitles)
 
 
-def _file_rows(path: Path) -> tuple[str, _Rows]:
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
-    if suffix == ".textgrid" or b"ooTextFile" in _head(path):
-        return "textgrid", _aligned_rows(path, read_alignments(path))
-    if suffix in SUBTITLE_SUFFIXES:
-        return "subtitles", [_subtitle_row(path)]
+def _file_rows(path: Path) -> tuple[FileKind, _Rows]:
+    kind = kind_of(path)
+    if kind == "textgrid":
+        return kind, _aligned_rows(path, read_alignments(path))
+    if kind == "subtitles":
+        return kind, [_subtitle_row(path)]
+    if kind == "ctm":
+        return kind, _aligned_rows(path, read_ctm(path, unit="word"))
     lines = all_lines(path)
-    filled = [line for line in lines if line.strip()]
-    if filled and (filled[0].startswith("WEBVTT") or any(map(is_cue_time, filled[:3]))):
-        return "subtitles", [_subtitle_row(path)]
-    comments_aside = [line for line in filled if not line.startswith(";;")]
-    if suffix == ".ctm" or (comments_aside and all(map(is_ctm_line, comments_aside))):
-        return "ctm", _aligned_rows(path, read_ctm(path, unit="word"))
-    if suffix == ".stm":
-        return "stm", _stm_rows(path, lines)
-    kind, parse = _line_kind(path, filled)
-    return kind, _line_rows(path, lines, parse)
+    rows = _stm_rows(path, lines) if kind == "stm" else _line_rows(path, lines, _PARSERS[kind])
+    return kind, rows
 
 
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(400).replace(b"\0", b"")
-    except OSError:  # the reader of its lines says what is wrong
-        return b""
+_PARSERS: dict[FileKind, LineParser] = {
+    "cuts": cut_line,
+    "jsonl": json_line,
+    "trn": trn_line,
+    "kaldi": kaldi_line,
+    "plain": plain_line,
+}
 
 
 def _subtitle_row(file: Path) -> tuple[str, str, UtteranceText]:
@@ -261,27 +252,3 @@ def _line_rows(path: Path, lines: Sequence[str], parse: LineParser) -> _Rows:
         row = parse(line, f"{path}:{number}")
         if row is not None:
             yield f"{path}:{number}", row[0] or str(number), row[1]
-
-
-def _looks_like_trn(filled: Sequence[str]) -> bool:
-    """Whether all lines end in "(id)"; what comes twice and is like no id is not: "(laughs)"."""
-    lines = [line for line in filled if not line.startswith(";;")]
-    if not lines or not all(map(is_trn_line, lines)):
-        return False
-    rows = [row for row in map(parse_trn_line, lines) if row is not None]
-    ids = [id for id, _ in rows]
-    return len(set(ids)) == len(ids) or 2 * sum(map(looks_like_id, ids)) > len(ids)
-
-
-def _line_kind(path: Path, filled: Sequence[str]) -> tuple[str, LineParser]:
-    name = path.name.removesuffix(".gz")
-    if name.endswith((".jsonl", ".json")) or (filled and json_object(filled[0]) is not None):
-        is_cuts = any(is_cut(line) for line in filled[:1])
-        return ("cuts", cut_line) if is_cuts else ("jsonl", json_line)
-    if name.endswith(".trn"):
-        return "trn", trn_line
-    if name == "text" or name.endswith(".text"):
-        return "kaldi", kaldi_line
-    if _looks_like_trn(filled):
-        return "trn", trn_line
-    return "plain", plain_line

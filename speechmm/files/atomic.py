@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,41 @@ def write_aside(path: Path) -> Iterator[Path]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder_aside(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside ``path``, and puts it in its place when all went well.
+
+    Missing folders are made. When the block raises, nothing is left of the new folder, and what
+    stood under ``path`` before still stands there.
+
+    Raises:
+        ConfigError: The folder cannot be made or written to, or the disk is full.
+    """
+    name = uuid.uuid4().hex[:12]
+    aside, old = path.parent / f".tmp-{name}", path.parent / f".old-{name}"
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield aside
+        if path.exists():
+            path.rename(old)
+        try:
+            aside.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    except OSError as error:
+        if error.errno in _DISK_TROUBLE:
+            raise _cannot_write(path, error) from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

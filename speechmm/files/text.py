@@ -77,6 +77,32 @@ def all_lines(path: Path, *, error: type[SpeechmmError] = ManifestError) -> list
     return lines
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file is gzipped, whatever its name.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(_GZIP)) == _GZIP
+
+
+def peek_lines(path: Path) -> list[str]:
+    """The lines that are not blank, for a look at what a file is; none where it cannot be read.
+
+    Bytes in another encoding are replaced. Only of a regular file: a pipe is read but once.
+    """
+    if not path.is_file():
+        return []
+    try:
+        data = _read_bytes(path, ManifestError)
+    except ManifestError:
+        return []
+    text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig", "replace")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line for line in lines if line.strip()]
+
+
 _ADVICE = 'Convert it, for example with "iconv -f WINDOWS-1252 -t UTF-8".'
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
-from speechmm.files.atomic import write_text
+from speechmm.files.atomic import write_folder_aside, write_text
 from speechmm.models.bundle_config import (
     FORMAT,
     LANGUAGE_FORMAT,
@@ -131,7 +129,7 @@ def save_bundle(
             training=training,
         )
 
-    with _folder_aside(path) as aside:
+    with write_folder_aside(path) as aside:
         config = describe(_write_weights(aside, model))
         _write_rest(aside, config, tokenizer, model.num_parameters())
 
@@ -144,7 +142,7 @@ def save_language_model(
     training: TrainingInfo = TrainingInfo(),  # noqa: B008 (frozen)
 ) -> None:
     """The same for a language model."""
-    with _folder_aside(path) as aside:
+    with write_folder_aside(path) as aside:
         config = LanguageBundleConfig(
             model=model.config,
             vocab_size=model.vocab_size,
@@ -152,20 +150,6 @@ def save_language_model(
             training=training,
         )
         _write_rest(aside, config, tokenizer, model.num_parameters())
-
-
-@contextmanager
-def _folder_aside(path: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``path`` when all is written."""
-    aside = path.parent / f".tmp-{path.name}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    yield aside
-    old = path.parent / f".old-{path.name}-{os.getpid()}"
-    if path.exists():
-        path.rename(old)
-    aside.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_weights(folder: Path, model: torch.nn.Module) -> str:
@@ -198,8 +182,8 @@ def _as_text(config: dict[str, Any]) -> str:
 
 def _is_auxiliary(weight: str) -> bool:
     """Whether a weight belongs to a head that only training needs."""
-    room, _, rest = weight.partition(".")
-    return room == "heads" and rest.partition(".")[0] not in HEADS
+    owner, _, rest = weight.partition(".")
+    return owner == "heads" and rest.partition(".")[0] not in HEADS
 
 
 def _read_json(path: Path, *, format: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.models.front_end import length_mask
+from speechmm.text.tokenizer import BLANK
 
-BLANK = 0
 IGNORED = -100
 
 

@@ -7,7 +7,7 @@ import json
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +147,35 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
     write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n")
 
 
-def _description(bundle: Bundle, opset: int) -> dict[str, Any]:
+class GraphNames(TypedDict):
+    """Names of a graph's inputs and outputs, in their order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class GraphsDescription(TypedDict):
+    """What ``config.json`` beside the graphs holds."""
+
+    format: str
+    opset: int
+    features: dict[str, Any]
+    """Of `LogMelConfig`."""
+    subsampling: int
+    vocab_size: int
+    decoder_layers: int
+    heads: int
+    """Of the decoder's attention."""
+    d_head: int
+    tag: int
+    trained: list[str]
+    """The heads that were trained."""
+    encoder: GraphNames
+    decoder_step: GraphNames | None
+    weights_sha256: str
+
+
+def _description(bundle: Bundle, opset: int) -> GraphsDescription:
     config = bundle.model.config
     return {
         "format": FORMAT,

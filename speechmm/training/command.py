@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from speechmm.errors import CheckpointError, ConfigError
+from speechmm.files.atomic import write_text
 from speechmm.training.callbacks.bundle_writer import BUNDLE, BundleWriter
 from speechmm.training.callbacks.curves import TrainingCurves
 from speechmm.training.callbacks.metrics import RestoreMetrics
@@ -188,13 +189,11 @@ class TrainingCLI(LightningCLI):
 
     def _write_config(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            aside = folder / ".tmp-config.yaml"
-            aside.write_text(self.parser.dump(self.config), encoding="utf-8")
-            aside.replace(folder / "config.yaml")
-        except OSError as error:
+            write_text(folder / "config.yaml", self.parser.dump(self.config))
+        except ConfigError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
             raise ConfigError(
-                f"{folder}: cannot be written ({error.strerror}); expected a run folder with "
+                f"{folder}: cannot be written ({reason}); expected a run folder with "
                 "write permission and space. Set trainer.default_root_dir."
             ) from error
 

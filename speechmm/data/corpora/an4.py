@@ -12,6 +12,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from speechmm.alignments.trn_stm import parse_trn_line
 from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
@@ -26,7 +27,6 @@ OPTIONS = (CHECK,)
 
 DEV_UTTERANCES = 100
 SUFFIXES = (".flac", ".sph", ".wav")
-_TRANSCRIPTION = re.compile(r"(?P<text>.*)\(\s*(?P<id>\S+?)\s*\)\s*$")
 _MARKER = re.compile(r"</?s>|<sil>", re.IGNORECASE)
 
 
@@ -84,11 +84,12 @@ def _read_part(root: Path, part: str, report: SkipReport) -> list[Utterance]:
 def _read_transcription(path: Path, report: SkipReport) -> dict[str, str]:
     texts = {}
     for number, line in read_lines(path):
-        match = _TRANSCRIPTION.match(line)
-        if match is None:
+        row = parse_trn_line(line)
+        if row is None:
             report.add(f"{path.name}:{number}", f"found '{line.strip()}'; expected 'TEXT (id)'")
             continue
-        texts[match["id"]] = " ".join(_MARKER.sub(" ", match["text"]).split())
+        id, text = row
+        texts[id.strip()] = " ".join(_MARKER.sub(" ", text).split())
     return texts
 
 

@@ -15,9 +15,8 @@ from speechmm.inference.alignment.ctc_labels import CtcLabels, align_labels, ctc
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
 from speechmm.inference.alignment.token_path import word_segments
 from speechmm.inference.alignment.viterbi import Floats
-from speechmm.models.losses import BLANK
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
-from speechmm.text.tokenizer import AlignedTokens, Tokenizer
+from speechmm.text.tokenizer import BLANK, AlignedTokens, Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

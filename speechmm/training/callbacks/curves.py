@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from speechmm.files.atomic import write_aside
 from speechmm.training.callbacks.metrics import METRICS, read_metrics
 
 CURVES = "curves.png"
@@ -59,6 +60,5 @@ def draw_curves(table: Path, picture: Path) -> None:
     scores.set(xlabel="step", ylim=(0, 100), title="dev scores")
     if scores.lines:
         scores.legend()
-    aside = picture.with_name(f".tmp-{picture.name}")
-    figure.savefig(aside, format="png", dpi=110)
-    aside.replace(picture)
+    with write_aside(picture) as aside:
+        figure.savefig(aside, format="png", dpi=110)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from speechmm.errors import ConfigError
-from speechmm.files.atomic import safe_name, write_aside, write_text
+from speechmm.files.atomic import safe_name, write_aside, write_folder_aside, write_text
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -44,6 +44,42 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bundle"
+    for name in ("one", "two"):
+        with write_folder_aside(path) as aside:
+            assert aside.parent == path.parent
+            (aside / name).touch()
+        assert [file.name for file in path.iterdir()] == [name]
+        assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), OSError("other")])
+def test_the_old_folder_stays_when_writing_fails(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "bundle"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(type(error)), write_folder_aside(path) as aside:
+        (aside / "half").touch()
+        raise error
+    assert list(tmp_path.rglob("*")) == [path, path / "old"]
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ConfigError, match="cannot be written"),
+        write_folder_aside(tmp_path / "file" / "bundle"),
+    ):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"bundle: cannot be written \(No space"),
+        write_folder_aside(tmp_path / "bundle"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:

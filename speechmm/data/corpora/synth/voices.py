@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechmm.errors import ConfigError, SpeechmmError
+from speechmm.files.atomic import write_aside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,12 +196,10 @@ def _record(waveform: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
 def _write(path: Path, waveform: NDArray[np.float32]) -> None:
     import soundfile
 
-    aside = path.with_name(f".tmp-{path.name}")
     try:
-        soundfile.write(aside, waveform, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-        aside.replace(path)
+        with write_aside(path) as aside:
+            soundfile.write(aside, waveform, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     except (OSError, soundfile.LibsndfileError) as error:
-        aside.unlink(missing_ok=True)
         raise ConfigError(
             f"{path}: cannot be written ({error}); expected a folder that can be written to, with "
             "free space. Choose another output folder or make room."
