@@ -117,20 +117,17 @@ def save_bundle(
             "describes; expected the encoder of its config. Save its state_dict yourself."
         )
 
-    def describe(sha256: str) -> BundleConfig:
-        return BundleConfig(
+    with write_folder_aside(path) as aside:
+        config = BundleConfig(
             model=model.config,
             vocab_size=model.vocab_size,
             align_vocab_size=model.align_vocab_size,
             heads=tuple(head for head in HEADS if head in model.heads),
             tags=model.decoder.names if "decoder" in model.heads else (),
             features=features,
-            weights_sha256=sha256,
+            weights_sha256=_write_weights(aside, model),
             training=training,
         )
-
-    with write_folder_aside(path) as aside:
-        config = describe(_write_weights(aside, model))
         _write_rest(aside, config, tokenizer, model.num_parameters())
 
 
