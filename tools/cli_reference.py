@@ -96,7 +96,8 @@ def help_of(*words: str, flag: str = "--help") -> str:
             os.environ["COLUMNS"] = columns
     if code != 0:
         raise SystemExit(f"speechmm {' '.join(words)} {flag}: exit code {code}; expected 0")
-    return re.sub(r"type: <function .* at 0x\w+>, ", "", printed.getvalue())
+    text = re.sub(r"type: <function .* at 0x\w+>, ", "", printed.getvalue())
+    return re.sub(r", known subclasses: [^)]*", "", text)  # whatever happens to be imported
 
 
 def parse_help(text: str) -> Help:
