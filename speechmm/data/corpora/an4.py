@@ -12,7 +12,6 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from speechmm.alignments.trn_stm import parse_trn_line
 from speechmm.data.corpora.options import CHECK
 from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
@@ -82,6 +81,8 @@ def _read_part(root: Path, part: str, report: SkipReport) -> list[Utterance]:
 
 
 def _read_transcription(path: Path, report: SkipReport) -> dict[str, str]:
+    from speechmm.alignments.trn_stm import parse_trn_line
+
     texts = {}
     for number, line in read_lines(path):
         row = parse_trn_line(line)
