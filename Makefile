@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SCRIPTS := $(wildcard recipes/*/run.sh) .ci/run
+SCRIPTS := $(wildcard recipes/*/run.sh) recipes/gpu.sh .ci/run
 
 .PHONY: help venv demo test lint ci golden site docs-reference clean
 
@@ -19,8 +19,8 @@ venv: $(INSTALLED)  ## Create .venv and install speechmm with all it needs (once
 demo: $(INSTALLED)  ## Make a spoken corpus, train a tiny model on it, transcribe, align and score
 	PATH="$(CURDIR)/$(BIN):$$PATH" recipes/synth/run.sh
 
-test: lint  ## Run all checks, then all tests
-	$(BIN)/pytest
+test: lint  ## Run all checks, then all tests, in one process a core (four at most)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(INSTALLED)  ## Run the checks alone: format, lint, types, imports, scripts, spelling
 	$(BIN)/ruff format --check .

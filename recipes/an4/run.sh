@@ -7,10 +7,12 @@ config=${2:-recipes/an4/small.yaml}
 data=recipes/an4/data
 name=$(basename "$config" .yaml)
 run=recipes/an4/exp/$name
+source recipes/gpu.sh
+gpu_settings "$config"
 
 speechmm prepare an4 "$corpus" "$data"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}" ||
+speechmm fit --config "$config" "${gpu[@]}" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}" ||
   [[ $? == 3 ]]
 for split in dev test; do
   for search in joint ctc; do

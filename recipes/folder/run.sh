@@ -13,10 +13,12 @@ config=${2:-$recipe/small.yaml}
 name=$(basename "$config" .yaml)
 data=$recipe/data
 run=$recipe/exp/$name
+source recipes/gpu.sh
+gpu_settings "$config"
 
 speechmm prepare "$kind" "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
+speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.3 --length-bonus 0.5 \
   --format jsonl --out "$run/test.jsonl"

@@ -8,10 +8,12 @@ data=recipes/fsdd/data/$test
 run=recipes/fsdd/exp/tiny-$test
 split=()
 [[ $test == official ]] || split=(--leave-out "$test")
+source recipes/gpu.sh
+gpu_settings recipes/fsdd/tiny.yaml
 
 speechmm prepare fsdd "$corpus" "$data" "${split[@]}"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config recipes/fsdd/tiny.yaml --ckpt_path last --trainer.default_root_dir "$run" \
+speechmm fit --config recipes/fsdd/tiny.yaml "${gpu[@]}" --ckpt_path last --trainer.default_root_dir "$run" \
   --data.train "[$data/train.jsonl.gz]" --data.dev "[$data/dev.jsonl.gz]" \
   --data.tokenizer "$data/tokenizer.json" "${@:3}" ||
   [[ $? == 3 ]]

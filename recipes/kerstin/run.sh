@@ -12,10 +12,12 @@ data=recipes/kerstin/data
 run=recipes/kerstin/exp/$name
 results=$run/RESULTS.md
 [[ $config != recipes/kerstin/small.yaml ]] || results=recipes/kerstin/RESULTS.md
+source recipes/gpu.sh
+gpu_settings "$config"
 
 speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
+speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.3 --length-bonus 0.5 \
   --format jsonl --out "$run/test.jsonl"

@@ -10,10 +10,12 @@ config=${2:-recipes/librispeech/small.yaml}
 name=$(basename "$config" .yaml)
 data=recipes/librispeech/data
 run=recipes/librispeech/exp/$name
+source recipes/gpu.sh
+gpu_settings "$config"
 
 speechmm prepare librispeech "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind bpe --vocab-size 500 --out "$data/tokenizer.json"
-speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
+speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
 for split in test test-other; do
   if [[ ! -f $data/$split.jsonl.gz ]]; then continue; fi

@@ -7,10 +7,12 @@ cd "$(dirname "$0")/../.."
 config=${1:-recipes/synth/tiny.yaml}
 data=recipes/synth/data
 run=recipes/synth/exp/$(basename "$config" .yaml)
+source recipes/gpu.sh
+gpu_settings "$config"
 
 speechmm prepare synth "$data"
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
-speechmm fit --config "$config" --trainer.default_root_dir "$run" --ckpt_path last "${@:2}" ||
+speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:2}" ||
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --length-bonus 0.5 \
   --format jsonl --out "$run/test.jsonl"

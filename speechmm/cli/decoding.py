@@ -35,7 +35,11 @@ def add_model_arguments(parser: CommandParser) -> None:
         default=BATCH_SECONDS,
         help="audio per batch in seconds; changes speed and memory, not results",
     )
-    parser.add_argument("--device", default="cpu", help="where the model runs: cpu, cuda, cuda:1")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="where the model runs: cpu, cuda, cuda:1; auto is a GPU where there is one",
+    )
     parser.add_argument(
         "--threads", type=PositiveInt, help="CPU threads; PyTorch's choice when not given"
     )
@@ -66,7 +70,7 @@ def search_options(arguments: Namespace) -> SearchOptions:
 
 
 def load_model(arguments: Namespace) -> Bundle:
-    """The bundle, on the device and with the threads asked for.
+    """The bundle, with the threads and on the device asked for; auto becomes a device in ``arguments``.
 
     Raises:
         ConfigError: There is no such device.
@@ -78,6 +82,9 @@ def load_model(arguments: Namespace) -> Bundle:
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    if arguments.device == "auto":  # 8-bit weights are for CPUs
+        on_gpu = torch.cuda.is_available() and not arguments.quantize
+        arguments.device = "cuda" if on_gpu else "cpu"
     try:
         torch.empty(1, device=arguments.device)
     except (RuntimeError, AssertionError) as error:

@@ -29,7 +29,9 @@ from speechmm.text.espeak.library import Espeak, load_espeak
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent for path in ROOT.glob("recipes/*/run.sh"))
-CONFIGS = sorted(set(ROOT.glob("recipes/*/*.yaml")) - set(ROOT.glob("recipes/*/ablation.yaml")))
+ON_GPU = sorted(ROOT.glob("recipes/*/*.gpu.yaml"))
+OTHERS = {*ON_GPU, *ROOT.glob("recipes/*/ablation.yaml")}
+CONFIGS = sorted(set(ROOT.glob("recipes/*/*.yaml")) - OTHERS)
 ALL_VARIABLE = "SPEECHMM_ALL_RECIPES"
 RATE = 16_000  # Hz, of tones
 SECONDS_A_LETTER = 0.08  # of tones: about as fast as people read
@@ -57,6 +59,8 @@ def test_a_recipe_is_one_page_of_commands(recipe: Path):
     commands = [line for line in lines if line.strip() and not line.startswith("#")]
     assert commands[0] == "set -euo pipefail"
     assert len(lines) < 60
+    if "exec" not in commands[-1]:
+        assert "source recipes/gpu.sh" in commands
     assert not any("python" in line for line in lines)
     assert (recipe / "README.md").is_file()
     assert f"recipes/{recipe.name}/run.sh" in (recipe / "README.md").read_text(encoding="utf-8")
@@ -73,6 +77,61 @@ def test_a_config_is_of_its_recipe(config: Path, capsys: pytest.CaptureFixture[s
     for path in (*data["train"], *data["dev"], data["tokenizer"]):
         assert path.startswith(f"{recipe}/data/")
     assert settings["trainer"]["default_root_dir"] == f"{recipe}/exp/{config.stem}"
+
+
+@pytest.mark.parametrize("beside", ON_GPU, ids=name_of)
+def test_settings_for_a_gpu_stand_beside_a_config(beside: Path, capsys: pytest.CaptureFixture[str]):
+    config = beside.with_name(beside.name.replace(".gpu.yaml", ".yaml"))
+    both = ["--config", str(config), "--config", str(beside)]
+    assert main(["fit", *both, "--print_config"]) == 0
+    with_gpu = yaml.safe_load(capsys.readouterr().out)
+    assert main(["fit", "--config", str(config), "--print_config"]) == 0
+    without = yaml.safe_load(capsys.readouterr().out)
+    trainer = with_gpu["trainer"]
+    assert (trainer["accelerator"], trainer["devices"], trainer["strategy"]) == ("gpu", 1, "auto")
+    assert trainer["precision"] == "bf16-mixed"
+    processes = without["trainer"]["devices"] if without["trainer"]["devices"] != "auto" else 1
+    on_cpu = without["data"]["batch_seconds"] * processes
+    assert with_gpu["data"]["batch_seconds"] >= on_cpu
+    assert with_gpu["model"] == without["model"]
+
+
+def test_every_config_for_a_whole_training_has_settings_for_a_gpu():
+    whole = {path for path in CONFIGS if path.stem not in ("smoke", "lm")}
+    assert {path.with_suffix(".gpu.yaml") for path in whole} == set(ON_GPU)
+
+
+@pytest.mark.parametrize(
+    ("listed", "visible", "settings"),
+    [
+        ("echo 'GPU 0: H100'", None, "--config recipes/an4/small.gpu.yaml"),
+        ("echo 'GPU 0: H100'", "", ""),
+        ("echo 'GPU 0: H100'", "-1", ""),
+        ("echo 'GPU 0: H100'", "0", "--config recipes/an4/small.gpu.yaml"),
+        ("exit 9", None, ""),
+    ],
+)
+def test_a_gpu_is_used_where_there_is_one(
+    listed: str, visible: str | None, settings: str, tmp_path: Path
+):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{listed}\n", encoding="utf-8")
+    tool.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    if visible is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = visible
+    script = 'set -euo pipefail; source recipes/gpu.sh; gpu_settings "$1"; echo "${gpu[@]}"'
+    for config, expected in (("recipes/an4/small.yaml", settings), ("recipes/an4/smoke.yaml", "")):
+        done = subprocess.run(
+            ["bash", "-c", script, "-", config],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env=environment,
+        )
+        assert done.stdout.strip() == expected
 
 
 @pytest.fixture(scope="module")
