@@ -15,9 +15,10 @@ def threads_as_before():
 
 def test_the_cases_asked_for_are_measured(load_tool, tmp_path):
     tool, out = load_tool("benchmark"), tmp_path / "bench.json"
-    tool.UTTERANCES, tool.SECONDS = 2, 1.0
     cases = "features,train,greedy,beam4,align"
-    tool.main(["--cases", cases, "--threads", "1", "--repetitions", "1", "--out", str(out)])
+    size = ["--utterances", "2", "--seconds", "1", "--precision", "bf16"]
+    run = ["--threads", "1", "--repetitions", "1", "--out", str(out)]
+    tool.main(["--cases", cases, *size, *run])
     report = json.loads(out.read_text(encoding="utf-8"))
     assert sorted(report["cases"]) == sorted(cases.split(","))
     assert all(case["audio_seconds_per_second"] > 0 for case in report["cases"].values())
