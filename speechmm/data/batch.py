@@ -1,7 +1,7 @@
 """Defines a batch: padded features, tokens and what else the parts of the toolkit share."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,12 @@ class Batch:
     """How fast the recording is played: 1.1 is 10 % faster and higher."""
     recombined: list[bool]
     """Whether the utterance was put together from words of others in training."""
+    frames: list[int] = field(default_factory=list)
+    """``feature_lengths`` as the host knows them, so that nobody has to ask the device."""
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            self.frames = self.feature_lengths.tolist()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +60,7 @@ class Batch:
     def padding(self) -> float:
         """Share of the feature frames that are padding, in [0, 1)."""
         cells = self.features.shape[0] * self.features.shape[1]
-        return 1.0 - int(self.feature_lengths.sum()) / cells if cells else 0.0
+        return 1.0 - sum(self.frames) / cells if cells else 0.0
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The same batch with every tensor on ``device``."""
@@ -66,7 +72,7 @@ class Batch:
 
     def duplicated(self) -> "Batch":
         """Every utterance two times: all of them, then all of them again."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         doubled: dict[str, Any] = {
             name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
             for name, value in values.items()
@@ -98,20 +104,21 @@ class Batch:
             self,
             features=pad_sequence([rows.to(device) for rows in features], batch_first=True),
             feature_lengths=torch.tensor([len(rows) for rows in features], device=device),
+            frames=[len(rows) for rows in features],
             tokens=padded.to(device),
             token_lengths=lengths.to(device),
             align_tokens=align_padded.to(device),
             align_lengths=align_lengths.to(device),
             **others,
         )
-        for field in fields(batch):
-            rows = getattr(batch, field.name)
+        for one in fields(batch):
+            rows = getattr(batch, one.name)
             if isinstance(rows, Tensor | list) and len(rows) != len(features):
-                raise ValueError(f"{field.name}: {len(rows)} rows; expected {len(features)}")
+                raise ValueError(f"{one.name}: {len(rows)} rows; expected {len(features)}")
         return batch
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
         changed: dict[str, Any] = {
             name: function(value) for name, value in values.items() if isinstance(value, Tensor)
         }

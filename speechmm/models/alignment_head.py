@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechmm.models.front_end import length_mask
+from speechmm.models.precision import at_least_float32
 
 PRIOR_SHARE = 0.01
 """Weight of one batch in the running label prior, once the first batches have set it."""
@@ -70,6 +71,7 @@ class AlignmentHead(nn.Module):
         lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "batch frames align_dim"]:
         """One vector per feature frame; ``features`` are normalised and zero at padding."""
+        features = features.to(self.local_in.weight.dtype)
         keep = length_mask(lengths, features.shape[1])[:, :, None].to(features.dtype)
         x = F.silu(self.local_in(features.transpose(1, 2)).transpose(1, 2))
         x = self.local_in_norm(x) * keep
@@ -82,7 +84,7 @@ class AlignmentHead(nn.Module):
     ) -> Float[Tensor, "batch frames vocab"]:
         """Of the tokens in each frame, by the sound around it alone."""
         logits: Tensor = self.local_out(local)
-        return logits.log_softmax(dim=-1)
+        return at_least_float32(logits).log_softmax(dim=-1)
 
     def context_log_probs(
         self,
@@ -95,11 +97,25 @@ class AlignmentHead(nn.Module):
             self.from_encoder(encoded), enc_lengths, local.shape[1], self.subsampling
         )
         logits: Tensor = self.context_out(F.silu(self.context_norm(wide + local)))
-        return logits.log_softmax(dim=-1)
+        return at_least_float32(logits).log_softmax(dim=-1)
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch frames n_mels"],
+        lengths: Int[Tensor, " batch"],
+        encoded: Float[Tensor, "batch enc_frames d_model"],
+        enc_lengths: Int[Tensor, " batch"],
+    ) -> tuple[Float[Tensor, "batch frames vocab"], Float[Tensor, "batch frames vocab"]]:
+        """Log-probabilities of the local view and of the context view."""
+        local = self.local_vectors(features, lengths)
+        return (
+            self.local_log_probs(local),
+            self.context_log_probs(local, encoded, enc_lengths),
+        )
 
     @torch.no_grad()
     def update_prior(self, marginal: Float[Tensor, " vocab"]) -> None:
         """Moves the running label prior towards the mean posterior of one training batch."""
         self.prior_batches += 1
-        share = max(PRIOR_SHARE, 1.0 / float(self.prior_batches))
+        share = self.prior_batches.reciprocal().clamp(min=PRIOR_SHARE)
         self.label_prior.lerp_(marginal.to(self.label_prior.dtype), share)

@@ -62,9 +62,13 @@ def attention_bias(
 ) -> Float[Tensor, "batch 1 1 keys"] | None:
     """Additive form of a key mask (0 where valid, -inf where not); None when nothing is masked.
 
-    A batch without padding needs no bias at all, which keeps the fastest attention kernel.
+    A batch without padding needs no bias at all, which keeps a CPU's fastest attention kernel. Other
+    devices get one always: to look into the mask would wait for everything before it.
     """
-    if mask is None or (not torch.compiler.is_exporting() and bool(mask.all())):
+    if mask is None:
+        return None
+    readable = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    if readable and bool(mask.all()):
         return None
     bias = torch.zeros(mask.shape, dtype=like.dtype, device=like.device)
     return bias.masked_fill(~mask, float("-inf"))[:, None, None, :]
@@ -73,12 +77,13 @@ def attention_bias(
 def window_bias(positions: int, window: int, *, like: Tensor) -> Float[Tensor, "1 1 keys keys"]:
     """Lets every position see those at most ``window`` away (0 there, very low elsewhere).
 
-    Finite, because a padded position may see nothing else and must not become NaN.
+    Finite in every precision that autocast may choose, because a padded position may see nothing
+    else and must not become NaN.
     """
     place = torch.arange(positions, device=like.device)
     far = (place[:, None] - place[None, :]).abs() > window
     bias = torch.zeros(positions, positions, dtype=like.dtype, device=like.device)
-    return bias.masked_fill(far, torch.finfo(like.dtype).min / 2)[None, None]
+    return bias.masked_fill(far, torch.finfo(torch.float16).min / 2)[None, None]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

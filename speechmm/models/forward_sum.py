@@ -150,13 +150,14 @@ def forward_sum_loss(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch frames tokens"]]:
     """Negative sum of :func:`forward_backward`, nats per frame, and the soft alignment of it.
 
-    Utterances that cannot be aligned count zero.
+    Utterances that cannot be aligned are left out, of the frames too.
     """
     if log_prior is not None:
         scores = scores + log_prior
     totals, occupancy = forward_backward(scores, lengths, token_lengths, skippable)
     possible = totals > float("-inf")
-    return -totals[possible].sum() / lengths.sum().clamp(min=1), occupancy
+    nats = -torch.where(possible, totals, 0.0).sum()
+    return nats / (lengths * possible).sum().clamp(min=1), occupancy
 
 
 def frame_loss(
@@ -165,6 +166,7 @@ def frame_loss(
     tokens: Int[Tensor, "batch tokens"],
     occupancy: Float[Tensor, "batch frames tokens"],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of a soft alignment, nats per frame."""
+    """Cross-entropy of a soft alignment, nats per frame; utterances without one are left out."""
     picked = gather_tokens(log_probs, tokens)
-    return -(picked * occupancy).sum() / lengths.sum().clamp(min=1)
+    aligned = occupancy[:, :1].any(dim=2).any(dim=1)
+    return -(picked * occupancy).sum() / (lengths * aligned).sum().clamp(min=1)

@@ -40,7 +40,7 @@ class ConvFrontEnd(nn.Module):
         lengths: Int[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch enc_frames d_model"], Int[Tensor, " batch"]]:
         """Encoder input and its lengths."""
-        x = features.transpose(1, 2)
+        x = features.to(self.norm.weight.dtype).transpose(1, 2)
         for layer in self.layers:
             x = nn.functional.silu(layer(x), inplace=not torch.is_grad_enabled())
             lengths = (lengths + 1) // 2

@@ -19,6 +19,7 @@ from speechmm.models.encoder import ConvTransformerEncoder, Encoder
 from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
+from speechmm.models.precision import at_least_float32
 from speechmm.models.text_decoder import Decoded, TextDecoder
 from speechmm.models.transformer import (
     TransformerDecoder,
@@ -240,7 +241,7 @@ class SpeechTextModel(nn.Module):
         """
         encoded = self.encoder.norm(encoding.middle) if middle else encoding.encoded
         logits: Tensor = self.heads["ctc"](encoded)
-        return logits.log_softmax(dim=-1)
+        return at_least_float32(logits).log_softmax(dim=-1)
 
     def align_log_probs(
         self, encoding: SpeechEncoding

@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from speechmm.models.precision import at_least_float32
+
 EVERY_STEPS = 10
 """Steps between two looks at the basis; Vyas et al. lose little up to 100."""
+
+
+Turning = tuple[Tensor, Tensor, dict[str, Tensor]]
+"""A matrix, its gradient, and their state."""
 
 
 class Soap(torch.optim.Optimizer):
@@ -18,15 +24,20 @@ class Soap(torch.optim.Optimizer):
 
     A gradient G of (rows, columns), rows <= columns, is turned by Q (rows, rows): Q^T G, where Q
     holds the eigenvectors of the running mean of G G^T, largest eigenvalue first. Adam's means and
-    AdamW's step are those of the turned gradient, and the step is turned back. Q is found exactly
-    at the first step and followed afterwards by one power iteration and a QR decomposition every
-    ``EVERY_STEPS`` steps. A matrix with fewer columns than rows is its transpose here; of a kernel
-    with more dimensions all but the first are one. Parameters in groups with ``turned``
-    False get AdamW as it is.
+    AdamW's step are those of the turned gradient, and the step is turned back. As in the authors'
+    code, the first gradient of a matrix only starts the mean, with the weight of any other, and gives
+    the first Q, found exactly; the matrix moves from the second on. Q is followed by one power
+    iteration and a QR decomposition every ``EVERY_STEPS`` steps. A matrix with fewer columns than
+    rows is its transpose here; of a kernel with more dimensions all but the first are one. Parameters
+    in groups with ``turned`` False get AdamW as it is.
+
+    Weights in 16 bits are the rounded values of weights in float32, which are kept in the state
+    and learn: most steps are smaller than what 16 bits can tell apart.
 
     Each turned matrix costs 6 * min(rows, columns) * rows * columns operations a step, however
-    large the batch. All processes find the same bases from the same gradients; parameters cut over
-    several processes (FSDP) are not matrices any more and need AdamW.
+    large the batch; matrices of one shape go together. All processes find the same bases from the
+    same gradients; parameters cut over several processes (FSDP) are not matrices any more and
+    need AdamW.
 
     Args:
         groups: parameter groups, each with ``params`` and ``weight_decay``, and ``turned`` True
@@ -54,45 +65,96 @@ class Soap(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if weights and group["turned"]:
-                self._turned_step(weights, group)
-            elif weights:
-                gradients = [weight.grad for weight in weights]
-                states = [self._moments(weight, weight.grad) for weight in weights]
+            rounded = [weight for weight in group["params"] if weight.grad is not None]
+            if not rounded:
+                continue
+            weights = [self._exact(weight) for weight in rounded]
+            gradients = [
+                weight.grad.to(one.dtype) for weight, one in zip(rounded, weights, strict=True)
+            ]
+            states = [
+                self._moments(weight, wide(gradient) if group["turned"] else gradient)
+                for weight, gradient in zip(rounded, gradients, strict=True)
+            ]
+            if group["turned"]:
+                turned_step(weights, gradients, states, group)
+            else:
                 apply_adamw(weights, gradients, states, group, group["weight_decay"])
+            if weights[0] is not rounded[0]:
+                torch._foreach_copy_(rounded, weights)
         return loss
 
-    def _turned_step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """A step in the bases, which then learn from the gradients."""
-        gradients = [wide(weight.grad) for weight in weights if weight.grad is not None]
-        states = []
-        for weight, gradient in zip(weights, gradients, strict=True):
-            state = self._moments(weight, gradient)
-            if "basis" not in state:
-                state["covariance"] = gradient @ gradient.T
-                state["basis"] = eigenbasis(state["covariance"])
-            states.append(state)
-        turned = [state["basis"].T @ one for one, state in zip(gradients, states, strict=True)]
-        updates = [torch.zeros_like(one) for one in turned]
-        apply_adamw(updates, turned, states, group, 0.0)
-        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        for weight, update, state in zip(weights, updates, states, strict=True):
-            wide(weight).add_(state["basis"] @ update)
-        group["steps"] += 1  # each weight's own count is on its device, and asking it would wait
-        for gradient, state in zip(gradients, states, strict=True):
-            state["covariance"].lerp_(gradient @ gradient.T, 1 - group["betas"][1])
-            if group["steps"] % EVERY_STEPS == 0:
-                follow(state)
+    def _exact(self, weight: Tensor) -> Tensor:
+        """The weight itself, or what it is rounded from."""
+        if weight.dtype.itemsize >= 4:
+            return weight
+        state = self.state[weight]
+        if "weight" not in state:
+            state["weight"] = weight.detach().float()
+        exact: Tensor = state["weight"]
+        return exact
 
     def _moments(self, weight: Tensor, like: Tensor) -> dict[str, Tensor]:
         """Step count and Adam's two means of one parameter, made when first asked for."""
         state: dict[str, Tensor] = self.state[weight]
-        if not state:
+        if "step" not in state:
             state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
             for mean in ("exp_avg", "exp_avg_sq"):
                 state[mean] = torch.zeros_like(like, memory_format=torch.contiguous_format)
         return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a saved state, every value of which keeps its precision."""
+        super().load_state_dict(state_dict)
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        for number, saved in state_dict["state"].items():
+            weight = weights[number]
+            self.state[weight] = {
+                name: value.to(weight.device, copy=True) for name, value in saved.items()
+            }
+
+
+def turned_step(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    states: list[dict[str, Tensor]],
+    group: dict[str, Any],
+) -> None:
+    """A step of matrices in their bases, which then learn from the gradients."""
+    fresh: list[Turning] = []
+    moving: list[Turning] = []
+    for weight, gradient, state in zip(weights, gradients, states, strict=True):
+        (moving if "basis" in state else fresh).append((wide(weight), wide(gradient), state))
+    memory = group["betas"][1]
+    if moving:
+        group["steps"] += 1  # each weight's own count is on its device, and asking it would wait
+    for alike in by_shape(moving):
+        stacked = torch.stack([gradient for _, gradient, _ in alike])
+        bases = torch.stack([state["basis"] for *_, state in alike])
+        turned = (bases.mT @ stacked).unbind()
+        updates = [torch.zeros_like(one) for one in turned]
+        apply_adamw(updates, list(turned), [state for *_, state in alike], group, 0.0)
+        matrices = [matrix for matrix, *_ in alike]
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(matrices, list((bases @ torch.stack(updates)).unbind()))
+        covariances = [state["covariance"] for *_, state in alike]
+        torch._foreach_lerp_(covariances, list((stacked @ stacked.mT).unbind()), 1 - memory)
+        if group["steps"] % EVERY_STEPS == 0:
+            follow([state for *_, state in alike])
+    for alike in by_shape(fresh):
+        stacked = torch.stack([gradient for _, gradient, _ in alike])
+        covariances = list(((1 - memory) * (stacked @ stacked.mT)).unbind())
+        bases = eigenbasis(torch.stack(covariances))
+        for (*_, state), covariance, basis in zip(alike, covariances, bases, strict=True):
+            state["covariance"], state["basis"] = covariance.clone(), basis.clone()
+
+
+def by_shape(matrices: Iterable[Turning]) -> Iterable[list[Turning]]:
+    """Those of one shape together."""
+    found: dict[torch.Size, list[Turning]] = {}
+    for one in matrices:
+        found.setdefault(one[0].shape, []).append(one)
+    return found.values()
 
 
 def apply_adamw(
@@ -127,23 +189,29 @@ def wide(weight: Tensor) -> Tensor:
     return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
 
 
-def eigenbasis(matrix: Tensor) -> Tensor:
-    """Eigenvectors of a symmetric matrix as columns, largest eigenvalue first."""
-    vectors: Tensor = torch.linalg.eigh(matrix.float())[1]
-    return vectors.flip(1).contiguous().to(matrix.dtype)
+def eigenbasis(matrices: Tensor) -> Tensor:
+    """Eigenvectors of symmetric matrices as columns, largest eigenvalue first."""
+    vectors: Tensor = torch.linalg.eigh(at_least_float32(matrices))[1]
+    return vectors.flip(-1).to(matrices.dtype)
 
 
-def follow(state: dict[str, Tensor]) -> None:
-    """Moves a basis towards the eigenvectors of its covariance, and the first means with it.
+def follow(states: list[dict[str, Tensor]]) -> None:
+    """Moves bases towards the eigenvectors of their covariances, and the first means with them.
 
-    One step of orthogonal iteration (algorithm 4). The mean of the gradients is turned into the
-    new basis; the squares only take the new order, as they cannot be turned.
+    One step of orthogonal iteration (algorithm 4) for matrices of one shape. The mean of the
+    gradients is turned into the new basis; the squares only take the new order, as they cannot be
+    turned.
     """
-    basis = state["basis"]
-    product = (state["covariance"] @ basis).float()
-    order = (basis.float() * product).sum(0).argsort(descending=True)
-    found = torch.linalg.qr(product[:, order])[0].to(basis.dtype)
-    mean, squares = state["exp_avg"], state["exp_avg_sq"]
-    mean.copy_(found.T @ (basis @ mean))
-    squares.copy_(squares[order])
-    basis.copy_(found)
+    bases, covariances, means, squares = (
+        torch.stack([state[name] for state in states])
+        for name in ("basis", "covariance", "exp_avg", "exp_avg_sq")
+    )
+    product = covariances @ bases
+    order = (bases * product).sum(1).argsort(descending=True, dim=1)[:, None, :]
+    found = torch.linalg.qr(product.gather(2, order.expand_as(product)))[0]
+    means = found.mT @ (bases @ means)
+    squares = squares.gather(1, order.mT.expand_as(squares))
+    for state, basis, mean, square in zip(states, found, means, squares, strict=True):
+        state["basis"].copy_(basis)
+        state["exp_avg"].copy_(mean)
+        state["exp_avg_sq"].copy_(square)

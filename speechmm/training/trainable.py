@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
@@ -16,12 +17,13 @@ from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.averaging import AveragedWeights
 from speechmm.training.optimization import (
-    AveragedWeights,
     OptimizationConfig,
     learning_rate_factor,
     make_optimizer,
 )
+from speechmm.training.precision import allow_tf32, clip_gradients, keep_float32
 from speechmm.training.time_limit import TimeLimit, running_timer
 
 SELECTION = "val/selection"
@@ -116,6 +118,24 @@ class TrainingModule(L.LightningModule):
     def scores(self, metrics: dict[str, Any]) -> str:
         """The dev scores among logged values, in words."""
         raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Keeps in float32 what ``trainer.precision`` must not round."""
+        keep_float32(self.trainer)
+        allow_tf32(self.optimization.float32_products, self.trainer.strategy.root_device)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the trainer says, under autocast with fused optimisers, too."""
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and isinstance(plugin, MixedPrecision):
+            clip_gradients(plugin, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Averaged weights, unless switched off."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
+from speechmm.training.constants import constant, to_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def random_vtlp(
     if not config.vtlp or features.shape[2] < 2:
         return features
     draw = torch.rand(features.shape[0], 1, generator=generator, device=features.device)
-    band_hz = log_mel.band_hz.to(features.device)
+    band_hz = constant(tuple(log_mel.band_hz.tolist()), features.device)
     wanted = (band_hz * (1 + (2 * draw - 1) * config.vtlp)).clamp(band_hz[0], band_hz[-1])
     upper = torch.searchsorted(band_hz, wanted).clamp(min=1)
     below, above = band_hz[upper - 1], band_hz[upper]
@@ -77,26 +79,33 @@ def random_tempo(
     lengths: Int[Tensor, " batch"],
     config: FeatureAugmentConfig,
     generator: torch.Generator | None = None,
-) -> tuple[Float[Tensor, "batch new_frames n_mels"], Int[Tensor, " batch"]]:
+    *,
+    known: Sequence[int] | None = None,
+) -> tuple[Float[Tensor, "batch new_frames n_mels"], Int[Tensor, " batch"], list[int]]:
     """Log power as if spoken faster or slower at the same pitch: interpolated between frames.
 
     Args:
         features: Natural log of mel power.
         lengths: Frames of each utterance.
         config: How far.
-        generator: Of the random factor of each utterance; torch's own when not given.
+        generator: Of the random factor of each utterance, on the host; torch's own when not given.
+        known: The lengths as the host knows them, so that nobody has to ask the device.
 
     Returns:
-        The features, zeros after the end of each utterance, and the new lengths.
+        The features, zeros after the end of each utterance, and the new lengths, on the device
+        and on the host.
     """
+    known = lengths.tolist() if known is None else list(known)
     if not config.tempo:
-        return features, lengths
-    draw = torch.rand(features.shape[0], generator=generator, device=features.device)
+        return features, lengths, known
+    # drawn on the host, which must know how long the result is
+    draw = torch.rand(features.shape[0], generator=generator)
     factor = 1 + (2 * draw - 1) * config.tempo
-    new_lengths = (lengths / factor).round().clamp(min=1).to(lengths.dtype)
-    new_lengths = new_lengths * (lengths > 0)
+    old = torch.tensor(known)
+    new = (old / factor).round().clamp(min=1).to(lengths.dtype) * (old > 0)
+    factor, new_lengths = (to_device(one, features.device) for one in (factor, new))
     last = (lengths - 1).clamp(min=0)[:, None]
-    frame = torch.arange(int(new_lengths.max()), device=features.device)[None, :]
+    frame = torch.arange(int(new.max()), device=features.device)[None, :]
     place = torch.minimum(frame * factor[:, None], last.to(factor.dtype))
     before = place.floor().long()
     after = torch.minimum(before + 1, last)
@@ -107,4 +116,4 @@ def random_tempo(
         features.gather(1, after[:, :, None].expand(wide)),
         share,
     )
-    return mixed * (frame < new_lengths[:, None])[:, :, None], new_lengths
+    return mixed * (frame < new_lengths[:, None])[:, :, None], new_lengths, new.tolist()

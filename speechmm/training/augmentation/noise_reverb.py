@@ -84,7 +84,7 @@ def add_noise_reverb(
         power = torch.where(chosen[:, None, None], echoed, power)
     if config.noise_share:
         chosen = _chosen(batch, config.noise_share, generator, device)
-        noise = _noise(power, config, generator)
+        noise = _noise(power, lengths, config, generator)
         power = power + noise * chosen[:, None, None]
     return torch.where(valid, power.clamp(min=FLOOR).log(), features)
 
@@ -127,8 +127,14 @@ def _reverberate(
     return out.permute(1, 2, 0)
 
 
-def _noise(power: Tensor, config: NoiseReverbConfig, generator: torch.Generator | None) -> Tensor:
-    """Noise at random signal-to-noise ratios: steady, or the next utterance of the batch."""
+def _noise(
+    power: Tensor, lengths: Tensor, config: NoiseReverbConfig, generator: torch.Generator | None
+) -> Tensor:
+    """Noise at random signal-to-noise ratios: steady, or the utterance before it in the batch.
+
+    The ratio is that of the utterance's own frames, however long the batch is. The other utterance
+    begins in its middle and is repeated as often as it takes.
+    """
     batch, frames, n_mels = power.shape
     device = power.device
     knots = _uniform((batch, 1, KNOTS), -COLOUR_DB, COLOUR_DB, generator, device)
@@ -136,9 +142,13 @@ def _noise(power: Tensor, config: NoiseReverbConfig, generator: torch.Generator 
     # A mel band of noise is a mean over few independent values: it flickers from frame to frame.
     flicker = -torch.rand(power.shape, generator=generator, device=device).clamp(min=1e-6).log()
     steady = 10 ** (colour / 10) * (0.5 + 0.5 * flicker)
-    other = power.roll(1, dims=0).roll(frames // 2, dims=1)
+    frame = torch.arange(frames, device=device)[None, :]
+    length = lengths.roll(1).clamp(min=1)[:, None]
+    place = ((frame + length // 2) % length)[:, :, None].expand(-1, -1, n_mels)
+    other = power.roll(1, dims=0).gather(1, place)
     babble = _chosen(batch, 0.5 if batch > 1 else 0.0, generator, device)
     noise = torch.where(babble[:, None, None], other, steady)
+    noise = noise * (frame < lengths[:, None])[:, :, None]
     ratio = _uniform((batch, 1, 1), config.noise_min_db, config.noise_max_db, generator, device)
     wanted = power.sum(dim=(1, 2), keepdim=True) * 10 ** (-ratio / 10)
     return noise * wanted / noise.sum(dim=(1, 2), keepdim=True).clamp(min=FLOOR)

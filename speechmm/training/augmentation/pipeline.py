@@ -106,12 +106,18 @@ class Augmenter:
         if groups is not None:
             recorded = None
             batch = concatenate(batch, groups, silence=SIL, space=self.tokenizer.separator)
+        # the sound alone changes; views of one utterance keep its tempo, as they are compared
+        # frame by frame
+        features, lengths, frames = random_tempo(
+            batch.features, batch.feature_lengths, config.features, known=batch.frames
+        )
+        batch = dataclasses.replace(
+            batch, features=features, feature_lengths=lengths, frames=frames
+        )
         if self.views > 1:
             batch = batch.duplicated()
-        # the sound alone changes
-        features, lengths = random_tempo(batch.features, batch.feature_lengths, config.features)
-        batch = dataclasses.replace(batch, feature_lengths=lengths)
-        features = random_vtlp(features, self.log_mel, config.features)
+        lengths = batch.feature_lengths
+        features = random_vtlp(batch.features, self.log_mel, config.features)
         features = add_noise_reverb(
             features, lengths, config.noise_reverb, frame_shift=self.log_mel.frame_shift
         )

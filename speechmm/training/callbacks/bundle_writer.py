@@ -26,6 +26,8 @@ class BundleWriter(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, TrainingModule)
+        assert pl_module.network is not None
+        pl_module.network.float()  # averages of weights in 16 bits are in float32
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best and Path(best).is_file():
             state = torch.load(best, map_location="cpu", weights_only=True)
@@ -34,7 +36,6 @@ class BundleWriter(Callback):
                 for name, value in state["state_dict"].items()
                 if name.startswith("network.")
             }
-            assert pl_module.network is not None
             pl_module.network.load_state_dict(weights)
         score = getattr(trainer.checkpoint_callback, "best_model_score", None)
         training = TrainingInfo(

@@ -69,12 +69,10 @@ class Align(Task):
         head, scale = model.alignment_head, self.prior_scale(step)
         tokens, lengths = batch.align_tokens, batch.feature_lengths
         silent = tokens == SIL
+        local, context = head(encoding.features, lengths, encoding.encoded, encoding.enc_lengths)
         # local view: label prior divided out, more of it while the warm-up lasts
-        local = head.local_vectors(encoding.features, lengths)
         weight = model.config.align_prior
-        scores, marginal = label_scores(
-            head.local_log_probs(local), lengths, weight + scale * (1.0 - weight)
-        )
+        scores, marginal = label_scores(local, lengths, weight + scale * (1.0 - weight))
         log_prior = None
         if scale > 0:
             log_prior = scale * (
@@ -94,7 +92,6 @@ class Align(Task):
         if step.training:
             head.update_prior(marginal)
         # context view: learns the soft alignment frame by frame
-        context = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
         losses = {
             "loss_forward_sum": sum_loss,
             "loss_frames": frame_loss(context, lengths, tokens, occupancy),

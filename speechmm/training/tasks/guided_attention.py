@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -15,12 +14,14 @@ from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.models.front_end import length_mask
 from speechmm.text.tokenizer import SIL
+from speechmm.training.constants import constant
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.tasks.asr import LOG_ATTENTION
 from speechmm.training.tasks.task import Step, Task, TaskLosses
 
 MARGIN = 2
-"""Encoder frames to each side of a token that count as its own: neighbours carry its sound too."""
+"""Encoder frames to each side of a token that count as its own: neighbours carry its sound too.
+A frame reaches half a frame to each side of where it is centred."""
 
 FLOOR = 1e-3
 """What a frame elsewhere counts, so that a wrong alignment costs 7 nats at most."""
@@ -55,7 +56,7 @@ class GuidedAttention(Task):
         windows, guided = token_windows(
             step.batch,
             shared[OCCUPANCY],
-            torch.tensor(step.tokenizer.aligned_counts),
+            constant(tuple(step.tokenizer.aligned_counts), step.batch.tokens.device),
             step.model.subsampling,
             step.encoding.encoded.shape[1],
         )
@@ -96,10 +97,10 @@ def token_windows(
     owned &= number > (ends - covered)[:, :, None]
     # share of each feature frame in each token, then the largest share near each encoder frame
     said = owned.to(occupancy.dtype) @ occupancy.transpose(1, 2)
-    said = F.pad(said, (0, enc_frames * subsampling - occupancy.shape[1]))
-    windows = F.max_pool1d(
-        said, (2 * MARGIN + 1) * subsampling, stride=subsampling, padding=MARGIN * subsampling
-    )
+    # encoder frame j is centred on feature frame j * subsampling: as far to either side of that
+    reach = MARGIN * subsampling + subsampling // 2
+    said = F.pad(said, (reach, enc_frames * subsampling - occupancy.shape[1] + reach))
+    windows = F.max_pool1d(said, 2 * reach + 1, stride=subsampling)
     return windows, (covered > 0) & agree[:, None]
 
 

@@ -11,6 +11,7 @@ from speechmm.text.tokenizer import Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.augmentation import AugmentationConfig, Augmenter, pipeline
 from speechmm.training.augmentation.concatenation import ConcatenationConfig
+from speechmm.training.augmentation.features import FeatureAugmentConfig
 from speechmm.training.augmentation.recombination import RecombinationConfig, WordBank
 
 TEXTS = ["one two", "three"]
@@ -18,8 +19,8 @@ ORDER = [
     "recombine",
     "draw_groups",
     "concatenate",
-    "duplicated",
     "random_tempo",
+    "duplicated",
     "random_vtlp",
     "add_noise_reverb",
     "random_gain",
@@ -89,6 +90,18 @@ def test_changes_are_made_in_the_order_the_config_says(
     assert called == ORDER[1:]
     fields = [field.name for field in dataclasses.fields(AugmentationConfig)]
     assert fields == ["recombination", "concatenation", "features", "noise_reverb", "spec_augment"]
+
+
+def test_views_of_an_utterance_have_one_tempo(tokenizer: Tokenizer) -> None:
+    config = AugmentationConfig(features=FeatureAugmentConfig(tempo=0.3, gain_db=0.0))
+    augment = Augmenter(config, LogMelConfig(), tokenizer, views=2)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        found = augment(make_batch(tokenizer), 0, lambda features, _: features)
+        one, two = found.clean.chunk(2)
+        assert torch.equal(one, two)
+        assert found.batch.feature_lengths.tolist() == found.batch.frames
+        assert found.batch.frames[:2] == found.batch.frames[2:]
 
 
 def test_masks_are_in_masked_alone_and_rows_stay_known(tokenizer: Tokenizer) -> None:

@@ -152,8 +152,11 @@ def test_another_tempo_reads_the_same_frames_at_another_pace() -> None:
     features = torch.arange(200.0)[None, :, None].repeat(3, 1, 2)
     config = FeatureAugmentConfig(tempo=0.2)
     for seed in range(20):
-        out, new = random_tempo(features, lengths, config, torch.Generator().manual_seed(seed))
+        out, new, known = random_tempo(
+            features, lengths, config, torch.Generator().manual_seed(seed)
+        )
         assert out.shape[1] == new.max()
+        assert known == new.tolist()
         for row in range(2):
             pace = torch.diff(out[row, : new[row], 0])[:-1]
             assert torch.allclose(pace, pace[0].expand_as(pace), atol=1e-3)
@@ -163,7 +166,7 @@ def test_another_tempo_reads_the_same_frames_at_another_pace() -> None:
             assert out[row, new[row] - 1, 0] >= lengths[row] - 1 - 2.4
             assert not out[row, new[row] :].any()
         assert new[2] == 0
-    same, kept = random_tempo(features, lengths, FeatureAugmentConfig())
+    same, kept, _ = random_tempo(features, lengths, FeatureAugmentConfig())
     assert torch.equal(same, features)
     assert torch.equal(kept, lengths)
 

@@ -75,7 +75,7 @@ def windows_word_by_word(
         for _, number in spans:
             frames = occupancy[:, place : place + number].sum(dim=1).nonzero().flatten().tolist()
             near = [
-                float(any(abs(f // SUBSAMPLING - j) <= MARGIN for f in frames))
+                float(any(abs(f / SUBSAMPLING - j) <= MARGIN + 0.5 for f in frames))
                 for j in range(enc_frames)
             ]
             windows.append(near if number else None)
