@@ -5,11 +5,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: small tensors, few cores
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechmm.text.ngram import END, START, NgramModel
 
@@ -36,6 +40,60 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compare with tests/golden/*.json to the last digit, on the machine that wrote them",
     )
+
+
+WAITING = {
+    "_local_scalar_dense": "a number is read back",
+    "nonzero": "the host must know how many there are",
+    "masked_select": "the host must know how many there are",
+    "_unique2": "the host must know how many there are",
+    "unique_consecutive": "the host must know how many there are",
+    "unique_dim_consecutive": "the host must know how many there are",
+}
+"""Operations for which a host waits for its GPU."""
+
+
+class NoWaits(TorchDispatchMode):
+    """Raises where a host would wait for its GPU: numbers read back, blocking copies, bool indices."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.removeprefix("aten::").rstrip("_")
+        assert name not in WAITING, f"{func}: {WAITING[name]}"
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        devices = {one.device.type for one in tensors}
+        if name in ("index", "index_put"):
+            indices = [one for one in args[1] if one is not None]
+            assert all(one.dtype != torch.bool for one in indices), f"{func}: a mask as index"
+            devices |= {one.device.type for one in indices if one.ndim}
+        if name in ("_to_copy", "copy") and kwargs.get("device") is not None:
+            devices.add(torch.device(kwargs["device"]).type)
+        if not kwargs.get("non_blocking") and any(one.ndim for one in tensors):
+            assert len(devices) < 2, f"{func}: a blocking copy between {devices}"
+        return func(*args, **kwargs)
+
+
+@pytest.fixture
+def no_waits() -> Callable[[], Any]:
+    """``with no_waits():`` fails where a host would wait for its GPU; needs no GPU.
+
+    The operations are checked, whatever device they run on. Where there is a GPU, PyTorch's own
+    check of the driver's calls runs as well.
+    """
+
+    @contextmanager
+    def check() -> Iterator[None]:
+        before = torch.cuda.get_sync_debug_mode() if torch.cuda.is_available() else None
+        if before is not None:
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            with NoWaits():
+                yield
+        finally:
+            if before is not None:
+                torch.cuda.set_sync_debug_mode(before)
+
+    return check
 
 
 @pytest.fixture(scope="session")

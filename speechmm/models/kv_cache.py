@@ -7,8 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from speechmm.models.readback import Readback
 
 FIRST_CAPACITY = 64
 """Entries of an utterance that there is room for at first."""
@@ -41,6 +43,8 @@ class TreeKVCache:
         self._stored: Float[Tensor, "layers two batch heads capacity d_head"] | None = None
         self._bias: Float[Tensor, "batch beams used"] = like.new_zeros(batch, 1, 0)
         """0 for the ancestors of a hypothesis, -inf for other entries."""
+        self._needed: tuple[Readback, int] | None = None
+        """Most entries that an utterance needed when room was made last, and the entries then."""
 
     @property
     def used(self) -> int:
@@ -60,21 +64,16 @@ class TreeKVCache:
         # beams are the query axis; the mask (batch, 1, beams, used) hides other hypotheses' tokens
         return F.scaled_dot_product_attention(projected[0], keys, values, self._bias[:, None])
 
-    def reorder(self, rows: Int[Tensor, " kept"]) -> Int[Tensor, " utterances"] | None:
-        """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was.
+    def reorder(self, rows: Int[Tensor, " kept"]) -> None:
+        """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was; no utterance ends."""
+        batch, _, used = self._bias.shape
+        self._bias = self._bias.flatten(0, 1).index_select(0, rows).view(batch, -1, used)
 
-        Returns:
-            The utterances that are left, or None where all are.
-        """
-        batch, beams, used = self._bias.shape
-        # row = utterance * beams + beam; utterances without any row are dropped
-        utterances: Tensor = torch.unique_consecutive(torch.div(rows, beams, rounding_mode="floor"))
-        self._bias = self._bias.flatten(0, 1).index_select(0, rows).view(len(utterances), -1, used)
-        if len(utterances) == batch:
-            return None
+    def keep_utterances(self, utterances: Int[Tensor, " left"]) -> None:
+        """Drops all others."""
+        self._bias = self._bias.index_select(0, utterances)
         if self._stored is not None:
             self._stored = self._stored.index_select(2, utterances)
-        return utterances
 
     def _make_room(self, projected: Float[Tensor, "three batch heads beams d_head"]) -> None:
         """One more entry for every hypothesis, its own; the mask grows to (batch, beams, used + beams)."""
@@ -89,7 +88,7 @@ class TreeKVCache:
     def _compacted(self, stored: Tensor, beams: int) -> Tensor:
         """Drops entries that are nobody's ancestor, and doubles the room."""
         needed = (self._bias == 0).any(dim=1)  # (batch, used)
-        count = int(needed.sum(dim=1).max())
+        count = self._most_needed(needed)
         # a stable sort moves the needed entries of every utterance to the front
         order = needed.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :count]
         self._bias = self._bias.gather(2, order[:, None].expand(-1, self._bias.shape[1], -1))
@@ -100,6 +99,22 @@ class TreeKVCache:
         kept = stored.new_empty(layers, two, batch, heads, capacity, width)
         kept[:, :, :, :, :count] = stored.gather(4, index)
         return kept
+
+
+    def _most_needed(self, needed: Bool[Tensor, "batch used"]) -> int:
+        """Entries of an utterance to keep: exact on a CPU, elsewhere a bound, which needs no waiting.
+
+        The bound counts what was needed when room was made last, and all entries since then.
+        """
+        found, before = Readback(needed.sum(dim=1).amax()), self._needed
+        if found.ready:
+            (count,) = found.values()
+        elif before is None:
+            count = self.used
+        else:
+            count = min(self.used, before[0].values()[0] + self.used - before[1])
+        self._needed = found, count
+        return count
 
 
 @dataclass
@@ -140,17 +155,18 @@ class DecoderCache:
     position: int | Tensor = 0
 
     def reorder(self, rows: Int[Tensor, " kept"]) -> None:
-        """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was.
+        """Hypothesis ``i`` continues what hypothesis ``rows[i]`` was; no utterance ends."""
+        if self.tree is not None:
+            self.tree.reorder(rows)
 
-        Utterances none of whose hypotheses go on are dropped.
-        """
-        left = self.tree.reorder(rows) if self.tree else None
-        if left is None:
-            return
-        self.batch = len(left)
+    def keep_utterances(self, utterances: Int[Tensor, " left"]) -> None:
+        """Drops all others, with their hypotheses."""
+        if self.tree is not None:
+            self.tree.keep_utterances(utterances)
+        self.batch = len(utterances)
         for layer in self.layers:
             if layer.cross_keys is not None and layer.cross_values is not None:
-                layer.cross_keys = layer.cross_keys.index_select(0, left)
-                layer.cross_values = layer.cross_values.index_select(0, left)
+                layer.cross_keys = layer.cross_keys.index_select(0, utterances)
+                layer.cross_values = layer.cross_values.index_select(0, utterances)
         if self.bias is not None:
-            self.bias = self.bias.index_select(0, left)
+            self.bias = self.bias.index_select(0, utterances)

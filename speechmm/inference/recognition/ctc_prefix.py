@@ -55,6 +55,7 @@ class CtcPrefixScorer:
         by_frame = torch.where(mask[:, :, None], log_probs, certain)
         self.by_token = by_frame.transpose(1, 2).contiguous()
         self.blank_path = F.pad(self.by_token[:, blank].cumsum(dim=1), (1, 0))
+        self._probabilities: Float[Tensor, "batch vocab enc_frames"] | None = None
 
     def start(self, beams: int) -> PrefixState:
         """The empty prefix, ``beams`` times per utterance."""
@@ -77,6 +78,22 @@ class CtcPrefixScorer:
         score = torch.where(tokens == state.last[:, :, None], repeated[:, :, None], score)
         # The end leaves no frame over: all of them spell the prefix.
         return torch.where(tokens == self.eos, state.total[:, :, -1:], score)
+
+    def score_all(self, state: PrefixState) -> Float[Tensor, "batch beams vocab"]:
+        """The scores of every token, as one product of matrices: good enough to rank them by.
+
+        What is less likely than about 1e-38 of a prefix's likeliest path is -inf.
+        """
+        if self._probabilities is None:
+            self._probabilities = self.by_token.exp()
+        highest = state.total[..., :-1].amax(dim=-1, keepdim=True)
+        paths = (state.total[..., :-1] - highest).exp()
+        score = (paths @ self._probabilities.transpose(1, 2)).log() + highest
+        repeated = (state.blank[..., :-1] + self._emission(state.last)).logsumexp(dim=-1)
+        last = state.last.clamp(min=0)[:, :, None]  # the empty prefix: whatever the blank says
+        score = score.scatter(-1, last, repeated[:, :, None])
+        score[..., self.eos] = state.total[..., -1]
+        return score
 
     def extend(
         self,
@@ -111,6 +128,8 @@ class CtcPrefixScorer:
         """Drops finished utterances."""
         self.by_token = self.by_token[utterances]
         self.blank_path = self.blank_path[utterances]
+        if self._probabilities is not None:
+            self._probabilities = self._probabilities[utterances]
 
 
 def _sum_over_entries(

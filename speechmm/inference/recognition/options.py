@@ -25,7 +25,7 @@ class SearchOptions:
     beam: int = 1
     """Hypotheses kept per utterance."""
     ctc_weight: float = 0.3
-    """Share of the CTC prefix score in the joint score, 0 to 1."""
+    """Share of the CTC prefix score in the joint score, 0 to 1; at 1 the decoder has no part."""
     length_bonus: float = 0.0
     """Added per token (natural log), against too short results."""
     n_best: int = 1
@@ -34,9 +34,13 @@ class SearchOptions:
     @property
     def heads(self) -> frozenset[str]:
         """Heads of the model that the search reads, and a bundle must have."""
-        if self.decoder == "ctc":
-            return frozenset(["ctc"])
-        return frozenset(["decoder", "ctc"] if self.uses_ctc_prefixes else ["decoder"])
+        ctc = ["ctc"] if self.decoder == "ctc" or self.uses_ctc_prefixes else []
+        return frozenset([*ctc, "decoder"] if self.uses_decoder else ctc)
+
+    @property
+    def uses_decoder(self) -> bool:
+        """Whether the attention decoder has any weight."""
+        return self.decoder == "attention" or (self.decoder == "joint" and self.ctc_weight < 1)
 
     @property
     def uses_ctc_prefixes(self) -> bool:

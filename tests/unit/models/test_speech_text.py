@@ -159,11 +159,9 @@ def test_reordered_hypotheses_equal_full_recomputation(model, steps, monkeypatch
         if step == steps // 2:  # the second utterance has ended
             batch, alive = 2, [0, 2]
             texts = texts.view(3, beams, -1)[alive].flatten(0, 1)
-            places = torch.tensor([0, 2])
-        else:
-            places = torch.arange(batch)
+            cache.keep_utterances(torch.tensor(alive))
         picked = torch.randint(beams, (batch, 4), generator=generator)
-        cache.reorder((places[:, None] * beams + picked).flatten())
+        cache.reorder((torch.arange(batch)[:, None] * beams + picked).flatten())
         parents = (torch.arange(batch)[:, None] * beams + picked).flatten()
         tokens = torch.randint(4, 12, (batch * 4,), generator=generator)
         texts = torch.cat([texts[parents], tokens[:, None]], dim=1)

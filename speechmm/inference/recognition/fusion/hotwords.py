@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from speechmm.inference.recognition.fusion.scorer import word_starts
+from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SENTENCEPIECE_KINDS, SIL, UNK, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,10 @@ class _HotwordState:
     def advance(self, rows: Int[Tensor, " kept"], tokens: Int[Tensor, " kept"]) -> None:
         """Every hypothesis goes to its next node."""
         self.nodes = self.next_node[self.nodes[rows], tokens]
+
+    def keep_utterances(self, utterances: Int[Tensor, " left"], beams: int) -> None:
+        """Drops the nodes of all others."""
+        self.nodes = self.nodes[rows_of(utterances, beams)]
 
 
 class _Automaton:

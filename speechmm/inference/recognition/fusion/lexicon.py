@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.fusion.scorer import word_starts
+from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, SPECIALS, UNK, Tokenizer
 
@@ -115,3 +115,7 @@ class _LexiconState:
         """Words grow by pieces and end where the next one begins."""
         pairs = zip(rows.tolist(), tokens.tolist(), strict=True)
         self.words = [self.scorer.extend(self.words[row], token) for row, token in pairs]
+
+    def keep_utterances(self, utterances: Int[Tensor, " left"], beams: int) -> None:
+        """Drops the words of all others."""
+        self.words = [self.words[row] for row in rows_of(utterances, beams).tolist()]

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from speechmm.inference.recognition.fusion.scorer import rows_of
 from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.language_model import LanguageModel
 
@@ -42,3 +43,8 @@ class _LanguageModelState:
         """One step of the model for all hypotheses."""
         self.cache.reorder(rows)
         self.next_log_probs = self.model.step(tokens, self.cache).log_softmax(dim=-1)
+
+    def keep_utterances(self, utterances: Int[Tensor, " left"], beams: int) -> None:
+        """Drops the texts of all others."""
+        self.cache.keep_utterances(utterances)
+        self.next_log_probs = self.next_log_probs[rows_of(utterances, beams)]

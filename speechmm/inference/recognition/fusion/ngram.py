@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from speechmm.inference.recognition.fusion.scorer import word_starts
+from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
 from speechmm.text.ngram import END, START, NgramModel
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, Tokenizer
@@ -84,3 +84,9 @@ class _NgramState:
             contexts.append(context)
             words.append(word + piece.removeprefix(SPACE))
         self.contexts, self.words = contexts, words
+
+    def keep_utterances(self, utterances: Int[Tensor, " left"], beams: int) -> None:
+        """Drops the words of all others."""
+        rows = rows_of(utterances, beams).tolist()
+        self.contexts = [self.contexts[row] for row in rows]
+        self.words = [self.words[row] for row in rows]

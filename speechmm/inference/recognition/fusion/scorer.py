@@ -24,6 +24,10 @@ class ScorerState(Protocol):
         """Hypothesis ``i`` becomes what ``rows[i]`` was, with ``tokens[i]`` appended."""
         ...
 
+    def keep_utterances(self, utterances: Int[Tensor, " left"], beams: int) -> None:
+        """Drops all other utterances; each has ``beams`` hypotheses, one after the other."""
+        ...
+
 
 @runtime_checkable
 class Scorer(Protocol):
@@ -59,6 +63,17 @@ class Fusion:
         """Every scorer follows the hypotheses that the search has kept."""
         for state in self.states:
             state.advance(rows, tokens)
+
+    def keep_utterances(self, utterances: Int[Tensor, " left"], beams: int) -> None:
+        """Every scorer drops all other utterances, which have ``beams`` hypotheses each."""
+        for state in self.states:
+            state.keep_utterances(utterances, beams)
+
+
+def rows_of(utterances: Int[Tensor, " left"], beams: int) -> Int[Tensor, " rows"]:
+    """The rows of some utterances' hypotheses, ``beams`` each."""
+    places = torch.arange(beams, device=utterances.device)
+    return (utterances[:, None] * beams + places).view(-1)
 
 
 def word_starts(tokenizer: Tokenizer) -> list[int]:

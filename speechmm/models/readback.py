@@ -1,0 +1,47 @@
+"""Moves small tensors between host and device without either waiting for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+class Readback:
+    """A copy of whole numbers or truths for the host, which arrives while the host goes on.
+
+    A search decides by such copies whether to go on: it learns what was true some steps before, and
+    the device never stands still in between. Numbers of a CPU are there at once.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        """Begins to copy ``values``, of any shape."""
+        self._event: torch.cuda.Event | None = None
+        self._host = values
+        if values.is_cuda:
+            self._host = torch.empty_like(values, device="cpu", pin_memory=True)
+            self._host.copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    @property
+    def ready(self) -> bool:
+        """Whether reading needs no waiting."""
+        return self._event is None or self._event.query()
+
+    def values(self) -> list[int]:
+        """The numbers, flat; waits for them where they are not ready."""
+        if self._event is not None:
+            self._event.synchronize()
+        found: list[int] = self._host.flatten().long().tolist()
+        return found
+
+
+def upload(numbers: Sequence[int], device: torch.device) -> Int[Tensor, " _"]:
+    """Whole numbers as a tensor on a device, copied while the host goes on."""
+    here = torch.tensor(numbers, dtype=torch.long)
+    if device.type != "cuda":
+        return here.to(device)
+    return here.pin_memory().to(device, non_blocking=True)
