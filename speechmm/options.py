@@ -9,7 +9,9 @@ tokenizer kinds in :mod:`speechmm.text.tokenizer`.
 MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 """How the names of cuts manifests end."""
 BATCH_SECONDS = 60.0
-"""Audio per batch in seconds, padding included, of everything that runs a trained model."""
+"""Audio per batch in seconds, padding included, of everything that runs a trained model on a CPU."""
+GPU_BATCH_SECONDS = 600.0
+"""The same on other devices."""
 PRECISIONS = ("int8",)
 """Weights a model can be quantised to."""
 ALIGNERS = ("head", "ctc")

@@ -14,7 +14,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.inference.recognition.options import SearchOptions
-from speechmm.options import BATCH_SECONDS, PRECISIONS
+from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, PRECISIONS
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
@@ -32,8 +32,8 @@ def add_model_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--batch-seconds",
         type=PositiveFloat,
-        default=BATCH_SECONDS,
-        help="audio per batch in seconds; changes speed and memory, not results",
+        help="audio per batch in seconds; changes speed and memory, not results (default: "
+        f"{BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g})",
     )
     parser.add_argument(
         "--device",

@@ -1,11 +1,35 @@
 """Names and counts what a command leaves out."""
 
+import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 from speechmm.errors import ManifestError, SpeechmmError
+
+logger = logging.getLogger(__name__)
+
+
+def named_failure(item: str, error: Exception) -> SpeechmmError:
+    """What ended the work on one input, as an error of one line that names it.
+
+    An exception nobody foresaw keeps its type and message, and its traceback goes to the log at level
+    DEBUG.
+
+    Raises:
+        MemoryError: That is what it is: the next input would fare no better.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, SpeechmmError):
+        return error
+    logger.debug("%s:", item, exc_info=error)
+    message = " ".join(str(error).split())
+    return ManifestError(
+        f"{item}: cannot be processed ({type(error).__name__}: {message}); expected an ordinary "
+        "input. If it is one, this is a bug: report it with this line."
+    )
 
 
 class SkippedItem(TypedDict):

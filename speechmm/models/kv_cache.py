@@ -100,7 +100,6 @@ class TreeKVCache:
         kept[:, :, :, :, :count] = stored.gather(4, index)
         return kept
 
-
     def _most_needed(self, needed: Bool[Tensor, "batch used"]) -> int:
         """Entries of an utterance to keep: exact on a CPU, elsewhere a bound, which needs no waiting.
 

@@ -23,13 +23,13 @@ class Readback:
         if values.is_cuda:
             self._host = torch.empty_like(values, device="cpu", pin_memory=True)
             self._host.copy_(values, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
 
     @property
     def ready(self) -> bool:
         """Whether reading needs no waiting."""
-        return self._event is None or self._event.query()
+        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def values(self) -> list[int]:
         """The numbers, flat; waits for them where they are not ready."""

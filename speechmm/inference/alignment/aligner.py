@@ -29,12 +29,14 @@ from speechmm.inference.alignment.token_path import (
 )
 from speechmm.inference.alignment.transcript_edits import EditPenalties
 from speechmm.inference.alignment.verification import Mismatch, TranscriptVerifier, Verification
-from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
+from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
+from speechmm.inference.engine.finite import refuse_nan
+from speechmm.inference.engine.read_ahead import Later, read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
-from speechmm.options import ALIGNERS, BATCH_SECONDS
+from speechmm.options import ALIGNERS
 from speechmm.text.tokenizer import AlignedTokens
 
 ONE_PASS_SECONDS = 30.0
@@ -95,7 +97,7 @@ class Aligner:
         kind: str = ALIGNERS[0],
         label_prior: float = 0.0,
         penalties: EditPenalties = EditPenalties(),  # noqa: B008 (frozen)
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float | None = None,
         device: torch.device | str = "cpu",
         observer: Observer | None = None,
     ) -> None:
@@ -108,7 +110,7 @@ class Aligner:
             kind: What places the tokens: "head", the alignment head (10 ms), or "ctc".
             label_prior: How much of the label prior is divided out, 0 to 1; above 0 for "ctc" only.
             penalties: How much better the audio must fit an edited text for a word to be flagged.
-            batch_seconds: Audio per batch, padding included.
+            batch_seconds: Audio per batch, padding included; None means what suits the device.
             device: Where the model runs.
             observer: Told of every chunk that is aligned, for pictures; for "head" only.
 
@@ -127,7 +129,7 @@ class Aligner:
         if "ctc" in bundle.heads:
             self.ctc = CtcPosteriors(bundle.model, bundle.tokenizer, bundle.features)
         self.verifier = TranscriptVerifier(penalties=penalties, label_prior=label_prior)
-        self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
+        self.batch_samples = self.encoder.batch_samples(batch_seconds)
         self.observer = observer
 
     def align(
@@ -161,12 +163,11 @@ class Aligner:
             skipped: Where a source that fails is noted; without it, the first failure is raised.
         """
         skipped = SkipReport(strict=True) if skipped is None else skipped
-        chunks = read_chunks(sources, self._cut)
+        chunks = read_ahead(sources, self._cut, readers=readers_for(self.encoder.device))
         done = in_batches(chunks, self._align_batch, batch_samples=self.batch_samples)
-        for source, results in regroup(done, skipped):
-            yield self._joined(source, results)
+        yield from join(regroup(done, skipped), self._joined, skipped)
 
-    def _cut(self, source: Source) -> Iterator[Chunk[ChunkText] | ChunkResult[ChunkAlignment]]:
+    def _cut(self, source: Source) -> Iterator[Chunk[ChunkText] | Later]:
         """A source of ordinary length whole; a long one in segments, cut between words."""
         aligned = self._tokens(source)
         rate = self.features.sample_rate
@@ -176,7 +177,13 @@ class Aligner:
             text = ChunkText(aligned=aligned, id=source.id)
             yield Chunk(waveform=waveform, start=0.0, seconds=len(waveform) / rate, payload=text)
             return
-        waveform = torch.cat(list(source.blocks(rate)))
+        yield Later(lambda: self._cut_long(source, aligned))  # by the model, and one at a time
+
+    def _cut_long(
+        self, source: Source, aligned: AlignedTokens
+    ) -> Iterator[Chunk[ChunkText] | ChunkResult[ChunkAlignment]]:
+        """The segments of long audio, which is in memory once."""
+        waveform = source.whole(self.features.sample_rate)
         self._check_length(source, aligned, len(waveform))
         segments = segment_audio(
             self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
@@ -215,6 +222,7 @@ class Aligner:
     def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:
         """The alignment of each chunk of a batch: encoded once, verified by CTC, placed by ``kind``."""
         encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
+        refuse_nan(bool(encoding.encoded.isnan().any()))
         texts = [chunk.payload.aligned for chunk in chunks]
         windows: list[CtcWindows | None] = [None] * len(chunks)
         verifications: list[Verification | None] = [None] * len(chunks)

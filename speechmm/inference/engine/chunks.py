@@ -1,10 +1,12 @@
 """Cuts sources into chunks, processes the chunks in batches, and groups the results by source.
 
-Three generators, each reading from the one before it::
+Generators, each reading from the one before it::
 
-    chunks = read_chunks(sources, cut)                          # chunk, chunk, end of source, ...
+    chunks = read_ahead(sources, cut, readers=4)                # chunk, chunk, end of source, ...
     done = in_batches(chunks, process, batch_samples=samples)   # result, result, end of source, ...
     for source, results in regroup(done, skipped): ...          # one result list per good source
+
+Whatever goes wrong with one source is noted with its name, and the others go on.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Generic, TypeVar
 from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.data.skips import SkipReport
+from speechmm.data.skips import SkipReport, named_failure
 from speechmm.errors import SpeechmmError
 from speechmm.inference.engine.sources import Source
 
@@ -28,6 +30,7 @@ LOOKAHEAD_BATCHES = 8
 Part = TypeVar("Part")
 Payload = TypeVar("Payload")
 Value = TypeVar("Value")
+Joined = TypeVar("Joined")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,13 @@ class ChunkResult(Generic[Value]):
 
 
 @dataclass(frozen=True)
+class ChunkFailure:
+    """Why the model could make nothing of one chunk."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
 class EndOfSource:
     """Follows the last chunk of every source."""
 
@@ -74,8 +84,8 @@ def read_chunks(
     for source in sources:
         try:
             yield from cut(source)
-        except SpeechmmError as error:
-            yield EndOfSource(source, error)
+        except Exception as error:
+            yield EndOfSource(source, named_failure(source.name, error))
         else:
             yield EndOfSource(source)
 
@@ -85,8 +95,10 @@ def in_batches(
     process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]],
     *,
     batch_samples: int,
-) -> Iterator[ChunkResult[Value] | EndOfSource]:
+) -> Iterator[ChunkResult[Value] | ChunkFailure | EndOfSource]:
     """The same stream with a result in place of each chunk; a few batches of audio are in memory.
+
+    Where a batch fails, its chunks are processed one by one, so that only the bad ones fail.
 
     Args:
         chunks: Chunks, results and ends of sources, in their order.
@@ -105,24 +117,44 @@ def in_batches(
 
 
 def regroup(
-    done: Iterable[ChunkResult[Value] | EndOfSource], skipped: SkipReport
+    done: Iterable[ChunkResult[Value] | ChunkFailure | EndOfSource], skipped: SkipReport
 ) -> Iterator[tuple[Source, list[ChunkResult[Value]]]]:
     """Each source with the results of its chunks, in the order of the sources.
 
     Args:
-        done: Results, and ends of sources.
+        done: Results, failures, and ends of sources.
         skipped: Where a source that failed is noted; nothing is yielded for it.
     """
     results: list[ChunkResult[Value]] = []
+    failure: Exception | None = None
     for item in done:
         if isinstance(item, ChunkResult):
             results.append(item)
             continue
-        if item.error is None:
+        if isinstance(item, ChunkFailure):
+            failure = failure or item.error
+            continue
+        failure = item.error or failure
+        if failure is None:
             yield item.source, results
         else:
-            skipped.add(item.source.name, item.error)
-        results = []
+            skipped.add(item.source.name, named_failure(item.source.name, failure))
+        results, failure = [], None
+
+
+def join(
+    regrouped: Iterable[tuple[Source, list[ChunkResult[Value]]]],
+    joined: Callable[[Source, list[ChunkResult[Value]]], Joined],
+    skipped: SkipReport,
+) -> Iterator[Joined]:
+    """What ``joined`` makes of each source and its results; a source it fails for is noted."""
+    for source, results in regrouped:
+        try:
+            whole = joined(source, results)
+        except Exception as error:
+            skipped.add(source.name, named_failure(source.name, error))
+            continue
+        yield whole
 
 
 def plan_batches(lengths: Sequence[int], batch_samples: int) -> list[list[int]]:
@@ -159,16 +191,36 @@ def _processed(
     held: list[Chunk[Payload] | ChunkResult[Value] | EndOfSource],
     process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]],
     batch_samples: int,
-) -> Iterator[ChunkResult[Value] | EndOfSource]:
+) -> Iterator[ChunkResult[Value] | ChunkFailure | EndOfSource]:
     """All items in their order, a result in place of each chunk; empties the list it is given."""
     waiting = {place: item for place, item in enumerate(held) if isinstance(item, Chunk)}
-    done = {place: item for place, item in enumerate(held) if not isinstance(item, Chunk)}
+    done: dict[int, ChunkResult[Value] | ChunkFailure | EndOfSource] = {
+        place: item for place, item in enumerate(held) if not isinstance(item, Chunk)
+    }
     held.clear()  # so that the audio of a batch is let go as soon as the batch is done
     places = list(waiting)
     lengths = [len(chunk.waveform) for chunk in waiting.values()]
     for batch in plan_batches(lengths, batch_samples):
         chunks = [waiting.pop(places[index]) for index in batch]
-        for index, chunk, value in zip(batch, chunks, process(chunks), strict=True):
-            done[places[index]] = ChunkResult(start=chunk.start, value=value)
+        for index, result in zip(batch, _results(chunks, process), strict=True):
+            done[places[index]] = result
     for place in sorted(done):
         yield done[place]
+
+
+def _results(
+    chunks: Sequence[Chunk[Payload]], process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]]
+) -> list[ChunkResult[Value] | ChunkFailure]:
+    """What the batch gives, or each of its chunks alone where the batch as a whole fails."""
+    try:
+        values = process(chunks)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if len(chunks) == 1:
+            return [ChunkFailure(error)]
+        return [one for chunk in chunks for one in _results([chunk], process)]
+    return [
+        ChunkResult(start=chunk.start, value=value)
+        for chunk, value in zip(chunks, values, strict=True)
+    ]

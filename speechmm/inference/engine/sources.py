@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.audio.files import audio_among, unreadable_among
 from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.data.ids import make_ids
-from speechmm.data.skips import SkipReport
+from speechmm.data.skips import SkipReport, named_failure
 from speechmm.data.transcripts.sidecars import pair_files, text_beside
-from speechmm.errors import AlignmentError, AudioError, ManifestError, SpeechmmError
+from speechmm.errors import AlignmentError, AudioError
 from speechmm.files.text import read_text
 from speechmm.files.tree import list_files
 from speechmm.options import MANIFEST_SUFFIXES
@@ -41,6 +43,19 @@ class Source:
     """Audio in memory, mono, at the rate of the model."""
     cut: MonoCut | None = None
     """The lhotse cut it comes from."""
+    _held: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    """The samples of a pipe by rate: it can be read once only."""
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether its audio comes through a pipe or the like, not from a file."""
+        if self.waveform is not None or self.cut is not None or not self.audio:
+            return False
+        try:
+            mode = Path(self.audio).stat().st_mode
+        except (OSError, ValueError):
+            return False
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
     @property
     def name(self) -> str:
@@ -60,6 +75,8 @@ class Source:
             return len(self.waveform) / sample_rate
         if self.cut is not None:
             return float(self.cut.duration)
+        if self.is_pipe:
+            return len(self.load(sample_rate)) / sample_rate
         return audio_info(self.audio).duration
 
     def load(self, sample_rate: int) -> Float[Tensor, " samples"]:
@@ -74,18 +91,38 @@ class Source:
                 raise AudioError(
                     f"{self.name}: it holds no samples; expected audio of some length. Record it."
                 )
+            if not bool(self.waveform.isfinite().all()):
+                raise AudioError(
+                    f"{self.name}: a sample is not a finite number; expected samples in [-1, 1]. "
+                    "Make it again without NaN and infinity."
+                )
             return self.waveform
         if self.cut is not None:
             from speechmm.data.waveforms import load_waveform
 
             return load_waveform(self.cut, sample_rate)
-        return read_audio(self.audio, sample_rate=sample_rate)
+        if not self.is_pipe:
+            return read_audio(self.audio, sample_rate=sample_rate)
+        if sample_rate not in self._held:
+            self._held[sample_rate] = read_audio(self.audio, sample_rate=sample_rate)
+        return self._held[sample_rate]
 
     def blocks(self, sample_rate: int) -> Iterator[Float[Tensor, " samples"]]:
         """Its audio block by block; a file of any length is read in bounded memory."""
-        if self.waveform is None and self.cut is None:
+        if self.waveform is None and self.cut is None and not self.is_pipe:
             return iter_audio(self.audio, sample_rate=sample_rate)
         return iter([self.load(sample_rate)])
+
+    def whole(self, sample_rate: int) -> Float[Tensor, " samples"]:
+        """The same as :meth:`load`, of a long file with hardly more memory than the result takes."""
+        room = torch.empty(round(self.duration(sample_rate) * sample_rate) + 1)
+        filled = 0
+        for block in self.blocks(sample_rate):
+            if filled + len(block) > len(room):  # longer than its header says
+                room = torch.cat([room, torch.empty(len(room) // 2 + len(block))])
+            room[filled : filled + len(block)] = block
+            filled += len(block)
+        return room[:filled]
 
     def transcript(self) -> str:
         """What is said: the given text, or that of the ``.txt`` or ``.lab`` file of the audio.
@@ -115,21 +152,23 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
     the first get a number.
 
     Args:
-        inputs: Paths; a folder stands for the audio files in it and below.
+        inputs: Paths; a folder stands for the audio files in it and below, "-" for standard input.
         skipped: Where inputs without any audio, audio in formats that cannot be read, and bad lines
             of manifests are noted.
     """
     sources: list[Source] = []
     for path in map(Path, inputs):
         try:
-            if path.name.endswith(MANIFEST_SUFFIXES):
+            if str(path) == "-":
+                sources.append(Source(id="stdin", audio="/dev/stdin"))
+            elif path.name.endswith(MANIFEST_SUFFIXES):
                 sources += cut_sources(_read_cuts(path, skipped), skipped)
             elif path.is_dir():
                 sources += _folder_sources(path, skipped)
             else:
                 sources += file_sources([path])
-        except SpeechmmError as error:
-            skipped.add(str(path), error)
+        except Exception as error:
+            skipped.add(str(path), named_failure(str(path), error))
     return _with_own_ids(sources)
 
 
@@ -163,8 +202,8 @@ def cut_sources(cuts: Iterable[MonoCut], skipped: SkipReport | None = None) -> l
     for cut in cuts:
         try:
             audio = str(audio_path(cut))
-        except ManifestError as error:
-            skipped.add(str(cut.id), error)
+        except Exception as error:
+            skipped.add(str(cut.id), named_failure(str(cut.id), error))
             continue
         sources.append(Source(id=cut.id, audio=audio, start=cut.start, text=cut_text(cut), cut=cut))
     return sources

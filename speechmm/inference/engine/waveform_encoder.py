@@ -11,7 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechmm.audio.log_mel import LogMel
 from speechmm.models.bundle import Bundle
+from speechmm.models.readback import upload
 from speechmm.models.speech_text import SpeechEncoding
+from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS
 
 
 class WaveformEncoder:
@@ -22,10 +24,18 @@ class WaveformEncoder:
         self.model = bundle.model.to(self.device).eval()
         self.log_mel = LogMel(bundle.features).to(self.device)
 
+    def batch_samples(self, seconds: float | None) -> int:
+        """Samples of a batch of so many seconds; None means what suits the device."""
+        if seconds is None:
+            seconds = BATCH_SECONDS if self.device.type == "cpu" else GPU_BATCH_SECONDS
+        return round(seconds * self.log_mel.config.sample_rate)
+
     @torch.inference_mode()
     def encode(self, waveforms: Sequence[Float[Tensor, " _"]]) -> SpeechEncoding:
         """Encodes one batch of mono waveforms at the model's rate."""
-        lengths = torch.tensor([len(waveform) for waveform in waveforms], device=self.device)
-        padded = pad_sequence(list(waveforms), batch_first=True).to(self.device)
-        features, frame_lengths = self.log_mel(padded, lengths)
+        lengths = upload([len(waveform) for waveform in waveforms], self.device)
+        padded = pad_sequence(list(waveforms), batch_first=True)
+        if self.device.type == "cuda":  # copied while the host goes on
+            padded = padded.pin_memory().to(self.device, non_blocking=True)
+        features, frame_lengths = self.log_mel(padded.to(self.device), lengths)
         return self.model.encode_speech(features, frame_lengths)

@@ -14,7 +14,6 @@ from speechmm.inference.recognition.ended import IMPOSSIBLE, EndedHypotheses
 from speechmm.inference.recognition.fusion.scorer import Fusion, Scorer
 from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
-from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.readback import Readback, upload
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechmm.errors import CheckpointError
+from speechmm.inference.engine.finite import refuse_nan
 from speechmm.inference.recognition.hypothesis import Hypothesis
 
 IMPOSSIBLE = float("-inf")
@@ -110,8 +110,10 @@ class EndedHypotheses:
         places = [one.places for one in left]
         whole = [step.parents for step in steps] + [step.tokens for step in steps] + places
         flat = torch.cat(
-            [torch.cat([one.reshape(-1).float() for one in reals]).view(torch.int32)]
-            + [torch.cat([one.reshape(-1) for one in whole]).to(torch.int32)]
+            [
+                torch.cat([one.reshape(-1).float() for one in reals]).view(torch.int32),
+                torch.cat([one.reshape(-1) for one in whole]).to(torch.int32),
+            ]
         )
         numbers = flat.cpu().numpy()
         arrays = _shaped(numbers, [*reals, *whole])
@@ -120,7 +122,7 @@ class EndedHypotheses:
         scores, places_found = self._by_utterance(
             [one.view(np.float32) for one in arrays[count : len(reals)]], arrays[-len(left) :]
         )
-        check_scores(scores)
+        refuse_nan(bool(np.isnan(scores).any()))
         parents, tokens = arrays[len(reals) :][:count], arrays[len(reals) + count :][:count]
         texts, probabilities = self._traced(places_found, parents, tokens, log_probs)
         lengths = places_found // self.beam  # the end itself is no token
@@ -171,19 +173,6 @@ class EndedHypotheses:
             probabilities[utterance, rank, step] = log_probs[step][rows, at]
             beams[utterance, rank] = parents[step][rows, at]
         return texts, probabilities
-
-
-def check_scores(scores: NDArray[np.float32]) -> None:
-    """Refuses scores that are not numbers.
-
-    Raises:
-        CheckpointError: One is NaN, which finite audio and sound weights never give.
-    """
-    if np.isnan(scores).any():
-        raise CheckpointError(
-            "the model: its scores are not numbers (NaN); expected finite ones. The bundle is "
-            "damaged, or its training has diverged: take another bundle."
-        )
 
 
 def _shaped(numbers: NDArray[np.int32], like: list[Tensor]) -> list[NDArray[np.int32]]:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from speechmm.inference.recognition.ended import check_scores
+from speechmm.inference.engine.finite import refuse_nan
 from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.text.tokenizer import BLANK
 
@@ -33,7 +33,7 @@ def greedy_ctc(
 def _merged(best: NDArray[np.int32], peaks: NDArray[np.int32], *, length: int) -> Hypothesis:
     """The tokens of one utterance from the best one of every frame."""
     best, scores = best[:length], peaks[:length].view(np.float32)
-    check_scores(scores)
+    refuse_nan(bool(np.isnan(scores).any()))
     # a run of frames with one token begins wherever the token is another than before
     begins = np.flatnonzero(np.diff(best, prepend=-1))
     highest = np.maximum.reduceat(scores, begins) if length else scores

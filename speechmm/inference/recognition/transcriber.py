@@ -17,7 +17,8 @@ from torch import Tensor
 from speechmm.alignments import Alternative, Segment, Transcript
 from speechmm.data.skips import SkipReport
 from speechmm.inference.alignment.word_times import time_words
-from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, read_chunks, regroup
+from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
+from speechmm.inference.engine.read_ahead import read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.inference.recognition.confidence import Calibration, mean_probability
@@ -26,7 +27,6 @@ from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import Bundle
-from speechmm.options import BATCH_SECONDS
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
 MAX_CHUNK_SECONDS = 20.0
@@ -61,7 +61,7 @@ class Transcriber:
         *,
         options: SearchOptions | None = None,
         scorers: Sequence[Scorer] = (),
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float | None = None,
         word_times: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -71,7 +71,7 @@ class Transcriber:
             bundle: The model with its tokenizer and feature settings.
             options: How to search; None means the defaults.
             scorers: External models whose scores are added in the search (shallow fusion).
-            batch_seconds: Audio per batch, padding included.
+            batch_seconds: Audio per batch, padding included; None means what suits the device.
             word_times: Whether results say when each word was said.
             device: Where the model runs.
 
@@ -90,7 +90,7 @@ class Transcriber:
         self.word_times = word_times
         self.seconds = dict.fromkeys(PARTS, 0.0)
         """Time spent so far on each part of the work."""
-        self.batch_samples = round(batch_seconds * bundle.features.sample_rate)
+        self.batch_samples = self.encoder.batch_samples(batch_seconds)
 
     def transcribe(self, audio: str | Path | Float[Tensor, " samples"]) -> Transcript:
         """Transcribes a file, or mono audio in memory at the rate of the model.
@@ -118,10 +118,9 @@ class Transcriber:
             skipped: Where a source that fails is noted; without it, the first failure is raised.
         """
         skipped = SkipReport(strict=True) if skipped is None else skipped
-        chunks = read_chunks(sources, self._cut)
+        chunks = read_ahead(sources, self._cut, readers=readers_for(self.encoder.device))
         done = in_batches(chunks, self._transcribe_batch, batch_samples=self.batch_samples)
-        for source, results in regroup(done, skipped):
-            yield self._joined(source, results)
+        yield from join(regroup(done, skipped), self._joined, skipped)
 
     def _cut(self, source: Source) -> Iterator[Chunk[None]]:
         """A source of ordinary length whole; a long one cut at its quietest places."""

@@ -112,9 +112,38 @@ def test_a_fault_of_the_processing_is_no_fault_of_the_source_that_is_being_read(
     reader = Reader({"a": [9], "b": [LOOKAHEAD_BATCHES * BATCH]})
     reader.process = refuse
     skipped = SkipReport()
-    with pytest.raises(AudioError, match="the batch cannot be processed"):
-        list(reader.run(skipped))
-    assert skipped.items == []
+    assert list(reader.run(skipped)) == []
+    assert skipped.items == [(name, "the batch cannot be processed") for name in "ab"]
+
+
+@pytest.mark.parametrize("error", [AudioError("bad"), RuntimeError("a bug"), UnicodeError("odd")])
+def test_only_the_chunk_that_fails_is_lost(error: Exception) -> None:
+    reader = Reader({"good": [2, 2], "bad": [3, 2], "fine": [1]})
+    process = reader.process
+
+    def choosy(chunks: Sequence[Chunk[str]]) -> list[str]:
+        if any(one.payload == "bad0" for one in chunks):
+            raise error
+        return process(chunks)
+
+    reader.process = choosy
+    skipped = SkipReport()
+    found = dict(reader.run(skipped))
+    assert found == {"good": ["read good0", "read good1"], "fine": ["read fine0"]}
+    ((name, reason),) = skipped.items
+    assert name == "bad" and str(error) in reason
+    if not isinstance(error, AudioError):
+        assert type(error).__name__ in reason
+
+
+def test_running_out_of_memory_is_no_fault_of_an_input() -> None:
+    def exhausted(chunks: Sequence[Chunk[str]]) -> list[str]:
+        raise MemoryError
+
+    reader = Reader({"a": [9]})
+    reader.process = exhausted
+    with pytest.raises(MemoryError):
+        list(reader.run(SkipReport()))
 
 
 def test_what_came_out_is_handed_on_before_more_is_read() -> None:

@@ -140,7 +140,9 @@ def test_a_gpu_is_not_waited_for_and_finds_the_same(
             *(getattr(encoding, name).cpu() for name in encoding.__dataclass_fields__)
         )
         expected = search(model.cpu(), here, options, scorers())
-    assert [[h.tokens for h in one] for one in found] == [[h.tokens for h in one] for one in expected]
+    assert [[h.tokens for h in one] for one in found] == [
+        [h.tokens for h in one] for one in expected
+    ]
 
 
 class LateReadback(Readback):
