@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +69,8 @@ def run(argv: list[str]) -> int:
         from speechmm.alignments import write_alignments
 
         shift = bundle.features.frame_shift
-        write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
+        with _place_of(arguments.out, arguments.format) as out:
+            write_alignments(aligned, out, arguments.format, frame_shift=shift)
     skipped.print(total)
     for alignment in flagged:
         print(f"flagged: {alignment.id}: {'; '.join(alignment.flags)}", file=sys.stderr)
@@ -84,7 +87,8 @@ def _parser() -> CommandParser:
         "input",
         type=Path,
         metavar="INPUT",
-        help="an audio file, a folder of them, or a cuts manifest (.jsonl, .jsonl.gz)",
+        help="an audio file, a folder of them, or a cuts manifest (.jsonl, .jsonl.gz); - is standard "
+        "input",
     )
     add_model_arguments(parser)
     parser.add_argument(
@@ -138,7 +142,7 @@ def _add_output_arguments(parser: CommandParser) -> None:
         required=True,
         metavar="PATH",
         help="file for ctm, jsonl and cuts (.jsonl, .jsonl.gz); for srt, vtt and ass a file when "
-        "PATH ends so (one input only); otherwise a folder",
+        "PATH ends so (one input only); otherwise a folder; - writes one file to stdout",
     )
     parser.add_argument(
         "--pictures",
@@ -150,11 +154,28 @@ def _add_output_arguments(parser: CommandParser) -> None:
 
 
 def _check_out(out: Path, format: str) -> None:
+    if out == Path("-") and format in ("textgrid", "durations", "cuts"):
+        raise ConfigError(
+            f"--out -: --format {format} is not written to stdout; expected ctm, jsonl, srt, vtt or "
+            "ass. Name a file or folder, or choose another format."
+        )
     if format == "cuts" and not out.name.endswith(MANIFEST_SUFFIXES):
         raise ConfigError(
             f"--out: found {str(out)!r}; expected a name that ends in "
             f'{" or ".join(MANIFEST_SUFFIXES)} for --format cuts. Name it "{out.name}.jsonl.gz".'
         )
+
+
+@contextmanager
+def _place_of(out: Path, format: str) -> Iterator[Path]:
+    """Where to write; for "-" a file of that format, which then goes to stdout."""
+    if out != Path("-"):
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="speechmm-") as folder:
+        file = Path(folder) / f"alignments.{format}"
+        yield file
+        sys.stdout.write(file.read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def _check_aligner(arguments: Namespace) -> None:

@@ -33,6 +33,8 @@ from speechmm.options import TRANSCRIPT_FORMATS
 def run(argv: list[str]) -> int:
     """Transcribes audio files, folders and manifests, in their order."""
     arguments = _parser().parse_args(argv)
+    if arguments.out == Path("-"):
+        arguments.out = None
     options, fusion = search_options(arguments), _fusion_options(arguments)
     _check_folder_for_textgrids(arguments)
     from speechmm.data.skips import SkipReport
@@ -61,7 +63,9 @@ def run(argv: list[str]) -> int:
     transcripts = transcriber.transcribe_sources(sources, skipped=skipped)
     hidden = arguments.out is None and sys.stdout.isatty()
     shown = show_progress(transcripts, len(sources), "transcribing", hidden=hidden)
-    audio_seconds = write_transcripts(require_some(shown, skipped), arguments.out, arguments.format)
+    audio_seconds = write_transcripts(
+        require_some(shown, skipped), arguments.out, arguments.format, skipped
+    )
     if arguments.out is not None and arguments.format == "jsonl":
         meta = describe_run(
             bundle,
@@ -133,7 +137,8 @@ def _parser() -> CommandParser:
         type=Path,
         nargs="+",
         metavar="INPUT",
-        help="audio files, folders of them, or cuts manifests (.jsonl, .jsonl.gz)",
+        help="audio files, folders of them, or cuts manifests (.jsonl, .jsonl.gz); - is standard "
+        "input",
     )
     add_model_arguments(parser)
     parser.add_argument(
@@ -143,7 +148,7 @@ def _parser() -> CommandParser:
         "--out",
         type=Path,
         metavar="PATH",
-        help="file to write instead of stdout; a folder for textgrid, and for srt and vtt unless "
+        help="file to write instead of stdout (-); a folder for textgrid, and for srt and vtt unless "
         "PATH ends in .srt or .vtt (one input only)",
     )
     parser.add_argument(

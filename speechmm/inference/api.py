@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.alignments import Alignment, Transcript
+from speechmm.errors import AlignmentError
 from speechmm.inference.alignment.aligner import Aligner
+from speechmm.inference.engine.samples import as_audio
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import Bundle, load_bundle
-
-Audio = str | Path | Float[Tensor, " samples"]
 
 
 class Model:
@@ -26,42 +27,64 @@ class Model:
         self.bundle = bundle
         self.device = torch.device(device)
 
-    def transcribe(self, audio: Audio, *, options: SearchOptions | None = None) -> Transcript:
+    def transcribe(
+        self,
+        audio: object,
+        *,
+        options: SearchOptions | None = None,
+        sample_rate: SupportsIndex | float | None = None,
+    ) -> Transcript:
         """What was said, with the times of the words.
 
         Args:
-            audio: A file of any length, or mono audio in memory at the rate of the model.
+            audio: The path of a file of any length, or samples as
+                :func:`~speechmm.inference.engine.samples.as_audio` takes them: numpy arrays, tensors
+                and lists, floats or integers, one channel or several.
             options: How to search; None means the defaults.
+            sample_rate: Of samples, Hz; None means the rate of the model.
 
         Raises:
             AudioError: The audio cannot be read.
+            ConfigError: A rate is given for a file.
+            CheckpointError: The model's scores are not numbers.
         """
+        audio = self._as_audio(audio, sample_rate)
         if options is None:
             return self._transcriber.transcribe(audio)
         return Transcriber(self.bundle, options=options, device=self.device).transcribe(audio)
 
     def align(
         self,
-        audio: Audio,
-        text: str,
+        audio: object,
+        text: object,
         *,
         units: Sequence[str] | None = None,
+        sample_rate: SupportsIndex | float | None = None,
     ) -> Alignment:
         """When each word of a text, and each of its tokens, was said.
 
         Args:
-            audio: A file of any length, or mono audio in memory at the rate of the model.
-            text: What is said in it.
+            audio: As for :meth:`transcribe`.
+            text: What is said in it, a string.
             units: "word" and the finest one ("phone" or "char"); None means both.
+            sample_rate: Of samples, Hz; None means the rate of the model.
 
         Raises:
             AudioError: The audio cannot be read.
             AlignmentError: The text has no words, or more than the audio can hold.
-            ConfigError: A unit this model does not have.
+            ConfigError: A unit this model does not have, or a rate is given for a file.
         """
+        if not isinstance(text, str):
+            raise AlignmentError(
+                f"text: found {type(text).__name__}; expected a string of the words that are said."
+            )
+        audio = self._as_audio(audio, sample_rate)
         if units is None:
             return self._aligner.align(audio, text)
         return Aligner(self.bundle, units=units, device=self.device).align(audio, text)
+
+    def _as_audio(self, audio: object, rate: object) -> Path | Float[Tensor, " samples"]:
+        return as_audio(audio, sample_rate=rate, model_rate=self.bundle.features.sample_rate)
 
     @cached_property
     def _transcriber(self) -> Transcriber:

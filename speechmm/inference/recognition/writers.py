@@ -14,13 +14,19 @@ from speechmm.alignments import Alignment, Transcript
 from speechmm.alignments.ctm import ctm_lines
 from speechmm.alignments.jsonl import jsonl_line
 from speechmm.alignments.trn_stm import trn_line
+from speechmm.data.skips import SkipReport, named_failure
 from speechmm.files.atomic import write_aside
 from speechmm.options import LINE_FORMATS
 
 FORMATS_WITHOUT_TIMES = ("text", "trn")
 
 
-def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, format: str) -> float:
+def write_transcripts(
+    transcripts: Iterable[Transcript],
+    out: Path | None,
+    format: str,
+    skipped: SkipReport | None = None,
+) -> float:
     """Writes transcripts as they come, to a file or folder or to stdout.
 
     Args:
@@ -28,6 +34,8 @@ def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, forma
         out: A file; a folder for "textgrid", and for "srt" and "vtt" unless the name ends so (then
             for one transcript only); None for stdout, which takes one transcript in these formats.
         format: One of ``TRANSCRIPT_FORMATS``.
+        skipped: Where a transcript is noted that cannot be written as a line of the format; without
+            it, the first such is raised.
 
     Returns:
         Seconds of audio transcribed.
@@ -36,6 +44,7 @@ def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, forma
         ConfigError: The place cannot be written.
     """
     seconds = 0.0
+    skipped = SkipReport(strict=True) if skipped is None else skipped
 
     def counted() -> Iterator[Transcript]:
         nonlocal seconds
@@ -46,7 +55,13 @@ def write_transcripts(transcripts: Iterable[Transcript], out: Path | None, forma
     if format in LINE_FORMATS:
         with _open(out) as file:
             for transcript in counted():
-                file.writelines(transcript_lines(transcript, format))
+                try:
+                    file.writelines(list(transcript_lines(transcript, format)))
+                except OSError:  # of the place, not of the transcript
+                    raise
+                except Exception as error:
+                    name = transcript.audio or transcript.id
+                    skipped.add(name, named_failure(name, error))
                 file.flush()
     else:
         _write_units(map(as_alignment, counted()), out, format)

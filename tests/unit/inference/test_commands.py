@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from speechmm.alignments import read_alignments
 from speechmm.cli import align as align_command
@@ -459,3 +460,66 @@ def test_alignments_are_checked_without_a_reference(
     write_cuts([make_cut(id="other", audio=Path("one.wav"), text="ab")], Path("other.jsonl"))
     assert call("check-alignment", "aligned.jsonl", "other.jsonl", *MODEL) == 2
     assert "no word of other.jsonl in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["jsonl", "trn", "ctm", "text"])
+def test_a_bug_met_in_one_input_is_named_and_the_others_are_written(
+    format: str, two: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path(two[1])
+    shutil.copy(whole, whole.with_name("odd.flac"))
+    load = transcriber.Source.load
+
+    def odd(self: transcriber.Source, sample_rate: int) -> object:
+        if "odd" in self.audio:
+            raise RuntimeError("a bug\nof two lines")
+        return load(self, sample_rate)
+
+    monkeypatch.setattr(transcriber.Source, "load", odd)
+    assert call("transcribe", "sounds", *MODEL, *CTC, "--format", format) == 3
+    found = capsys.readouterr()
+    assert len(found.out.splitlines()) == (3 if format == "ctm" else 2)
+    assert "skipped: sounds/odd.flac: " in found.err
+    assert "(RuntimeError: a bug of two lines)" in found.err
+    assert "Traceback" not in found.err
+
+
+def test_a_transcript_that_cannot_be_written_is_named(
+    two: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from speechmm.inference.recognition import writers
+
+    line = writers.trn_line
+
+    def odd(id: str, text: str) -> str:
+        if id == "two":
+            raise ValueError("odd id")
+        return line(id, text)
+
+    monkeypatch.setattr(writers, "trn_line", odd)
+    assert call("transcribe", *two, *MODEL, *CTC, "--format", "trn", "--out", "t.trn") == 3
+    assert Path("t.trn").read_text(encoding="utf-8").startswith("ab cd (")
+    assert f"skipped: {two[1]}: " in capsys.readouterr().err
+
+
+def test_a_dash_is_stdin_and_stdout(
+    two: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("transcribe", two[1], *MODEL, *CTC, "--out", "-") == 0
+    assert capsys.readouterr().out == "ef\n"
+    assert call("align", two[1], *MODEL, "--text", "ef", "--format", "ctm", "--out", "-") in (0, 3)
+    assert " ef" in capsys.readouterr().out
+    assert not Path("-").exists()
+    assert call("align", two[1], *MODEL, "--text", "ef", "--out", "-") == 2
+    assert "not written to stdout" in capsys.readouterr().err
+    seen: list[str] = []
+
+    def opened(path: object, **_: object) -> object:
+        seen.append(str(path))
+        return torch.zeros(16_000)
+
+    monkeypatch.setattr("speechmm.inference.engine.sources.read_audio", opened)
+    monkeypatch.setattr(transcriber.Source, "is_pipe", True)
+    assert call("transcribe", "-", *MODEL, *CTC, "--format", "trn") == 0
+    assert capsys.readouterr().out == "(stdin)\n"
+    assert seen == ["/dev/stdin"]  # a pipe can be read once
