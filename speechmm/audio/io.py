@@ -6,9 +6,10 @@ sample that is not a number.
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -18,8 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from speechmm.audio.channels import check_channels, choose_columns
+from speechmm.audio.containers import check_one_flac, damaged, find_parts
+from speechmm.audio.content import Content, Part, PartFile
 from speechmm.audio.resample import resample_blocks
 from speechmm.errors import AudioError
+from speechmm.files.pipes import is_pipe, read_pipe
 from speechmm.timing import samples_to_seconds, seconds_to_samples
 
 _END_TOLERANCE = 0.025  # seconds by which a rounded time may pass the end of the file
@@ -27,9 +32,8 @@ _BLOCK_SECONDS = 30.0
 _LOUDEST = 64.0  # full scale is 1; more than this is a file of floats on the scale of integers
 _LENGTH_UNKNOWN = 0x7FFF_0000  # a size from here on in a 32-bit header means "written to a pipe"
 _MP3_FRAME = 1152  # samples: what decoders may drop or add at the end of an mp3
-_DATA_SIZE = re.compile(
-    r"^\s*(data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE
-)
+_RATES = (1000, 768_000)  # Hz
+_DATA_SIZE = re.compile(r"^\s*(BODY|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _FRAME_COUNT = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 
 
@@ -58,28 +62,36 @@ def audio_info(path: str | Path) -> AudioInfo:
         AudioError: The file is missing, empty, of length zero, cut short (as far as the header
             tells) or not audio.
     """
-    with _open(Path(path)) as file:
-        return _info(file, Path(path))
+    with _open(Path(path)) as pieces:
+        return _info(pieces, Path(path))
 
 
 def read_audio(
-    path: str | Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None
+    path: str | Path,
+    *,
+    sample_rate: int,
+    start: float = 0.0,
+    duration: float | None = None,
+    channels: Sequence[int] | None = None,
 ) -> Float[Tensor, " samples"]:
     """Reads a file, or a part of it, as mono at the given rate.
 
-    Channels are averaged. Full scale is 1; files of floats and lossy files may exceed it a little.
+    Channels are averaged; where they cancel each other, the loudest is taken (`choose_columns`).
+    Full scale is 1; files of floats and lossy files may exceed it a little.
 
     Args:
         path: Any file libsndfile reads.
         sample_rate: Wanted rate in Hz; the file may have any.
         start: Where to begin, in seconds.
         duration: How much to read, in seconds; None reads to the end.
+        channels: Those to average, counted from 0; None takes all.
 
     Raises:
         AudioError: The file is missing, empty, of length zero, cut short, not audio, holds samples
-            that are not finite, or ends before the part asked for.
+            that are not finite, has no such channel, or ends before the part asked for.
     """
-    return torch.cat(list(_resampled(Path(path), sample_rate, start, duration, _BLOCK_SECONDS)))
+    span = _Span(start, duration, None if channels is None else tuple(channels))
+    return torch.cat(list(_resampled(Path(path), sample_rate, span, _BLOCK_SECONDS)))
 
 
 def iter_audio(
@@ -97,29 +109,76 @@ def iter_audio(
     Raises:
         AudioError: As :func:`read_audio`; damage is met when its place in the file is reached.
     """
-    for block in _resampled(Path(path), sample_rate, 0.0, None, block_seconds):
+    for block in _resampled(Path(path), sample_rate, _Span(), block_seconds):
         if len(block):
             yield block
 
 
+@dataclass(frozen=True)
+class _Span:
+    """What is asked for of a file."""
+
+    start: float = 0.0
+    """Seconds."""
+    duration: float | None = None
+    """Seconds; None reaches to the end."""
+    channels: tuple[int, ...] | None = None
+    """None means all."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file is read from its beginning to its end."""
+        return self.start == 0 and self.duration is None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a file with its decoder."""
+
+    file: soundfile.SoundFile
+    num_samples: int
+    slack: int
+    """Samples that the decoder may give less."""
+
+
 @contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Opens a file by its content, whatever its name; every failure is an AudioError."""
-    descriptor = _open_descriptor(path)
-    try:
-        with soundfile.SoundFile(descriptor, closefd=False) as file:
-            _check_complete(file, path, descriptor)
-            yield file
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise _damaged(path, str(getattr(error, "error_string", error))) from error
-    finally:
-        os.close(descriptor)
+def _open(path: Path, *, whole: bool = False) -> Iterator[list[_Piece]]:
+    """Opens a file by its content, whatever its name; every failure is an AudioError.
+
+    Args:
+        path: The file.
+        whole: It will be read to its end: also look for what only a search through it shows.
+    """
+    with ExitStack() as stack:
+        source = _source(path, stack)
+        content = Content(source)
+        if content.size == 0:
+            raise AudioError(f"{path}: the file is empty; expected audio. Get the file again.")
+        try:
+            if whole:
+                check_one_flac(content, path)
+            pieces = []
+            for part in find_parts(content, path):
+                plain = part == Part(0, content.size) and isinstance(source, int)
+                name = source if plain else PartFile(content, part)
+                file = stack.enter_context(soundfile.SoundFile(name, closefd=False))
+                if plain or not part.prefix:
+                    _check_complete(file, path, content)
+                slack = _MP3_FRAME * (4 if part.prefix else 1)
+                is_mpeg = file.format.startswith("MP")
+                pieces.append(_Piece(file, _length(file), slack if is_mpeg else 0))
+            yield pieces
+        except (soundfile.LibsndfileError, TypeError) as error:
+            raise _damaged(path, str(getattr(error, "error_string", error))) from error
 
 
-def _open_descriptor(path: Path) -> int:
+def _source(path: Path, stack: ExitStack) -> int | bytes:
+    """A descriptor, closed with the stack; of a pipe its bytes."""
     if path.is_dir():
         raise AudioError(f"{path}: it is a folder; expected an audio file. Name the files in it.")
     try:
+        if is_pipe(path):
+            return read_pipe(path)
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     except FileNotFoundError as error:
         raise AudioError(
@@ -131,9 +190,7 @@ def _open_descriptor(path: Path) -> int:
             f"{path}: cannot be opened ({reason}); expected a readable audio file. "
             "Check its name and permissions."
         ) from error
-    if os.fstat(descriptor).st_size == 0:
-        os.close(descriptor)
-        raise AudioError(f"{path}: the file is empty; expected audio. Get the file again.")
+    stack.callback(os.close, descriptor)
     return descriptor
 
 
@@ -144,18 +201,28 @@ def _damaged(path: Path, reason: str) -> AudioError:
             "expected wav, "
             'flac, ogg, mp3, sph or the like. Convert it, for example with "ffmpeg -i IN OUT.flac".'
         )
-    return AudioError(
-        f"{path}: the audio is damaged or cut short ({reason.strip()}); expected a whole file. "
-        "Get the file again."
-    )
+    return damaged(path, reason)
 
 
-def _info(file: soundfile.SoundFile, path: Path) -> AudioInfo:
-    num_samples = _length(file)
+def _info(pieces: Sequence[_Piece], path: Path) -> AudioInfo:
+    num_samples = sum(piece.num_samples for piece in pieces)
     if num_samples == 0:
         raise AudioError(
             f"{path}: it holds no samples; expected audio of some length. "
             "Record it again or remove it."
+        )
+    forms = {(piece.file.samplerate, piece.file.channels) for piece in pieces}
+    if len(forms) > 1:
+        listed = "; ".join(f"{rate} Hz, {channels} channel(s)" for rate, channels in sorted(forms))
+        raise AudioError(
+            f"{path}: recordings of different kinds were joined in it ({listed}); expected one "
+            "rate and number of channels. Divide it."
+        )
+    file = pieces[0].file
+    if not _RATES[0] <= file.samplerate <= _RATES[1]:
+        raise AudioError(
+            f"{path}: its sample rate is {file.samplerate} Hz; expected {_RATES[0]} to "
+            f"{_RATES[1]}. Correct its header."
         )
     return AudioInfo(
         path=path,
@@ -180,35 +247,68 @@ def _length(file: soundfile.SoundFile) -> int:
     return count
 
 
-def _resampled(
-    path: Path, sample_rate: int, start: float, duration: float | None, block_seconds: float
-) -> Iterator[Tensor]:
-    blocks = _read_blocks(path, start, duration, block_seconds)
+def _resampled(path: Path, sample_rate: int, span: _Span, block_seconds: float) -> Iterator[Tensor]:
+    blocks = _read_blocks(path, span, block_seconds)
     rate, first = next(blocks)
     waveforms = chain([first], (block for _, block in blocks))
     return resample_blocks(waveforms, from_rate=rate, to_rate=sample_rate)
 
 
-def _read_blocks(
-    path: Path, start: float, duration: float | None, block_seconds: float
-) -> Iterator[tuple[int, Tensor]]:
+def _read_blocks(path: Path, wanted: _Span, block_seconds: float) -> Iterator[tuple[int, Tensor]]:
     """Pairs of sample rate and mono block, at the file's own rate; at least one pair."""
-    with _open(path) as file:
-        info = _info(file, path)
-        first, last = _span(info, start, duration)
-        if first:
-            file.seek(first)
+    columns = _columns(path, wanted.channels)
+    with _open(path, whole=wanted.is_whole) as pieces:
+        info = _info(pieces, path)
+        first, last = _span(info, wanted.start, wanted.duration)
         block_samples = max(1, seconds_to_samples(block_seconds, info.sample_rate))
-        position = first
-        while position < last:
-            frames = file.read(min(block_samples, last - position), "float32", always_2d=True)
-            if len(frames) == 0:
-                break
-            position += len(frames)
-            yield info.sample_rate, _downmix(frames, path, position)
-        missing = last - position
-        if missing > (_MP3_FRAME if info.format.startswith("MP") and position > first else 0):
-            raise _cut_short(path, position, last, info.sample_rate)
+        for frames, position in _frames(pieces, info, first, last, block_samples):
+            yield info.sample_rate, _downmix(frames, columns, path, position)
+
+
+def _frames(
+    pieces: Sequence[_Piece], info: AudioInfo, first: int, last: int, block_samples: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks of samples of all channels, each with the number of the sample after it."""
+    before = 0
+    for piece in pieces:
+        begin, end = max(first - before, 0), min(last - before, piece.num_samples)
+        if begin < end:
+            if begin:
+                piece.file.seek(begin)
+            position = begin
+            while position < end:
+                frames = piece.file.read(
+                    min(block_samples, end - position), "float32", always_2d=True
+                )
+                if len(frames) == 0:
+                    break
+                position += len(frames)
+                yield frames, before + position
+            if end - position > (piece.slack if position > begin else 0):
+                raise _cut_short(info.path, before + position, before + end, info.sample_rate)
+        before += piece.num_samples
+
+
+def _columns(path: Path, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The channels to average; None where a file has but one."""
+    with _open(path) as pieces:
+        there = _info(pieces, path).channels
+    wanted = check_channels(range(there) if channels is None else channels, there, path)
+    if there == 1:
+        return None
+    if len(wanted) == 1 or is_pipe(path):
+        return _chosen(path, wanted, ()) if len(wanted) > 1 else wanted
+    status = path.stat()
+    return _chosen(path, wanted, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=4096)
+def _chosen(path: Path, wanted: tuple[int, ...], state: tuple[int, ...]) -> tuple[int, ...]:
+    """What `choose_columns` says of a whole file: the same for every part of it."""
+    with _open(path) as pieces:
+        info = _info(pieces, path)
+        blocks = _frames(pieces, info, 0, info.num_samples, info.sample_rate)
+        return tuple(choose_columns((frames for frames, _ in blocks), wanted, path))
 
 
 def _span(info: AudioInfo, start: float, duration: float | None) -> tuple[int, int]:
@@ -227,7 +327,9 @@ def _span(info: AudioInfo, start: float, duration: float | None) -> tuple[int, i
     return min(first, info.num_samples - 1), min(last, info.num_samples)
 
 
-def _downmix(frames: np.ndarray, path: Path, position: int) -> Tensor:
+def _downmix(
+    frames: np.ndarray, columns: tuple[int, ...] | None, path: Path, position: int
+) -> Tensor:
     """The average of the channels, checked to be finite and on the scale of [-1, 1]."""
     peak = float(np.abs(frames).max())
     if not np.isfinite(peak):
@@ -240,19 +342,22 @@ def _downmix(frames: np.ndarray, path: Path, position: int) -> Tensor:
             f"{path}: a sample has the value {peak:g}; expected samples in [-1, 1]. "
             "Divide by full scale (32768 for 16 bits) before writing floats."
         )
-    mono = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1)
+    if columns is None:
+        mono = frames[:, 0]
+    elif len(columns) == frames.shape[1]:
+        mono = frames.mean(axis=1)
+    else:
+        mono = frames[:, list(columns)].mean(axis=1)
     return torch.from_numpy(np.ascontiguousarray(mono))
 
 
-def _check_complete(file: soundfile.SoundFile, path: Path, descriptor: int) -> None:
+def _check_complete(file: soundfile.SoundFile, path: Path, content: Content) -> None:
     """Compares the header's length with what is there: libsndfile quietly takes the shorter."""
     if file.format == "NIST":
-        header = os.pread(descriptor, 1024, 0).decode("ascii", "replace")
+        header = content.read(0, 1024).decode("ascii", "replace")
         promised = re.search(r"^sample_count -i (\d+)", header, re.MULTILINE)
         if promised and int(promised[1]) > file.frames:
             raise _cut_short(path, file.frames, int(promised[1]), file.samplerate)
-    if file.format == "OGG" and not _ogg_ends(descriptor):
-        raise _damaged(path, "the last Ogg page is missing")
     log = file.extra_info
     for _, promised_bytes, found_bytes in _DATA_SIZE.findall(log):
         if int(found_bytes) < int(promised_bytes) < _LENGTH_UNKNOWN:
@@ -260,19 +365,6 @@ def _check_complete(file: soundfile.SoundFile, path: Path, descriptor: int) -> N
     for found, promised_frames in _FRAME_COUNT.findall(log):
         if int(found) < int(promised_frames):
             raise _cut_short(path, int(found), int(promised_frames), file.samplerate)
-
-
-def _ogg_ends(descriptor: int) -> bool:
-    """Whether the last page of an Ogg file is whole and marked so (RFC 3533, section 6)."""
-    size = os.fstat(descriptor).st_size
-    tail = os.pread(
-        descriptor, 1 << 17, max(0, size - (1 << 17))
-    )  # a page has at most 65,307 bytes
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    body = sum(page[27 : 27 + page[26]])
-    return bool(page[5] & 4) and len(page) >= 27 + page[26] + body
 
 
 def _cut_short(path: Path, found: int, promised: int, sample_rate: int) -> AudioError:

@@ -111,9 +111,8 @@ class JointModule(TrainingModule):
             network.set_cmvn(data.cmvn_stats.mean, data.cmvn_stats.std)
         self.network = network
         self._augmenter = Augmenter(
-            self.augmentation, data.features, views=self.tasks.views, seed=self.seed
+            self.augmentation, data.features, data.text_tokenizer, views=self.tasks.views
         )
-        data.planner = self._augmenter.planner
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
@@ -235,4 +234,6 @@ class JointModule(TrainingModule):
         """Restores what the augmentation remembers, so that an interrupted training goes on exactly."""
         states = checkpoint.get("recombination")
         if self._augmenter is not None and states and self.global_rank < len(states):
-            self._augmenter.load_state(states[self.global_rank])
+            state = states[self.global_rank]
+            features = self.data.training_features({one["id"] for one in state})
+            self._augmenter.load_state(state, features)
