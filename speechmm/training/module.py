@@ -17,6 +17,7 @@ from speechmm.models.bundle import save_bundle
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
+from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.renamed_settings import tasks_by_old_name
@@ -35,12 +36,13 @@ class JointModule(TrainingModule):
     module, so the network is built when the trainer has it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 (jsonargparse wants plain arguments)
         self,
         network: SpeechTextConfig = SpeechTextConfig(),  # noqa: B008 (frozen)
         tasks: TasksConfig = TasksConfig(),  # noqa: B008 (frozen)
         augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008 (frozen)
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
+        compile: Compile = "off",
         seed: int = 0,
         **renamed: Any,
     ):
@@ -51,6 +53,9 @@ class JointModule(TrainingModule):
             tasks: What it is trained on, with weights.
             augmentation: Changes to training batches.
             optimization: Learning rate, decay, averaging.
+            compile: ``layers`` compiles encoder and decoder layers and the alignment head;
+                ``graphs`` also records their kernels, for batches of few shapes. ``auto`` is
+                ``layers`` on a GPU and ``off`` elsewhere (docs/gpu.md).
             seed: Start of every random choice of training; the same seed repeats a run.
             renamed: ``objectives``, which ``tasks`` was called before.
         """
@@ -67,6 +72,8 @@ class JointModule(TrainingModule):
         self.augmentation = augmentation
         self.network: SpeechTextModel | None = None
         self._augmenter: Augmenter | None = None
+        self._compile: Compile = compile
+        self._compiled: Compile = "off"
         self._sums: dict[str, tuple[float, float]] = {}
 
     @property
@@ -114,10 +121,24 @@ class JointModule(TrainingModule):
             self.augmentation, data.features, data.text_tokenizer, views=self.tasks.views
         )
 
+    def on_fit_start(self) -> None:
+        """Compiles the layers, now that the weights are where they will be."""
+        self._compiled = choose(self._compile, self.device)
+        steps = self.trainer.accumulate_grad_batches
+        if self._compiled == "graphs" and steps > 1:
+            raise ConfigError(
+                f"model.compile is graphs and trainer.accumulate_grad_batches {steps}; expected 1, as a "
+                "recorded graph writes its gradients over the last ones. Set model.compile to layers."
+            )
+        compile_layers(self.model, self._compiled)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
         assert self._augmenter is not None
+        if self._compiled == "graphs":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         augmented = self._augmenter(batch, self.current_epoch, self.model.normalise)
+        augmented = pad_shapes(augmented, self._compiled, self.model.subsampling)
         batch = augmented.batch
         encoding = self.model.encode_normalised(
             augmented.masked, batch.feature_lengths, clean=augmented.clean

@@ -1,0 +1,57 @@
+"""Layers compile once for all shapes, and padding to few shapes changes no loss."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from speechmm.training.compiling import choose, padded_size
+
+SCRIPT = """
+import copy, torch
+import torch._dynamo as dynamo
+from torch import nn
+from speechmm.models.attention import Rotary, attention_bias
+from speechmm.models.transformer import EncoderLayer
+from speechmm.training.compiling import compile_layers
+
+plain = EncoderLayer(16, 2, 16, 3, 0.0)
+layer = copy.deepcopy(plain)
+compile_layers(nn.ModuleList([layer]), "layers", backend="aot_eager")
+assert layer.state_dict().keys() == plain.state_dict().keys()
+graphs = []
+for rows, frames in [(3, 16), (4, 24), (2, 32), (5, 40), (3, 16)]:
+    x = torch.randn(rows, frames, 16)
+    mask = torch.arange(frames)[None] < torch.arange(frames - rows, frames)[:, None]
+    bias = attention_bias(mask, like=x)
+    inputs = (x, Rotary(0, frames, 8, like=x), bias, mask[:, :, None].float())
+    found, expected = layer(*inputs), plain(*inputs)
+    torch.testing.assert_close(found, expected)
+    found.sum().backward()
+    graphs.append(dynamo.utils.counters["stats"]["unique_graphs"])
+assert graphs[1:] == [2, 2, 2, 2], graphs
+assert not dynamo.utils.counters["graph_break"]
+"""
+
+
+def test_a_layer_is_compiled_twice_at_most() -> None:
+    """In a process of its own: shape checks of the test suite are no part of a model."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("size", [1, 8, 9, 100, 1000, 1025])
+def test_sizes_are_few_and_not_much_larger(size: int) -> None:
+    assert 0 <= padded_size(size, 8, "layers") - size < 8
+    graphs = padded_size(size, 8, "graphs")
+    assert graphs % 8 == 0 and graphs - size < max(8, size / 7)
+    assert len({padded_size(one, 8, "graphs") for one in range(1024, 2049)}) <= 9
+
+
+def test_nothing_is_compiled_on_a_cpu_unless_asked() -> None:
+    cpu = torch.device("cpu")
+    assert choose("auto", cpu) == "off"
+    assert choose("layers", cpu) == "layers"
