@@ -94,10 +94,53 @@ def perturb_speed(
             "Usual factors are 0.9, 1.0 and 1.1."
         )
     changed = resample(waveform, from_rate=round(sample_rate * factor), to_rate=sample_rate)
-    wanted = math.floor(len(waveform) / factor + 0.5)
+    wanted = perturb_num_samples(len(waveform), factor)
     if wanted > len(changed):
         return torch.nn.functional.pad(changed, (0, wanted - len(changed)))
     return changed[:wanted]
+
+
+def perturb_num_samples(num_samples: int, factor: float) -> int:
+    """Samples that :func:`perturb_speed` makes of so many."""
+    return math.floor(num_samples / factor + 0.5)
+
+
+def speed_ratio(factor: float, sample_rate: int) -> tuple[int, int] | None:
+    """The rates between which :func:`perturb_speed` resamples, ``(down, up)`` in lowest terms.
+
+    None where they are too uneven for one filter a phase: :func:`perturb_speed` knows what to do.
+    """
+    ratio = Fraction(round(sample_rate * factor), sample_rate)
+    down, up = ratio.numerator, ratio.denominator
+    return (down, up) if _has_kernel(down, up) else None
+
+
+def resample_on_device(
+    waveform: Float[Tensor, " samples"], down: int, up: int
+) -> Float[Tensor, " new_samples"]:
+    """A waveform on any device with ``up`` samples where it has ``down``; computed there.
+
+    In double precision: on GPUs single precision may mean TF32, whose noise is at -66 dB. The
+    filter is copied to the device when first asked for.
+
+    Args:
+        waveform: The samples.
+        down: Of :func:`speed_ratio`.
+        up: Of the same.
+    """
+    if down == up:
+        return waveform
+    resampled: Tensor = _kernel_on(down, up, waveform.device)(waveform.double())
+    return resampled.to(waveform.dtype)
+
+
+def filter_reach(down: int, up: int) -> int:
+    """Input samples beyond which, on either side, the filter of these rates sees nothing."""
+    return 0 if down == up else _reach(down, up) + down
+
+
+def _has_kernel(down: int, up: int) -> bool:
+    return up * (down + 2 * _reach(down, up)) <= _LARGEST_KERNEL
 
 
 def _reach(down: int, up: int) -> int:
@@ -108,7 +151,7 @@ def _reach(down: int, up: int) -> int:
 def _resample(waveform: Tensor, down: int, up: int) -> Tensor:
     if down == up or len(waveform) == 0:
         return waveform
-    if up * (down + 2 * _reach(down, up)) <= _LARGEST_KERNEL:
+    if _has_kernel(down, up):
         resampled: Tensor = _kernel(down, up)(waveform)
         return resampled
     outputs = math.ceil(len(waveform) * up / down)
@@ -123,9 +166,18 @@ def _resample(waveform: Tensor, down: int, up: int) -> Tensor:
 @lru_cache(maxsize=32)
 def _kernel(down: int, up: int) -> torchaudio.transforms.Resample:
     # Weights computed in single precision are wrong by up to 3e-5.
+    return _double_kernel(down, up).float()
+
+
+@lru_cache(maxsize=32)
+def _kernel_on(down: int, up: int, device: torch.device) -> torchaudio.transforms.Resample:
+    return _double_kernel(down, up).to(device)
+
+
+def _double_kernel(down: int, up: int) -> torchaudio.transforms.Resample:
     return torchaudio.transforms.Resample(
         down, up, lowpass_filter_width=_ZERO_CROSSINGS, rolloff=_ROLLOFF, dtype=torch.float64
-    ).float()
+    )
 
 
 def _interpolate(waveform: Tensor, down: int, up: int, first: int, last: int) -> Tensor:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from speechmm.alignments import Alignment
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.audio.packed import PackedClips
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Batch:
     speeds: list[float]
     """How fast the recording is played: 1.1 is 10 % faster and higher."""
     recombined: list[bool]
-    """Whether the utterance was put together from words of others in training."""
+    """Whether the row was put together in training: from words of others, or several utterances."""
     frames: list[int] = field(default_factory=list)
     """``feature_lengths`` as the host knows them, so that nobody has to ask the device."""
 
@@ -79,44 +80,6 @@ class Batch:
         }
         return replace(self, **doubled)
 
-    def with_rows(
-        self,
-        features: Sequence[Float[Tensor, "_ n_mels"]],
-        tokens: Sequence[Sequence[int]],
-        align_tokens: Sequence[Sequence[int]],
-        **others: Any,
-    ) -> "Batch":
-        """Other utterances in place of these, padded, on the same device.
-
-        Args:
-            features: Of each.
-            tokens: Of each, as in ``tokens``.
-            align_tokens: Of each, as in ``align_tokens``.
-            others: Fields that are no tensors, where they change.
-
-        Raises:
-            ValueError: A field has not as many rows as the features.
-        """
-        device = self.features.device
-        padded, lengths = pad_tokens(tokens)
-        align_padded, align_lengths = pad_tokens(align_tokens)
-        batch = replace(
-            self,
-            features=pad_sequence([rows.to(device) for rows in features], batch_first=True),
-            feature_lengths=torch.tensor([len(rows) for rows in features], device=device),
-            frames=[len(rows) for rows in features],
-            tokens=padded.to(device),
-            token_lengths=lengths.to(device),
-            align_tokens=align_padded.to(device),
-            align_lengths=align_lengths.to(device),
-            **others,
-        )
-        for one in fields(batch):
-            rows = getattr(batch, one.name)
-            if isinstance(rows, Tensor | list) and len(rows) != len(features):
-                raise ValueError(f"{one.name}: {len(rows)} rows; expected {len(features)}")
-        return batch
-
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         changed: dict[str, Any] = {
@@ -125,17 +88,56 @@ class Batch:
         return replace(self, **changed)
 
 
-def valid_rows(ids: Int[Tensor, "batch tokens"], lengths: Int[Tensor, "batch"]) -> list[list[int]]:
-    """The valid ids of every row: what `pad_tokens` was given."""
-    return [row[:length] for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
+@dataclass
+class WaveformBatch:
+    """A batch whose features are still to be computed, on the device it is copied to."""
+
+    batch: Batch
+    """All but the features, which have no frames."""
+    clips: PackedClips
+    """The audio of which they are made."""
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "WaveformBatch":
+        """The same with every tensor on ``device``."""
+        return WaveformBatch(
+            self.batch.to(device, non_blocking=non_blocking),
+            self.clips.map(lambda tensor: tensor.to(device, non_blocking=non_blocking)),
+        )
+
+    def pin_memory(self) -> "WaveformBatch":
+        """The same in page-locked memory; torch's ``DataLoader`` calls this by name."""
+        clips = self.clips.map(lambda tensor: tensor.pin_memory())
+        return WaveformBatch(self.batch.pin_memory(), clips)
+
+    def with_features(self, config: LogMelConfig) -> Batch:
+        """The batch, its features computed where its audio is."""
+        return replace(self.batch, features=self.clips.log_mel(config))
+
+
+def next_of_few(length: int) -> int:
+    """The next of few lengths: 8 to an octave, multiples of 8, at most an eighth longer from 64 on.
+
+    Batches padded to these have few shapes, so that layers compiled for a shape see it again.
+    """
+    step = max(8, 1 << max(0, (length - 1).bit_length() - 4))
+    return -(-length // step) * step
 
 
 def pad_tokens(
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Sequence[int]], round_up: Callable[[int], int] | None = None
 ) -> tuple[Int[Tensor, "batch tokens"], Int[Tensor, "batch"]]:
-    """Stack id lists of different lengths, padded with 0 on the right, with their lengths."""
+    """Stack id lists of different lengths, padded with 0 on the right, with their lengths.
+
+    Args:
+        rows: The ids.
+        round_up: From the length of the longest row to that of all.
+    """
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     longest = int(lengths.max()) if rows else 0
+    longest = longest if round_up is None else round_up(longest)
     padded = torch.zeros(len(rows), longest, dtype=torch.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -15,11 +15,18 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
-from speechmm.data.batch import Batch, pad_tokens
+from speechmm.audio.packed import Stretch, as_recorded, pack, played_samples
+from speechmm.data.batch import Batch, WaveformBatch, pad_tokens
 from speechmm.data.features import check_features, load_features
 from speechmm.data.manifest import cut_text, reference_alignment
+from speechmm.data.plan import BatchPlan, PlannedUtterance
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import load_waveform, speed_factor
+from speechmm.data.waveforms import (
+    load_recorded,
+    load_waveform,
+    recorded_span,
+    speed_factor,
+)
 from speechmm.errors import ConfigError, SpeechmmError
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import UNK, Tokenizer
@@ -30,8 +37,8 @@ MAX_UTTERANCE_SECONDS = 120.0
 _READERS = 4  # threads that read audio to check it; decoding releases Python's lock
 
 
-class SpeechDataset(Dataset[Batch]):
-    """Turns a group of cuts into a padded `Batch`; holds no randomness.
+class SpeechDataset(Dataset["Batch | WaveformBatch"]):
+    """Turns a group of cuts, or the plan of a batch, into a padded batch; holds no randomness.
 
     Features are computed from the audio, or read where the cuts have stored ones. Each utterance
     is transformed on its own: measured, that is faster than a padded batch (0.17 s against 0.23 s
@@ -40,58 +47,139 @@ class SpeechDataset(Dataset[Batch]):
     Args:
         tokenizer: makes tokens of the cuts' texts.
         features: settings of the features.
-        cache_bytes: features kept in memory, so that a small corpus is read and transformed once
-            a training and not once an epoch; cuts beyond it are read again every time.
+        cache_bytes: features, or audio, kept in memory, so that a small corpus is read and
+            transformed once a training and not once an epoch; cuts beyond it are read again.
+        waveforms: hand over the audio, of which a device computes the features.
+        round_up: from the length of the longest row to that of the batch; None for the same.
     """
 
-    def __init__(self, tokenizer: Tokenizer, features: LogMelConfig, cache_bytes: int = 0):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        features: LogMelConfig,
+        cache_bytes: int = 0,
+        *,
+        waveforms: bool = False,
+        round_up: Callable[[int], int] | None = None,
+    ):
         self.tokenizer = tokenizer
         self.features = features
-        self._cache: dict[str, Tensor] = {}
+        self.waveforms = waveforms
+        self.round_up = round_up
+        self._cache: dict[Hashable, Tensor] = {}
         self._cache_left = cache_bytes
 
-    def __getitem__(self, cuts: CutSet) -> Batch:
-        """The batch of these cuts, in their order.
+    def __getitem__(self, wanted: CutSet | BatchPlan) -> Batch | WaveformBatch:
+        """The batch of these cuts, in their order, or of this plan.
 
         Raises:
             AudioError: a file cannot be read.
             ManifestError: a cut and its file or its stored features do not fit together.
         """
-        rows = [self._features(cut) for cut in cuts]
-        texts = [cut_text(cut) for cut in cuts]
-        tokens, token_lengths = pad_tokens([self.tokenizer.encode(text) for text in texts])
-        align_tokens, align_lengths = pad_tokens(
-            [self.tokenizer.encode_aligned(text).ids for text in texts]
+        plan = wanted if isinstance(wanted, BatchPlan) else BatchPlan.of(wanted)
+        parts = [[part for one in row for part in _parts(one)] for row in plan.rows]
+        if self.waveforms:
+            rows = [[self._stretch(*part) for part in row] for row in parts]
+            lengths = [sum(one.end - one.first for one in row) for row in rows]
+            empty = torch.zeros(len(rows), 0, self.features.n_mels)
+            clips = pack(rows, self.features, self.round_up or (lambda frames: frames))
+            return WaveformBatch(self._batch(plan, empty, lengths), clips)
+        joined = [
+            torch.cat([self.load(cut)[first:end] for cut, first, end in row]) for row in parts
+        ]
+        padded = pad_sequence(joined, batch_first=True)
+        if self.round_up is not None:
+            more = self.round_up(padded.shape[1]) - padded.shape[1]
+            padded = torch.nn.functional.pad(padded, (0, 0, 0, more))
+        return self._batch(plan, padded, [len(row) for row in joined])
+
+    def _batch(self, plan: BatchPlan, features: Tensor, lengths: list[int]) -> Batch:
+        """Everything but the features follows from the plan."""
+        texts = [[self._text(one) for one in row] for row in plan.rows]
+        tokens, token_lengths = pad_tokens(
+            [self._tokens(row) for row in texts], round_up=self.round_up
         )
+        align_tokens, align_lengths = pad_tokens(
+            [self._align_tokens(row) for row in texts], round_up=self.round_up
+        )
+        made = [len(row) > 1 or bool(row[0].pieces) for row in plan.rows]
+        firsts = [row[0].cut for row in plan.rows]
         return Batch(
-            ids=[cut.id for cut in cuts],
-            features=pad_sequence(rows, batch_first=True),
-            feature_lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64),
+            ids=["+".join(one.cut.id for one in row) for row in plan.rows],
+            features=features,
+            feature_lengths=torch.tensor(lengths, dtype=torch.int64),
+            frames=lengths,
             tokens=tokens,
             token_lengths=token_lengths,
             align_tokens=align_tokens,
             align_lengths=align_lengths,
-            texts=texts,
-            seconds=float(sum(cut.duration for cut in cuts)),
-            references=[reference_alignment(cut) for cut in cuts],
-            speakers=[_speaker(cut) for cut in cuts],
-            speeds=[speed_factor(cut) for cut in cuts],
-            recombined=[False] * len(cuts),
+            texts=[" ".join(row) for row in texts],
+            seconds=float(sum(one.cut.duration for row in plan.rows for one in row)),
+            references=[
+                None if changed else reference_alignment(cut)
+                for cut, changed in zip(firsts, made, strict=True)
+            ],
+            speakers=[_speaker(cut) for cut in firsts],
+            speeds=[speed_factor(cut) for cut in firsts],
+            recombined=made,
         )
 
-    def _features(self, cut: MonoCut) -> Float[Tensor, "frames n_mels"]:
-        known = self._cache.get(cut.id)
+    def _text(self, utterance: PlannedUtterance) -> str:
+        if not utterance.pieces:
+            return cut_text(utterance.cut)
+        words: list[str] = []
+        for piece in utterance.pieces:
+            aligned = self.tokenizer.encode_aligned(cut_text(piece.cut))
+            with_tokens = list(dict.fromkeys(i for i in aligned.word_indices if i >= 0))
+            words += [aligned.words[i] for i in with_tokens[slice(*piece.words)]]
+        return " ".join(words)
+
+    def _tokens(self, texts: Sequence[str]) -> list[int]:
+        separator = self.tokenizer.separator
+        ids = self.tokenizer.encode(texts[0])
+        for text in texts[1:]:
+            ids = [*ids, *([] if separator is None else [separator]), *self.tokenizer.encode(text)]
+        return ids
+
+    def _align_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Where two texts meet, one silence is left."""
+        ids = self.tokenizer.encode_aligned(texts[0]).ids
+        for text in texts[1:]:
+            ids = [*ids, *self.tokenizer.encode_aligned(text).ids[1:]]
+        return ids
+
+    def load(self, cut: MonoCut) -> Float[Tensor, "frames n_mels"]:
+        """The features of a cut, which nobody may write into."""
+        return self._kept(cut.id, lambda: self._read_features(cut))
+
+    def _read_features(self, cut: MonoCut) -> Tensor:
+        if cut.has_features:
+            return load_features(cut, self.features)
+        return compute_log_mel(load_waveform(cut, self.features.sample_rate), self.features)
+
+    def _stretch(self, cut: MonoCut, first: int, end: int | None) -> Stretch:
+        rate, factor = self.features.sample_rate, speed_factor(cut)
+        samples = self._kept(recorded_span(cut), lambda: as_recorded(load_recorded(cut, rate)))
+        frames = self.features.num_frames(played_samples(len(samples), factor))
+        return Stretch(samples, factor, first, frames if end is None else min(end, frames))
+
+    def _kept(self, key: Hashable, read: Callable[[], Tensor]) -> Tensor:
+        known = self._cache.get(key)
         if known is not None:
             return known
-        if cut.has_features:
-            rows = load_features(cut, self.features)
-        else:
-            rows = compute_log_mel(load_waveform(cut, self.features.sample_rate), self.features)
+        rows = read()
         size = rows.numel() * rows.element_size()
         if size <= self._cache_left:
-            self._cache[cut.id] = rows
+            self._cache[key] = rows
             self._cache_left -= size
         return rows
+
+
+def _parts(utterance: PlannedUtterance) -> list[tuple[MonoCut, int, int | None]]:
+    """Which frames of which cuts an utterance is made of; to the end where that is None."""
+    if not utterance.pieces:
+        return [(utterance.cut, 0, None)]
+    return [(piece.cut, piece.first, piece.end) for piece in utterance.pieces]
 
 
 def _speaker(cut: MonoCut) -> str:

@@ -24,21 +24,30 @@ def load_waveform(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "sample
             or the file is not as long as the manifest says.
     """
     factor = speed_factor(cut)
-    recording = cut.recording
-    whole = cut.start == 0 and abs(cut.duration - recording.duration) < 0.5 / cut.sampling_rate
-    waveform = read_audio(
-        audio_path(cut),
-        sample_rate=sample_rate,
-        start=0.0 if whole else cut.start * factor,
-        duration=None if whole else cut.duration * factor,
-    )
+    waveform = load_recorded(cut, sample_rate)
+    return waveform if factor == 1.0 else perturb_speed(waveform, factor, sample_rate)
+
+
+def load_recorded(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
+    """The audio of a cut as :func:`load_waveform` reads it, but at the speed of the recording."""
+    factor = speed_factor(cut)
+    path, start, duration = recorded_span(cut)
+    waveform = read_audio(path, sample_rate=sample_rate, start=start, duration=duration)
     seconds = len(waveform) / sample_rate / factor
     if abs(seconds - cut.duration) > LENGTH_TOLERANCE_SECONDS:
         raise ManifestError(
-            f"cut {cut.id}: {audio_path(cut)} gives {seconds:.2f} s of audio; expected the "
+            f"cut {cut.id}: {path} gives {seconds:.2f} s of audio; expected the "
             f"{cut.duration:.2f} s of its manifest. The file has changed: prepare the corpus again."
         )
-    return waveform if factor == 1.0 else perturb_speed(waveform, factor, sample_rate)
+    return waveform
+
+
+def recorded_span(cut: MonoCut) -> tuple[Path, float, float | None]:
+    """The file of a cut, where in it the cut begins (seconds), and its length; None for all of it."""
+    factor = speed_factor(cut)
+    whole = cut.start == 0 and abs(cut.duration - cut.recording.duration) < 0.5 / cut.sampling_rate
+    start = 0.0 if whole else cut.start * factor
+    return audio_path(cut), start, None if whole else cut.duration * factor
 
 
 def audio_path(cut: MonoCut) -> Path:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence, Set
+import multiprocessing
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jaxtyping import Float
+import torch
 from lhotse import CutSet
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.batch import Batch
+from speechmm.data.batch import Batch, WaveformBatch, next_of_few
 from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
 from speechmm.data.manifest import cut_text, read_cuts
 from speechmm.data.sampling import make_sampler
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.models.bundle_config import UtteranceSeconds
+from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
 from speechmm.training.trainable import TrainingData
 
 logger = logging.getLogger(__name__)
@@ -41,11 +43,13 @@ class SpeechDataModule(TrainingData):
         cmvn: str | None = None,
         batch_seconds: float = 60.0,
         speeds: Sequence[float] = (1.0,),
-        num_workers: int = 1,
+        num_workers: int | None = None,
         cache_gb: float = 1.0,
         subsampling: int = 4,
         strict: bool = False,
         seed: int = 0,
+        log_mel_on: Literal["auto", "workers", "device"] = "auto",
+        batch_shapes: Literal["auto", "exact", "few"] = "auto",
     ):
         """Keeps the settings; nothing is read before ``setup``.
 
@@ -58,15 +62,28 @@ class SpeechDataModule(TrainingData):
             cmvn: ``cmvn.json`` of a feature store; None measures a sample of the training set.
             batch_seconds: Audio per batch in seconds, padding included.
             speeds: Speed factors; the training set is used once with each.
-            num_workers: Processes that read audio while the model trains; 0 reads in between.
-            cache_gb: Training features that every reading process keeps in memory; 1.0 holds
-                about 9 hours. What does not fit is read and transformed again every epoch.
+            num_workers: Processes that read audio while the model trains; 0 reads in between. None
+                is one a core for a GPU, else one for eight cores and none for a single core.
+            cache_gb: Training features, or audio, that all reading processes of a training process
+                keep in memory together; 1.0 holds about 9 hours once. Each keeps its own: with
+                several, the same hour may be held several times. What does not fit is read and
+                transformed again every epoch.
             subsampling: Feature frames per encoder frame, to leave out utterances too short for
                 their text; linked to the network's.
             strict: Stop at the first utterance that cannot be used instead of leaving it out.
             seed: Start of the batch order.
+            log_mel_on: Where features are computed: by the processes that read audio, or on the
+                device that trains, from 16-bit audio. "auto" is the device if it is a CUDA GPU and the
+                cuts have no stored features.
+            batch_shapes: How far batches are padded: "exact" to their longest row, "few" a little
+                further, to one of few lengths, for layers compiled for a shape. "auto" is "few" on
+                a CUDA GPU.
         """
         super().__init__(tokenizer, strict=strict, seed=seed)
+        self.planner: BatchPlanner | None = None
+        """Plans training batches; None takes them as they are."""
+        self.log_mel_on = log_mel_on
+        self.batch_shapes = batch_shapes
         self.train_paths, self.dev_paths, self.test_paths = list(train), list(dev), list(test)
         self.features = features
         self.cmvn_path = cmvn
@@ -81,7 +98,7 @@ class SpeechDataModule(TrainingData):
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
-        if not positive or num_workers < 0 or cache_gb < 0:
+        if not positive or (num_workers or 0) < 0 or cache_gb < 0:
             raise ConfigError(
                 f"data: batch_seconds {batch_seconds}, speeds {self.speeds}, num_workers "
                 f"{num_workers}, cache_gb {cache_gb}; expected positive seconds and speeds, no "
@@ -194,14 +211,8 @@ class SpeechDataModule(TrainingData):
         accumulator = CmvnAccumulator()
         for index, cut in enumerate(cuts):
             if index % step == 0:
-                accumulator.add(dataset[CutSet.from_cuts([cut])].features[0])
+                accumulator.add(dataset.load(cut))
         return accumulator.stats()
-
-    def training_features(self, ids: Set[str]) -> dict[str, Float[Tensor, "frames n_mels"]]:
-        """Features of these training utterances, by id; those that are not in the set are left out."""
-        dataset = SpeechDataset(self.text_tokenizer, self.features)
-        wanted = (cut for cut in self._splits["train"] if cut.id in ids)
-        return {cut.id: dataset[CutSet.from_cuts([cut])].features[0] for cut in wanted}
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of one process in the first epoch; later ones differ by a few."""
@@ -220,13 +231,76 @@ class SpeechDataModule(TrainingData):
             rank=rank,
         )
 
-    def _loader(self, name: str, *, shuffle: bool, world_size: int, rank: int) -> DataLoader[Batch]:
-        workers = self.num_workers if shuffle else min(1, self.num_workers)
+    def _loader(
+        self, name: str, *, shuffle: bool, world_size: int, rank: int
+    ) -> DataLoader[Batch | WaveformBatch]:
+        sampler = self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank)
+        if name == "train" and self.planner is not None:
+            by_id = {cut.id: cut for cut in self._splits[name]}
+            sampler = PlannedBatches(sampler, self.planner, by_id, rank)
+        workers = self._workers(shuffle=shuffle)
+        few = self.batch_shapes == "few" or (self.batch_shapes == "auto" and self._on_cuda)
+        dataset = SpeechDataset(
+            self.text_tokenizer,
+            self.features,
+            round(self.cache_gb * 1e9) // max(1, workers),
+            waveforms=self._hands_over_audio(name),
+            round_up=next_of_few if few else None,
+        )
+        # A process that holds a GPU has threads, which a fork would leave in the middle of their work.
+        context = "forkserver" if workers and self._on_cuda else None
+        if context:
+            multiprocessing.set_forkserver_preload(["speechmm.data.dataset"])
         return DataLoader(
-            SpeechDataset(self.text_tokenizer, self.features, round(self.cache_gb * 1e9)),
+            dataset,
             batch_size=None,
-            sampler=self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank),
+            sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=(4 if workers < 4 else 2) if workers else None,
+            pin_memory=self._on_cuda,
+            multiprocessing_context=context,
         )
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _hands_over_audio(self, name: str) -> bool:
+        """Whether the device computes the features of a split."""
+        if self.log_mel_on != "auto":
+            return self.log_mel_on == "device"
+        return self._on_cuda and not any(cut.has_features for cut in self._splits[name])
+
+    def _workers(self, *, shuffle: bool) -> int:
+        """Processes that read."""
+        if self.num_workers is not None:
+            return self.num_workers if shuffle else min(1, self.num_workers)
+        cores = usable_cores() // (self.trainer.num_devices if self.trainer else 1)
+        if not self._on_cuda:
+            return min(4, (cores + 6) // 8)
+        needed = self.batches_per_epoch(self.trainer.world_size) if self.trainer and shuffle else 4
+        return max(1, min(cores, needed))
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Batch | WaveformBatch:
+        """Copies a batch while the host goes on."""
+        moved: Batch | WaveformBatch = batch.to(device, non_blocking=device.type == "cuda")
+        return moved
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Computes the features where the device has got audio."""
+        if isinstance(batch, WaveformBatch):
+            batch = batch.with_features(self.features)
+            if self.trainer is not None:
+                batch = self.trainer.precision_plugin.convert_input(batch)
+        made: Batch = batch
+        return made
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -118,8 +118,9 @@ class JointModule(TrainingModule):
             network.set_cmvn(data.cmvn_stats.mean, data.cmvn_stats.std)
         self.network = network
         self._augmenter = Augmenter(
-            self.augmentation, data.features, data.text_tokenizer, views=self.tasks.views
+            self.augmentation, data.features, views=self.tasks.views, seed=self.seed
         )
+        data.planner = self._augmenter.planner
 
     def on_fit_start(self) -> None:
         """Compiles the layers, now that the weights are where they will be."""
@@ -255,6 +256,4 @@ class JointModule(TrainingModule):
         """Restores what the augmentation remembers, so that an interrupted training goes on exactly."""
         states = checkpoint.get("recombination")
         if self._augmenter is not None and states and self.global_rank < len(states):
-            state = states[self.global_rank]
-            features = self.data.training_features({one["id"] for one in state})
-            self._augmenter.load_state(state, features)
+            self._augmenter.load_state(states[self.global_rank])

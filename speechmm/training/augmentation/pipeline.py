@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,7 @@ from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
-from speechmm.text.tokenizer import SIL, Tokenizer
-from speechmm.training.augmentation.concatenation import (
-    ConcatenationConfig,
-    concatenate,
-    draw_groups,
-)
+from speechmm.training.augmentation.concatenation import ConcatenationConfig
 from speechmm.training.augmentation.features import (
     FeatureAugmentConfig,
     random_gain,
@@ -25,8 +20,10 @@ from speechmm.training.augmentation.features import (
     random_vtlp,
 )
 from speechmm.training.augmentation.noise_reverb import NoiseReverbConfig, add_noise_reverb
-from speechmm.training.augmentation.recombination import RecombinationConfig, WordBank
+from speechmm.training.augmentation.planning import BatchPlanner
+from speechmm.training.augmentation.recombination import RecombinationConfig
 from speechmm.training.augmentation.spec_augment import SpecAugmentConfig, spec_augment
+from speechmm.training.augmentation.word_bank import WordBank
 
 Normalise = Callable[[Tensor, Tensor], Tensor]
 """(features, lengths) -> features as the encoder expects them."""
@@ -38,7 +35,8 @@ class AugmentationConfig:
 
     They are made in this order: recombination, concatenation, tempo, vocal tract length, noise and
     reverberation, level; then the model's normalisation; then masks. Other speeds (``data.speeds``)
-    come before all of them, as they need the audio.
+    come before all of them, as they need the audio. The first two are planned before anything is read,
+    and made by the processes that read.
     """
 
     recombination: RecombinationConfig = field(default_factory=RecombinationConfig)
@@ -63,51 +61,46 @@ class Augmented:
     """Normalised features, all changes made but the masks."""
     masked: Float[Tensor, "batch frames n_mels"]
     """The same with masks."""
-    recorded: Batch | None
-    """Rows ``0 .. len(recorded) - 1`` are these utterances, at another tempo maybe; None where
-    several utterances share a row."""
+    recorded: Batch
+    """Rows ``0 .. len(recorded) - 1`` are these utterances, at another tempo maybe."""
+    epoch: int
+    """Of the training."""
 
 
 class Augmenter:
-    """The pipeline: changes of texts first, then of sound, then normalisation, masks last."""
+    """The pipeline: changes of texts are planned, those of sound made; then normalisation, masks last."""
 
     def __init__(
-        self, config: AugmentationConfig, log_mel: LogMelConfig, tokenizer: Tokenizer, *, views: int
+        self, config: AugmentationConfig, log_mel: LogMelConfig, *, views: int, seed: int = 0
     ):
         """Prepares the pipeline.
 
         Args:
             config: What to change, and how much.
             log_mel: Where the mel bands are.
-            tokenizer: Of the texts of utterances that are put together.
             views: Copies of every utterance, 1 or 2, that are changed differently.
+            seed: Of the plans.
         """
         self.config = config
         self.log_mel = log_mel
-        self.tokenizer = tokenizer
         self.views = views
-        share = config.recombination.share
-        self.bank = WordBank(tokenizer, config.recombination) if share else None
+        recombination, concatenation = config.recombination, config.concatenation
+        self.bank = WordBank() if recombination.share else None
+        self.planner: BatchPlanner | None = None
+        """Plans the changes of texts; None without any."""
+        if recombination.share or concatenation.share:
+            self.planner = BatchPlanner(recombination, concatenation, self.bank, log_mel, seed=seed)
 
     def __call__(self, batch: Batch, epoch: int, normalise: Normalise) -> Augmented:
-        """Augments one batch.
+        """Changes the sound of one batch.
 
         Args:
-            batch: Utterances as they were recorded.
+            batch: Utterances as they were recorded, or put together as planned.
             epoch: Of the training, from 0 on.
             normalise: The model's own normalisation.
         """
-        config = self.config
-        # texts and sound change together
-        if self.bank is not None and epoch >= config.recombination.after_epochs:
-            batch = self.bank.recombine(batch)
-        recorded: Batch | None = batch
-        groups = draw_groups(batch.feature_lengths, config.concatenation)
-        if groups is not None:
-            recorded = None
-            batch = concatenate(batch, groups, silence=SIL, space=self.tokenizer.separator)
-        # the sound alone changes; views of one utterance keep its tempo, as they are compared
-        # frame by frame
+        config, recorded = self.config, batch
+        # views of one utterance keep its tempo, as they are compared frame by frame
         features, lengths, frames = random_tempo(
             batch.features, batch.feature_lengths, config.features, known=batch.frames
         )
@@ -125,7 +118,7 @@ class Augmenter:
         # the model's normalisation, and masks in what it gives
         clean = normalise(features, lengths)
         masked = spec_augment(clean, lengths, config.spec_augment)
-        return Augmented(batch, clean, masked, recorded)
+        return Augmented(batch, clean, masked, recorded, epoch)
 
     def learn(
         self, augmented: Augmented, occupancy: Float[Tensor, "batch frames tokens"] | None
@@ -137,19 +130,17 @@ class Augmenter:
             occupancy: Share of each frame in each of its ``align_tokens``.
         """
         recorded = augmented.recorded
-        if self.bank is None or occupancy is None or recorded is None:
+        if self.bank is None or occupancy is None:
             return
         rows = len(recorded)
         lengths: Int[Tensor, " rows"] = augmented.batch.feature_lengths[:rows]
-        self.bank.add(recorded, occupancy[:rows], lengths)
+        self.bank.learn(recorded, occupancy[:rows], lengths, augmented.epoch)
 
-    def state(self) -> list[dict[str, Any]] | None:
+    def state(self) -> dict[str, Any] | None:
         """What a checkpoint needs to go on exactly; None where nothing is remembered."""
         return None if self.bank is None else self.bank.state()
 
-    def load_state(
-        self, state: list[dict[str, Any]], features: Mapping[str, Float[Tensor, "frames n_mels"]]
-    ) -> None:
-        """Goes on from :meth:`state`, with the features of the utterances by id."""
+    def load_state(self, state: Any) -> None:
+        """Goes on from :meth:`state`."""
         if self.bank is not None:
-            self.bank.load_state(state, features)
+            self.bank.load_state(state)

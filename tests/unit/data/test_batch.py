@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechmm.data.batch import Batch, pad_tokens
+from speechmm.data.batch import Batch, next_of_few, pad_tokens
 
 
 def _batch() -> Batch:
@@ -48,11 +48,19 @@ def test_tokens_are_padded_with_zeros_on_the_right() -> None:
     assert pad_tokens([[]])[0].shape == (1, 0)
 
 
-def test_rows_that_do_not_belong_to_each_other_are_refused() -> None:
-    batch = _batch()
-    rows = [torch.ones(3, 4)]
-    with pytest.raises(ValueError, match="ids: 2 rows; expected 1"):
-        batch.with_rows(rows, [[5]], [[5]])
+def test_tokens_are_padded_further_where_that_is_asked_for() -> None:
+    padded, lengths = pad_tokens([[5, 6, 7], [8]], round_up=lambda length: length + 2)
+    assert padded.tolist() == [[5, 6, 7, 0, 0], [8, 0, 0, 0, 0]]
+    assert lengths.tolist() == [3, 1]
+
+
+def test_few_lengths_stand_for_all() -> None:
+    few = {next_of_few(length) for length in range(1, 4097)}
+    assert len(few) < 60
+    for length in range(1, 4097):
+        assert 0 <= next_of_few(length) - length < max(8, length / 8 + 1)
+        assert next_of_few(length) % 8 == 0
+        assert next_of_few(next_of_few(length)) == next_of_few(length)
 
 
 def test_every_field_is_there_twice() -> None:

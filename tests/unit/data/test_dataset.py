@@ -11,9 +11,11 @@ from lhotse import CutSet, MonoCut
 from torch.utils.data import DataLoader
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
+from speechmm.data.batch import Batch, WaveformBatch, next_of_few
 from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
 from speechmm.data.features import store_features
 from speechmm.data.manifest import make_cut, read_cuts, write_cuts
+from speechmm.data.plan import BatchPlan, Piece, PlannedUtterance
 from speechmm.data.sampling import make_sampler
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
@@ -246,3 +248,59 @@ def test_too_short_is_exactly_where_ctc_becomes_impossible(
         )
         good, _ = check_cuts([cut], tokenizer, features, subsampling, read_audio=False)
         assert bool(len(good)) == (bool(loss.isfinite()) and frames >= floor)
+
+
+def test_a_device_computes_the_same_features_from_audio(
+    make_cuts: MakeCuts, make_audio: MakeAudio, tokenizer: Tokenizer, features: LogMelConfig
+) -> None:
+    """Whole utterances, pieces and several in a row, at every speed, from 16 bits and from floats."""
+    cuts = list(expand_speeds(make_cuts(1.0, 0.5, 0.8), [0.9, 1.0, 1.1]))
+    path = make_audio("narrow.wav", 1.2)
+    samples, rate = soundfile.read(path)
+    soundfile.write(path, samples, rate, subtype="PCM_16")
+    cuts.append(make_cut(id="narrow", audio=path, text="go", start=0.2, duration=0.9))
+    pieces = tuple(Piece(cut, (0, 1), 10, 10 + 4 * i) for i, cut in enumerate(cuts, start=1))
+    rows = [[PlannedUtterance(cut)] for cut in cuts]
+    rows += [[PlannedUtterance(cuts[0], pieces)], [PlannedUtterance(cut) for cut in cuts[:4]]]
+    plan = BatchPlan(rows)
+    here = SpeechDataset(tokenizer, features, round_up=next_of_few)[plan]
+    handed = SpeechDataset(tokenizer, features, 1 << 30, waveforms=True, round_up=next_of_few)[plan]
+    assert isinstance(here, Batch)
+    assert isinstance(handed, WaveformBatch)
+    there = handed.to("cpu", non_blocking=True).with_features(features)
+    assert there.features.shape == here.features.shape
+    assert torch.allclose(there.features, here.features, atol=2e-4)
+    for name in ("feature_lengths", "tokens", "align_tokens", "align_lengths"):
+        assert torch.equal(getattr(there, name), getattr(here, name)), name
+    assert (there.texts, there.ids, there.frames) == (here.texts, here.ids, here.frames)
+    longest = max(here.frames)
+    exact = SpeechDataset(tokenizer, features)[plan]
+    assert torch.equal(exact.features, here.features[:, :longest])
+    assert not here.features[:, longest:].any()
+
+
+def test_copies_at_other_speeds_share_one_recording_in_memory(
+    make_cuts: MakeCuts, tokenizer: Tokenizer, features: LogMelConfig
+) -> None:
+    cuts = expand_speeds(make_cuts(1.0, 0.5), [0.9, 1.0, 1.1])
+    dataset = SpeechDataset(tokenizer, features, 1 << 20, waveforms=True)
+    dataset[cuts]
+    assert len(dataset._cache) == 2
+
+
+def test_a_started_process_gives_the_same_batches(
+    dataset: SpeechDataset, make_cuts: MakeCuts
+) -> None:
+    """As a training on a GPU reads: processes that are not forked from it, page-locking left out."""
+    cuts = make_cuts(0.4, 0.5)
+    samplers = [make_sampler(cuts, 1.5, shuffle=True, seed=3) for _ in range(2)]
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=samplers[0],
+        num_workers=1,
+        multiprocessing_context="forkserver",
+    )
+    for mine, theirs in zip(loader, map(dataset.__getitem__, samplers[1]), strict=True):
+        assert mine.ids == theirs.ids
+        assert torch.equal(mine.features, theirs.features)

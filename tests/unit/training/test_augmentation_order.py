@@ -12,13 +12,10 @@ from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.augmentation import AugmentationConfig, Augmenter, pipeline
 from speechmm.training.augmentation.concatenation import ConcatenationConfig
 from speechmm.training.augmentation.features import FeatureAugmentConfig
-from speechmm.training.augmentation.recombination import RecombinationConfig, WordBank
+from speechmm.training.augmentation.recombination import RecombinationConfig
 
 TEXTS = ["one two", "three"]
 ORDER = [
-    "recombine",
-    "draw_groups",
-    "concatenate",
     "random_tempo",
     "duplicated",
     "random_vtlp",
@@ -69,15 +66,10 @@ def test_changes_are_made_in_the_order_the_config_says(
         monkeypatch.setattr(owner, name, wrapped)
 
     for name in ORDER:
-        if name not in ("recombine", "duplicated", "normalise"):
+        if name not in ("duplicated", "normalise"):
             record(pipeline, name)
-    record(WordBank, "recombine")
     record(Batch, "duplicated")
-    config = AugmentationConfig(
-        recombination=RecombinationConfig(share=1.0, after_epochs=2),
-        concatenation=ConcatenationConfig(share=1.0),
-    )
-    augment = Augmenter(config, LogMelConfig(), tokenizer, views=2)
+    augment = Augmenter(AugmentationConfig(), LogMelConfig(), views=2)
 
     def normalise(features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         called.append("normalise")
@@ -85,16 +77,13 @@ def test_changes_are_made_in_the_order_the_config_says(
 
     augment(make_batch(tokenizer), 2, normalise)
     assert called == ORDER
-    called.clear()
-    augment(make_batch(tokenizer), 1, normalise)  # before recombination begins
-    assert called == ORDER[1:]
     fields = [field.name for field in dataclasses.fields(AugmentationConfig)]
     assert fields == ["recombination", "concatenation", "features", "noise_reverb", "spec_augment"]
 
 
 def test_views_of_an_utterance_have_one_tempo(tokenizer: Tokenizer) -> None:
     config = AugmentationConfig(features=FeatureAugmentConfig(tempo=0.3, gain_db=0.0))
-    augment = Augmenter(config, LogMelConfig(), tokenizer, views=2)
+    augment = Augmenter(config, LogMelConfig(), views=2)
     for seed in range(5):
         torch.manual_seed(seed)
         found = augment(make_batch(tokenizer), 0, lambda features, _: features)
@@ -106,7 +95,7 @@ def test_views_of_an_utterance_have_one_tempo(tokenizer: Tokenizer) -> None:
 
 def test_masks_are_in_masked_alone_and_rows_stay_known(tokenizer: Tokenizer) -> None:
     batch = make_batch(tokenizer)
-    augment = Augmenter(AugmentationConfig(), LogMelConfig(), tokenizer, views=2)
+    augment = Augmenter(AugmentationConfig(), LogMelConfig(), views=2)
     found = augment(batch, 0, lambda features, _: features)
     assert found.recorded is batch
     assert found.batch.ids == ["a", "b", "a", "b"]
@@ -116,14 +105,18 @@ def test_masks_are_in_masked_alone_and_rows_stay_known(tokenizer: Tokenizer) -> 
     assert torch.equal(found.clean[shared], found.masked[shared])
 
 
-def test_concatenated_rows_teach_the_bank_nothing(tokenizer: Tokenizer) -> None:
+def test_rows_put_together_teach_the_bank_nothing(tokenizer: Tokenizer) -> None:
     config = AugmentationConfig(
         recombination=RecombinationConfig(share=1.0, after_epochs=9),
         concatenation=ConcatenationConfig(share=1.0),
     )
-    augment = Augmenter(config, LogMelConfig(), tokenizer, views=1)
-    found = augment(make_batch(tokenizer), 0, lambda features, _: features)
-    assert found.recorded is None
-    occupancy = torch.ones(len(found.batch), 40, found.batch.align_tokens.shape[1])
-    augment.learn(found, occupancy)
-    assert augment.state() == []
+    augment = Augmenter(config, LogMelConfig(), views=2)
+    for made, taught in (([True, True], []), ([False, True], ["a"])):
+        batch = dataclasses.replace(make_batch(tokenizer), recombined=made)
+        found = augment(batch, 0, lambda features, _: features)
+        occupancy = torch.ones(len(found.batch), 40, found.batch.align_tokens.shape[1])
+        augment.learn(found, occupancy)
+        state = augment.state()
+        assert state is not None
+        assert state["learned"]["ids"] == taught
+        assert state["known"]["ids"] == []

@@ -206,28 +206,39 @@ def test_a_finished_run_is_left_alone_until_a_setting_changes(
     assert len(rows) == 3  # a new training begins a new table: names, validation, training
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("place", ["workers", "device"])
 def test_words_of_other_utterances_are_drawn_again_as_they_would_have_been(
-    study: Study, each_batch: EachBatch
+    place: str, study: Study, each_batch: EachBatch
 ) -> None:
     words = {
         "augmentation": {
             "recombination": {"share": 0.7, "after_epochs": 1},
+            "concatenation": {"share": 0.3},
             "features": {"tempo": 0.1},
         }
     }
-    config = {
-        name: study.shop.config(
-            name, study.train, study.dev, trainer={"max_epochs": EPOCHS}, model=words
+    names = [f"words-{place}{suffix}" for suffix in ("", "-resumed")]
+    for name, workers in zip(names, (0, 2), strict=True):
+        study.shop.config(
+            name,
+            study.train,
+            study.dev,
+            trainer={"max_epochs": EPOCHS},
+            model=words,
+            data={"num_workers": workers, "log_mel_on": place, "speeds": [0.9, 1.0]},
         )
-        for name in ("words", "words-resumed")
-    }
-    assert study.shop.fit(config["words"]).code == 0
+    made: list[str] = []
+    each_batch(lambda epoch, index, ids: made.extend(ids))
+    assert study.shop.fit(study.shop.root / f"{names[0]}.yaml").code == 0
+    assert any("+" in name for name in made)
     each_batch(stop_at(2, 1))
-    assert study.shop.fit(config["words-resumed"]).code == 130
+    config = study.shop.root / f"{names[1]}.yaml"
+    assert study.shop.fit(config).code == 130
     each_batch(lambda *_: None)
-    assert study.shop.fit(config["words-resumed"], *CKPT).code == 0
-    assert study.state("words")["recombination"][0]
-    check_same(study, "words", "words-resumed")
+    assert study.shop.fit(config, *CKPT).code == 0
+    assert study.state(names[0])["recombination"][0]["known"]["ids"]
+    check_same(study, *names)
 
 
 @pytest.mark.parametrize("told", ["all", "first"])
