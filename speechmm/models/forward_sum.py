@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechmm.models.front_end import length_mask
+from speechmm.models.kernels import dispatch as kernels
 
 
 def beta_binomial_log_prior(
@@ -51,28 +52,18 @@ class _ForwardBackward(torch.autograd.Function):
     def forward(
         ctx: Any, scores: Tensor, lengths: Tensor, token_lengths: Tensor, skippable: Tensor
     ) -> tuple[Tensor, Tensor]:
-        from speechmm.models.kernels import forward_backward as kernel  # slow to import: numba
-
-        values = scores.detach().float().cpu().contiguous()
-        occupancy = torch.zeros_like(values)
-        totals = torch.zeros(len(values), dtype=torch.float64)
-        kernel.forward_backward(
-            values.numpy(),
-            skippable.cpu().contiguous().numpy(),
-            lengths.cpu().contiguous().numpy(),
-            token_lengths.cpu().contiguous().numpy(),
-            occupancy.numpy(),
-            totals.numpy(),
-        )
-        occupancy = occupancy.to(scores)
+        totals, occupancy = kernels.forward_backward(scores, lengths, token_lengths, skippable)
+        occupancy = occupancy.to(torch.promote_types(scores.dtype, torch.float32))
         ctx.save_for_backward(occupancy)
         ctx.mark_non_differentiable(occupancy)
-        return totals.to(scores), occupancy
+        ctx.scores_dtype = scores.dtype
+        return totals.to(occupancy.dtype), occupancy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (occupancy,) = ctx.saved_tensors
-        return occupancy * gradients[0][:, None, None], None, None, None
+        gradient = occupancy * gradients[0][:, None, None]
+        return gradient.to(ctx.scores_dtype), None, None, None
 
 
 def forward_backward(
@@ -84,10 +75,12 @@ def forward_backward(
     """Log of the sum over all monotonic alignments, and each frame's share in each token.
 
     Every frame belongs to one token, in order; every token has one frame or more, but those that
-    are skippable may have none. The sum runs compiled on the CPU, wherever the scores are.
+    are skippable may have none. The sum runs where the scores are (:mod:`dispatch`), at full
+    precision whatever theirs.
 
     Returns:
-        The sums (-inf where no alignment exists) and the occupancies, which have no gradient.
+        The sums (-inf where no alignment exists) and the occupancies, which have no gradient; in
+        float32, or float64 where the scores are.
 
     Source: Badlani et al. 2022, section 3.1; Rabiner 1989, equations 19 to 27.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 from speechmm.alignments import Alignment, Segment
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.inference.alignment.ctc_utterances import CtcPosteriors
+from speechmm.inference.alignment.ctc_utterances import CtcPosteriors, CtcUtterance
 from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows
 from speechmm.inference.alignment.flags import signs_of_misfit, text_flags
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
@@ -35,6 +35,9 @@ from speechmm.inference.engine.read_ahead import Later, read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
+from speechmm.models.kernels.dispatch import SEARCH_THREAD_CELLS
+from speechmm.models.kernels.loading import load_in_background
+from speechmm.models.kernels.threads import for_each_utterance
 from speechmm.models.speech_text import SpeechEncoding
 from speechmm.options import ALIGNERS
 from speechmm.text.tokenizer import AlignedTokens
@@ -128,6 +131,7 @@ class Aligner:
         self.ctc: CtcPosteriors | None = None
         if "ctc" in bundle.heads:
             self.ctc = CtcPosteriors(bundle.model, bundle.tokenizer, bundle.features)
+            load_in_background("transcript_edits")  # while the first audio is read and encoded
         self.verifier = TranscriptVerifier(penalties=penalties, label_prior=label_prior)
         self.batch_samples = self.encoder.batch_samples(batch_seconds)
         self.observer = observer
@@ -225,15 +229,27 @@ class Aligner:
         refuse_nan(bool(encoding.encoded.isnan().any()))
         texts = [chunk.payload.aligned for chunk in chunks]
         windows: list[CtcWindows | None] = [None] * len(chunks)
-        verifications: list[Verification | None] = [None] * len(chunks)
+        verifications: Sequence[Verification | None] = [None] * len(chunks)
         if self.ctc is not None:
-            utterances = self.ctc.utterances(encoding, texts, [chunk.seconds for chunk in chunks])
-            for row, utterance in enumerate(utterances):
-                verifications[row] = self.verifier.verify(utterance)
-                windows[row] = find_windows(utterance) if self.kind == "head" else None
+            seconds = [chunk.seconds for chunk in chunks]
+            utterances = list(self.ctc.utterances(encoding, texts, seconds))
+            verifications = self._verify(utterances)
+            if self.kind == "head":
+                windows = find_windows(utterances, encoding.encoded.device)
         if self.kind == "head":
             return self._by_head(chunks, encoding, windows, verifications)
         return [self._by_ctc(*pair) for pair in zip(texts, verifications, strict=True)]
+
+    def _verify(self, utterances: Sequence[CtcUtterance]) -> list[Verification | None]:
+        """How well each text fits; by the threads of the process."""
+        found: list[Verification | None] = [None] * len(utterances)
+
+        def verify(row: int) -> None:
+            found[row] = self.verifier.verify(utterances[row])
+
+        cells = [len(one.log_probs) * (2 * len(one.labels.ids) + 1) for one in utterances]
+        for_each_utterance(verify, cells, worth=SEARCH_THREAD_CELLS)
+        return found
 
     def _by_head(
         self,
@@ -268,7 +284,7 @@ class Aligner:
         frames = int(encoding.lengths[row])
         return SoftAlignment(
             encoding.features[row, :frames].cpu(),
-            scores[row, :frames, : len(aligned.ids)],
+            scores[row, :frames, : len(aligned.ids)].cpu(),
             self._labels(aligned),
             self.features.frame_shift,
         )

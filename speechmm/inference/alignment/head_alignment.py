@@ -11,7 +11,7 @@ from torch import Tensor
 from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.inference.alignment.ctc_utterances import CtcPosteriors
-from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows
+from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows, window_costs
 from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.token_path import (
     TokenPath,
@@ -41,7 +41,7 @@ def align_encoded(
         hop: Seconds from feature frame to feature frame.
 
     Returns:
-        The scores (log-probabilities over the tokens of each frame, on the CPU) and the paths.
+        The scores (log-probabilities over the tokens of each frame, where the speech is) and the paths.
 
     Raises:
         AlignmentError: An utterance has fewer frames than its text needs.
@@ -52,12 +52,9 @@ def align_encoded(
         tokens[row, : len(text.ids)] = torch.tensor(text.ids)
     device = encoding.encoded.device
     with torch.inference_mode():
-        scores = model.align_scores(encoding, tokens.to(device)).float().cpu()
-    costs = [
-        None if one is None else one.costs(int(frames), hop)
-        for one, frames in zip(windows, encoding.lengths.tolist(), strict=True)
-    ]
-    return scores, find_paths(scores, encoding.lengths, texts, costs)
+        scores = model.align_scores(encoding, tokens.to(device)).float()
+        costs = window_costs(windows, scores, hop)
+        return scores, find_paths(scores, encoding.lengths, texts, costs)
 
 
 def place_words(
@@ -96,7 +93,8 @@ def place_words(
     some, lengths = [texts[row] for row in fitting], [seconds[row] for row in fitting]
     windows: list[CtcWindows | None] = [None] * len(fitting)
     if ctc is not None:
-        windows = [find_windows(one) for one in ctc.utterances(chosen, some, lengths)]
+        utterances = list(ctc.utterances(chosen, some, lengths))
+        windows = find_windows(utterances, encoding.encoded.device)
     _, paths = align_encoded(model, chosen, some, windows=windows, hop=features.frame_shift)
     grid = FrameGrid.of(features)
     for row, path in zip(fitting, paths, strict=True):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from speechmm.inference.alignment.viterbi import (
     Bools,
     Floats,
     Ints,
-    monotonic_paths,
+    best_paths,
     required_frames,
 )
 from speechmm.text.tokenizer import AlignedTokens
@@ -55,35 +56,34 @@ def find_paths(
     scores: Float[Tensor, "batch frames tokens"],
     frame_lengths: Int[Tensor, " batch"],
     texts: Sequence[AlignedTokens],
-    costs: Sequence[Floats | None] = (),
+    costs: Float[Tensor, "batch frames tokens"] | None = None,
 ) -> list[TokenPath]:
-    """The best path of each utterance through its scores.
+    """The best path of each utterance through its scores, found where the scores are.
 
     Args:
         scores: Log-probabilities over the tokens of each frame.
         frame_lengths: Valid frames.
         texts: The tokens.
-        costs: (frames, tokens) of some utterances, nats taken off their scores in the search alone.
+        costs: Nats taken off the scores in the search alone.
 
     Raises:
         AlignmentError: An utterance has fewer frames than its text needs.
     """
-    # Padded to one array of each kind: (batch, frames, tokens) and (batch, tokens).
-    values = scores.detach().cpu().numpy().astype(np.float32, copy=False)
-    lengths = np.array([len(text.ids) for text in texts])
-    skippable = np.zeros((len(texts), values.shape[2]), np.bool_)
+    scores = scores.detach().float()
+    lengths = [len(text.ids) for text in texts]
+    skippable = np.zeros((len(texts), scores.shape[2]), np.bool_)
     for row, text in enumerate(texts):
         skippable[row, : len(text.ids)] = silence_mask(text)
-    frames = frame_lengths.cpu().numpy()
     # The search sees the costs; the log-probabilities of the paths are those without them.
-    searched = values.copy() if any(cost is not None for cost in costs) else values
-    for row, cost in enumerate(costs):
-        if cost is not None:
-            searched[row, : cost.shape[0], : cost.shape[1]] -= cost
-    paths = monotonic_paths(searched, frames, lengths, skippable=skippable)
+    searched = scores if costs is None else scores - costs
+    found = best_paths(searched, frame_lengths, torch.tensor(lengths), skippable)
+    along = scores.gather(2, found[:, :, None])[:, :, 0].cpu().numpy()
+    paths = found.cpu().numpy()
     return [
-        _token_path(path, row[np.arange(len(path)), path], length)
-        for path, row, length in zip(paths, values, lengths.tolist(), strict=True)
+        _token_path(path[:frames], values[:frames], length)
+        for path, values, frames, length in zip(
+            paths, along, frame_lengths.tolist(), lengths, strict=True
+        )
     ]
 
 

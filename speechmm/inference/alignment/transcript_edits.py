@@ -18,6 +18,7 @@ import numpy as np
 
 from speechmm.inference.alignment.ctc_labels import CtcLabels
 from speechmm.inference.alignment.viterbi import Bools, Floats, Ints, ctc_states
+from speechmm.models.kernels import loading
 from speechmm.options import EDIT_PENALTY
 
 
@@ -83,8 +84,7 @@ def find_edits(log_probs: Floats, labels: CtcLabels, penalties: EditPenalties) -
         labels: The text.
         penalties: Of the edits.
     """
-    from speechmm.models.kernels import transcript_edits as kernels  # slow to import: numba
-
+    kernels = loading.load("transcript_edits")
     columns, _ = ctc_states(labels.ids)
     scores = np.ascontiguousarray(log_probs, np.float32)
     words, first, end = labels.word_edges()

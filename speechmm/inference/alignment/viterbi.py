@@ -13,8 +13,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from speechmm.errors import AlignmentError
+from speechmm.models.kernels import dispatch, loading
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -55,8 +59,11 @@ def monotonic_path(
     _check_frames(frames, skippable)
     block = _block_frames(frames, states)
     _check_memory(frames, states, block)
-    from speechmm.models.kernels import viterbi as viterbi_kernels  # slow to import: numba
-
+    if dispatch.search_in_tensors(frames, frames * states):
+        emitted = log_probs if columns is None else log_probs[:, columns]
+        whole = np.array([frames]), np.array([states])
+        return monotonic_paths(emitted[None], *whole, skippable=skippable[None])[0]
+    viterbi_kernels = loading.load("viterbi")
     blocks = math.ceil(frames / block)
     path = np.empty(frames, np.int64)
     failed = viterbi_kernels.best_path(
@@ -78,7 +85,7 @@ def monotonic_path(
 def monotonic_paths(
     log_probs: Floats, frame_lengths: Ints, token_lengths: Ints, *, skippable: Bools
 ) -> list[Ints]:
-    """:func:`monotonic_path` for a padded batch, in one call of the compiled search.
+    """:func:`monotonic_path` for a padded batch.
 
     Args:
         log_probs: Log-probabilities (batch, frames, tokens).
@@ -92,25 +99,37 @@ def monotonic_paths(
     Raises:
         AlignmentError: As :func:`monotonic_path`, naming the item by its place in the batch.
     """
-    for item, (frames, tokens) in enumerate(zip(frame_lengths, token_lengths, strict=True)):
-        _check_frames(int(frames), skippable[item, :tokens], f"item {item}")
-        _check_memory(int(frames), int(tokens), int(frames))
-    from speechmm.models.kernels import viterbi as viterbi_kernels  # slow to import: numba
-
-    batch, longest, _ = log_probs.shape
-    paths = np.empty((batch, longest), np.int64)
-    failed = np.zeros(batch, np.int64)
-    viterbi_kernels.best_paths(
-        np.ascontiguousarray(log_probs, np.float32),
-        _skip_costs(skippable),
-        np.ascontiguousarray(frame_lengths, np.int64),
-        np.ascontiguousarray(token_lengths, np.int64),
-        paths,
-        failed,
+    found = best_paths(
+        torch.from_numpy(np.ascontiguousarray(log_probs, np.float32)),
+        torch.from_numpy(frame_lengths),
+        torch.from_numpy(token_lengths),
+        skippable,
     )
-    if failed.any():
-        raise _impossible(f"item {int(failed.argmax())}")
-    return [path[:frames] for path, frames in zip(paths, frame_lengths, strict=True)]
+    paths: Ints = found.numpy()
+    return [path[:frames] for path, frames in zip(paths, frame_lengths.tolist(), strict=True)]
+
+
+def best_paths(
+    scores: Float[Tensor, "batch frames tokens"],
+    frame_lengths: Int[Tensor, " batch"],
+    token_lengths: Int[Tensor, " batch"],
+    skippable: Bools,
+) -> Int[Tensor, "batch frames"]:
+    """:func:`monotonic_paths` where the scores are; the token of each valid frame.
+
+    Raises:
+        AlignmentError: As :func:`monotonic_paths`.
+    """
+    sizes = zip(frame_lengths.tolist(), token_lengths.tolist(), strict=True)
+    for item, (frames, tokens) in enumerate(sizes):
+        _check_frames(frames, skippable[item, :tokens], f"item {item}")
+        _check_memory(frames, tokens, frames)
+    given = (frame_lengths, token_lengths, torch.from_numpy(skippable))
+    paths, possible = dispatch.best_paths(scores, *(one.to(scores.device) for one in given))
+    failed = (~possible).nonzero()
+    if len(failed):
+        raise _impossible(f"item {int(failed[0])}")
+    return paths
 
 
 def ctc_states(tokens: Sequence[int], *, blank: int = 0) -> tuple[Ints, Bools]:

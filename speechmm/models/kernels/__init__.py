@@ -1,1 +1,1 @@
-"""Compiled loops over frames and tokens: the only place that imports numba."""
+"""Loops over frames and tokens, by numba, by Triton and in tensors: the only place that imports numba."""

@@ -1,7 +1,7 @@
 """Compiles the forward-backward recursions of the forward-sum loss.
 
-Importing this module imports numba and compiles (or loads from numba's cache), so nothing imports
-it before the first training step. Numba takes no keyword arguments: PLR0917 is off.
+Importing this module imports numba and compiles (or loads from numba's cache): ``loading`` does.
+Numba takes no keyword arguments: PLR0917 is off.
 """
 # ruff: noqa: PLR0917
 
@@ -70,26 +70,22 @@ def _backward(  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled("void(f4[:,:,::1], b1[:,::1], i8[::1], i8[::1], f4[:,:,::1], f8[::1])")
+@compiled("f8(f4[:,::1], b1[::1], i8, i8, f4[:,::1])")
 def forward_backward(  # type: ignore[no-untyped-def]
-    scores, skippable, frame_lengths, token_lengths, occupancy, totals
+    scores, skippable, frames, tokens, occupancy
 ):
-    """Sums over all monotonic paths of every utterance of a batch.
+    """Sums over all monotonic paths of one utterance; -inf where there is none.
 
     Args:
-        scores: (batch, frames, tokens) log-scores.
-        skippable: (batch, tokens), whether a path may leave the token out.
-        frame_lengths: Valid frames.
-        token_lengths: Valid tokens.
-        occupancy: (batch, frames, tokens), zeros on entry: takes the probability that a frame
-            belongs to a token.
-        totals: (batch,) takes the log of the sum; -inf where no path exists.
+        scores: (frames, tokens) log-scores, padded.
+        skippable: (tokens,), whether a path may leave the token out.
+        frames: Valid frames.
+        tokens: Valid tokens.
+        occupancy: (frames, tokens), zeros on entry: takes the probability that a frame belongs to a
+            token.
     """
-    batch, frames, tokens = scores.shape
+    if frames == 0 or tokens == 0:
+        return -np.inf
     forward = np.empty((frames, tokens))
-    for item in range(batch):
-        sizes = frame_lengths[item], token_lengths[item]
-        _forward(scores[item], skippable[item], sizes[0], sizes[1], forward)
-        totals[item] = _backward(
-            scores[item], skippable[item], sizes[0], sizes[1], forward, occupancy[item]
-        )
+    _forward(scores, skippable, frames, tokens, forward)
+    return _backward(scores, skippable, frames, tokens, forward, occupancy)

@@ -2,8 +2,8 @@
 
 :mod:`speechmm.inference.alignment.viterbi` is the way in.
 
-Importing this module imports numba and compiles the kernels (or loads them from numba's cache), so
-nothing imports it before the first alignment. Numba takes no keyword arguments: PLR0917 is off.
+Importing this module imports numba and compiles (or loads from numba's cache): ``loading`` does.
+Numba takes no keyword arguments: PLR0917 is off.
 """
 # ruff: noqa: PLR0917
 
@@ -108,26 +108,23 @@ def best_path(  # type: ignore[no-untyped-def]
     return 0
 
 
-@compiled("void(f4[:,:,::1], f4[:,::1], i8[::1], i8[::1], i8[:,::1], i8[::1])")
-def best_paths(  # type: ignore[no-untyped-def]
-    emissions, skip_costs, frame_lengths, state_lengths, paths, failed
+@compiled("i8(f4[:,::1], b1[::1], i8, i8, i8[::1])")
+def best_path_in_one_pass(  # type: ignore[no-untyped-def]
+    emissions, skippable, frames, states, path
 ):
-    """:func:`best_path` of every utterance of a padded batch, each in one block."""
-    no_columns = np.empty(0, np.int64)
-    no_saved = np.empty((0, 0), np.float32)
-    for item in range(len(frame_lengths)):
-        frames = frame_lengths[item]
-        states = state_lengths[item]
-        scores = np.empty((3, states + 2), np.float32)
-        moves = np.empty((frames, states), np.uint8)
-        failed[item] = best_path(
-            emissions[item],
-            no_columns,
-            skip_costs[item, : states + 1],
-            frames,
-            frames,
-            scores,
-            no_saved,
-            moves,
-            paths[item],
-        )
+    """:func:`best_path` of one utterance of a padded batch, a state per column, in one block."""
+    skip_costs = np.full(states + 1, -np.inf, np.float32)
+    for state in range(states):
+        if skippable[state]:
+            skip_costs[state + 1] = 0.0
+    return best_path(
+        emissions,
+        np.empty(0, np.int64),
+        skip_costs,
+        frames,
+        frames,
+        np.empty((3, states + 2), np.float32),
+        np.empty((0, 0), np.float32),
+        np.empty((frames, states), np.uint8),
+        path,
+    )

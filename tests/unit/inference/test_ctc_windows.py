@@ -4,15 +4,28 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from speechmm.inference.alignment.ctc_labels import CtcLabels
 from speechmm.inference.alignment.ctc_utterances import CtcUtterance, place_by_ctc
-from speechmm.inference.alignment.ctc_windows import OUTER_SHARE, find_windows
+from speechmm.inference.alignment.ctc_windows import OUTER_SHARE, CtcWindows, find_windows
 from speechmm.inference.alignment.frame_times import FrameClock
 from speechmm.inference.alignment.viterbi import ctc_states
 from speechmm.text.tokenizer import AlignedTokens
 
 SUBSAMPLING = 4
+
+
+def windows_of(one: CtcUtterance) -> CtcWindows | None:
+    """Of an utterance alone, and the same in a batch beside a longer one."""
+    longer = utterance(np.zeros((60, one.log_probs.shape[1]), np.float32), one.labels, one.tokens)
+    (alone,) = find_windows([one], torch.device("cpu"))
+    beside, _ = find_windows([one, longer], torch.device("cpu"))
+    if alone is None or beside is None:
+        assert alone is beside
+        return alone
+    assert np.array_equal(alone.first, beside.first) and np.array_equal(alone.last, beside.last)
+    return alone
 
 
 def utterance(log_probs: np.ndarray, labels: CtcLabels, tokens: int) -> CtcUtterance:
@@ -48,7 +61,7 @@ def test_a_window_holds_all_but_the_outer_tenths_of_the_occupancy(
     count = len(ids)
     # Silence, one aligned token a label, silence.
     labels = CtcLabels(ids, [1 + k for k in range(count)], [1] * count, [0] * count)
-    windows = find_windows(utterance(log_probs, labels, count + 2))
+    windows = windows_of(utterance(log_probs, labels, count + 2))
     assert windows is not None
     share = occupancies(log_probs, ids).cumsum(axis=0)
     share /= share[-1:]
@@ -64,7 +77,7 @@ def test_a_window_holds_all_but_the_outer_tenths_of_the_occupancy(
 def test_a_label_of_several_tokens_gives_them_one_window_and_a_space_none() -> None:
     sure = np.full((5, 3), -20.0, np.float32)
     sure[range(5), [0, 1, 1, 2, 2]] = -0.01
-    windows = find_windows(utterance(sure, CtcLabels([1, 2], [0, 3], [3, 0], [0, -1]), 4))
+    windows = windows_of(utterance(sure, CtcLabels([1, 2], [0, 3], [3, 0], [0, -1]), 4))
     assert windows is not None
     assert windows.first.tolist() == [4.0, 4.0, 4.0, -np.inf]
     assert windows.last.tolist() == [8.0, 8.0, 8.0, np.inf]
@@ -73,10 +86,10 @@ def test_a_label_of_several_tokens_gives_them_one_window_and_a_space_none() -> N
 def test_a_text_with_more_labels_than_frames_has_no_window_and_no_words() -> None:
     text = AlignedTokens([0, 5, 5, 0], [-1, 0, 0, -1], ["aa"])
     dense = utterance(np.zeros((2, 3), np.float32), CtcLabels([1, 1], [1, 2], [1, 1], [0, 0]), 4)
-    assert find_windows(dense) is None  # the blank between equal labels needs a third frame
+    assert windows_of(dense) is None  # the blank between equal labels needs a third frame
     assert place_by_ctc(dense, text) is None
     enough = utterance(np.zeros((3, 3), np.float32), dense.labels, 4)
-    assert find_windows(enough) is not None
+    assert windows_of(enough) is not None
     assert [word.label for word in place_by_ctc(enough, text) or []] == ["aa"]
     wordless = utterance(np.zeros((3, 3), np.float32), CtcLabels([], [], [], []), 1)
     assert place_by_ctc(wordless, AlignedTokens([0], [-1], [])) is None

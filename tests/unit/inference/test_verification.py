@@ -14,7 +14,7 @@ from speechmm.data.manifest import make_cut, write_cuts
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.alignment.aligner import Aligner
 from speechmm.inference.alignment.ctc_labels import CtcLabels
-from speechmm.inference.alignment.ctc_windows import CtcWindows
+from speechmm.inference.alignment.ctc_windows import CtcWindows, window_costs
 from speechmm.inference.alignment.token_path import find_paths
 from speechmm.inference.alignment.transcript_edits import (
     EditPenalties,
@@ -193,7 +193,9 @@ def test_windows_cost_what_lies_far_from_where_ctc_finds_it() -> None:
     aligned = tokenizer.encode_aligned("ab")  # silence, a, b, silence
     first = np.array([-np.inf, 8, 20, -np.inf], np.float32)
     last = np.array([np.inf, 12, 20, np.inf], np.float32)
-    cost = CtcWindows(first, last).costs(40, 0.01)
+    costs = window_costs([CtcWindows(first, last)], torch.zeros(1, 40, 4), 0.01)
+    assert costs is not None and window_costs([None], torch.zeros(1, 40, 4), 0.01) is None
+    cost = costs[0].numpy()
     assert cost.shape == (40, 4)
     assert not cost[:, [0, 3]].any()
     assert cost[:, 1].nonzero()[0].tolist() == [0, 1, *range(19, 40)]  # 8 to 12, and 6 beside
@@ -204,11 +206,11 @@ def test_windows_cost_what_lies_far_from_where_ctc_finds_it() -> None:
     scores[0, 30:34, 1] = scores[0, 34:38, 2] = -0.1  # a likely copy far from the windows
     scores[0, 8:14, 1] = scores[0, 14:23, 2] = -0.2
     (free,) = find_paths(scores, torch.tensor([40]), [aligned])
-    (held,) = find_paths(scores, torch.tensor([40]), [aligned], [cost])
+    (held,) = find_paths(scores, torch.tensor([40]), [aligned], costs)
     assert free.first[1:3].tolist() == [8, 14]
     scores[0, 8:23, 1:3] = -1.5
     (free,) = find_paths(scores, torch.tensor([40]), [aligned])
-    (held,) = find_paths(scores, torch.tensor([40]), [aligned], [cost])
+    (held,) = find_paths(scores, torch.tensor([40]), [aligned], costs)
     assert free.first[1] == 30 and held.first[1] <= 8
     spoken = scores[0, held.first[1] : held.last[1], 1]
     assert held.log_probs[1] == pytest.approx(float(spoken.sum()))  # the head's own
