@@ -113,25 +113,33 @@ def test_sums_equal_those_over_all_paths(seed: int) -> None:
 
 def test_the_device_kernel_sums_over_all_paths(tmp_path: Path) -> None:
     needs_triton()
-    cases = [random_batch(seed) for seed in range(24)]
+    cases = [random_batch(seed) for seed in range(9)]
     found = in_interpreter("device_forward_backward.forward_backward", cases, tmp_path)
     for case, one in zip(cases, found, strict=True):
         assert_sums(one, *enumerated(case))
 
 
-def test_long_sums_are_exact(tmp_path: Path) -> None:
-    """3000 frames by 300 tokens, scores that favour what no path can take: within 1e-4 nats."""
+def misleading(frames: int, tokens: int) -> Case:
+    """Scores that favour by far what no path can take."""
     torch.manual_seed(1)
-    scores = torch.randn(1, 3000, 300) * 4
+    scores = torch.randn(1, frames, tokens) * 4
     scores[:, :, 0] += 30.0
-    case = scores, torch.tensor([3000]), torch.tensor([300]), torch.rand(1, 300) < 0.2
+    return scores, torch.tensor([frames]), torch.tensor([tokens]), torch.rand(1, tokens) < 0.2
+
+
+def test_long_sums_are_exact() -> None:
+    case = misleading(3000, 300)
     totals, occupancy = dispatch.forward_backward(*case)
-    found = [tensor_forward_backward.forward_backward(*case)]
-    if importlib.util.find_spec("triton") is not None:
-        found += in_interpreter("device_forward_backward.forward_backward", [case], tmp_path)
-    for one in found:
-        assert (one[0] - totals).abs().item() < 1e-4
-        assert float((one[1] - occupancy).abs().max()) < 1e-4
+    found = tensor_forward_backward.forward_backward(*case)
+    assert (found[0] - totals).abs().item() < 1e-4
+    assert (found[1] - occupancy).abs().max().item() < 1e-4
+
+
+def test_the_device_kernel_sums_what_differs_by_thousands(tmp_path: Path) -> None:
+    needs_triton()
+    case = misleading(60, 50)  # the interpreter takes a hundredth of a second a frame
+    (found,) = in_interpreter("device_forward_backward.forward_backward", [case], tmp_path)
+    assert_sums(found, *(one.double() for one in dispatch.forward_backward(*case)))
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -149,7 +157,7 @@ def test_searches_in_tensors_and_compiled_agree(seed: int) -> None:
 
 def test_the_device_search_agrees(tmp_path: Path) -> None:
     needs_triton()
-    cases = [random_batch(seed, frames=7 + 40 * (seed % 2), tokens=9) for seed in range(24)]
+    cases = [random_batch(seed, frames=7 + 40 * (seed % 2), tokens=9) for seed in range(9)]
     found = in_interpreter("device_viterbi.best_paths", cases, tmp_path)
     for case, (others, also) in zip(cases, found, strict=True):
         paths, possible = tensor_viterbi.best_paths(*case)
