@@ -19,7 +19,7 @@ SEARCH_THREAD_CELLS = 1_000_000
 """Frames times tokens from which on threads pay off."""
 TENSOR_FRAMES = 20_000
 """So many frames a process searches in tensors before it loads the compiled search: about as long
-as that takes, so that a short run never does."""
+as that takes, so that a short run never does. A longer search waits for the compiled one."""
 TENSOR_CELLS = 8_000_000
 """A search of more frames times tokens waits for the compiled one: tensors would take too much memory."""
 
@@ -107,7 +107,7 @@ def search_in_tensors(frames: int, cells: int) -> bool:
         frames: Of the search.
         cells: Frames times tokens, of all utterances.
     """
-    if loading.loaded("viterbi") or cells > TENSOR_CELLS:
+    if loading.loaded("viterbi") or cells > TENSOR_CELLS or frames > TENSOR_FRAMES:
         return False
     _Searched.frames += frames
     if _Searched.frames > TENSOR_FRAMES:
