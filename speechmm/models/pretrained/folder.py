@@ -1,0 +1,239 @@
+"""Reads an encoder from a folder in Hugging Face's layout: ``config.json`` and ``model.safetensors``.
+
+Nothing is downloaded and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from speechmm.errors import CheckpointError
+from speechmm.files.text import read_text
+from speechmm.models.encoder import Encoder
+from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
+from speechmm.models.pretrained.whisper import WhisperConfig, WhisperEncoder
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+
+WAVEFORM_KINDS = ("wav2vec2", "hubert", "wavlm")
+KINDS = ("whisper", *WAVEFORM_KINDS)
+"""Values of ``model_type`` that are known."""
+
+LARGEST = {"layers": 100, "width": 16_384}
+"""Beyond these a config is damaged, not large: XLS-R 2B has 48 layers of 1,920."""
+
+PREFIXES = (
+    "model.encoder.",
+    "encoder.",
+    *(f"{kind}." for kind in WAVEFORM_KINDS),
+    "",
+)
+"""Before an encoder's weights, according to the model that it was saved as a part of."""
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    """An encoder, and what was found in its folder."""
+
+    encoder: Encoder
+    kind: str
+    """Its ``model_type``."""
+    config: WhisperConfig | Wav2Vec2Config
+    unused: tuple[str, ...]
+    """Weights of the folder that are no part of the encoder: decoders, heads, quantisers."""
+
+    @property
+    def reads_waveforms(self) -> bool:
+        """Whether its input is the waveform and not log-mel features."""
+        return self.kind in WAVEFORM_KINDS
+
+
+def read_pretrained(folder: Path) -> PretrainedEncoder:
+    """The encoder of a folder.
+
+    Raises:
+        CheckpointError: The folder holds no encoder that is known, or weights and config do not fit.
+    """
+    settings = _read_json(folder / CONFIG)
+    kind = settings.get("model_type")
+    if kind not in KINDS:
+        raise CheckpointError(
+            f"{folder / CONFIG}: model_type is {kind!r}; expected one of {', '.join(KINDS)}. "
+            "Give a folder of such a model."
+        )
+    config = _config(folder, str(kind), settings)
+    encoder: nn.Module
+    with torch.device("meta"):  # random weights of a large model would take longer than reading it
+        encoder = (
+            WhisperEncoder(config) if isinstance(config, WhisperConfig) else Wav2Vec2Encoder(config)
+        )
+    weights, unused = _weights(folder, set(encoder.state_dict()))
+    _check(folder, encoder.state_dict(), weights)
+    encoder.load_state_dict(weights, assign=True)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name != "embed_positions.weight")
+    return PretrainedEncoder(cast(Encoder, encoder), str(kind), config, unused)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(read_text(path, error=CheckpointError))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}); expected a JSON object. Give a folder with "
+            f"{CONFIG} and {WEIGHTS}."
+        ) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(
+            f"{path}: holds a {type(found).__name__}; expected a JSON object. Get the file again."
+        )
+    return found
+
+
+def _config(folder: Path, kind: str, settings: Mapping[str, Any]) -> WhisperConfig | Wav2Vec2Config:
+    """The typed config; what is not known of it has no effect on the encoder."""
+    values = dict(settings)
+    if kind == "whisper":
+        return cast(WhisperConfig, _fitted(WhisperConfig, values, folder))
+    values["relative_positions"] = kind == "wavlm"
+    values["do_normalize"] = _normalizes(folder)
+    return cast(Wav2Vec2Config, _fitted(Wav2Vec2Config, values, folder))
+
+
+def _normalizes(folder: Path) -> bool:
+    """Whether waveforms are scaled to unit variance; so they are where nothing is said."""
+    path = folder / PREPROCESSOR
+    return bool(_read_json(path).get("do_normalize", True)) if path.is_file() else True
+
+
+def _fitted(kind: type, values: Mapping[str, Any], folder: Path) -> object:
+    known = {field.name for field in fields(kind)}
+    try:
+        config = kind(**{name: value for name, value in values.items() if name in known})
+        _check_config(config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder / CONFIG}: {error}; expected the config of a known encoder. Get the file again."
+        ) from error
+    return cast(object, config)
+
+
+def _check_config(config: WhisperConfig | Wav2Vec2Config) -> None:
+    """Refuses what would be built wrongly, or would take all memory."""
+    if isinstance(config, WhisperConfig):
+        activations = [config.activation_function]
+        layers, width, heads = (
+            config.encoder_layers,
+            config.d_model,
+            config.encoder_attention_heads,
+        )
+        inner = [config.encoder_ffn_dim, config.num_mel_bins, config.max_source_positions]
+    else:
+        activations = [config.hidden_act, config.feat_extract_activation]
+        layers, width, heads = (
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+        )
+        inner = [config.intermediate_size, *config.conv_dim, *config.conv_kernel]
+        sizes = {len(config.conv_dim), len(config.conv_kernel), len(config.conv_stride)}
+        if len(sizes) != 1 or math.prod(config.conv_stride) % 160:
+            raise ValueError(f"its convolutions have strides {list(config.conv_stride)}")
+    for value in (layers, width, heads, *inner):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"a size is {value!r}")
+    if layers > LARGEST["layers"] or max(width, *inner) > LARGEST["width"] or width % heads:
+        raise ValueError(f"{layers} layers of width {width} with {heads} heads")
+    if set(activations) != {"gelu"}:
+        raise ValueError(f"its activation is {activations}, not gelu")
+
+
+def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The encoder's weights in float32 by its own names, and the names of all others."""
+    paths = _weight_files(folder)
+    names: dict[str, Path] = {}
+    try:
+        for path in paths:
+            with safe_open(path, framework="pt") as file:
+                names |= dict.fromkeys(file.keys(), path)
+        prefix = _prefix(names, wanted)
+        read: dict[str, Tensor] = {}
+        for path in paths:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (no dict)
+                    if name.startswith(prefix):
+                        read[name[len(prefix) :]] = file.get_tensor(name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: the weights cannot be read ({error}); expected safetensors. Get them again."
+        ) from error
+    folded = _fold_weight_norm({name: value.float() for name, value in read.items()})
+    own = {name: value for name, value in folded.items() if name in wanted}
+    taken = {prefix + name for name in read if name in wanted or ".conv.weight_" in name}
+    taken |= {prefix + name for name in read if ".conv.parametrizations." in name}
+    return own, tuple(sorted(set(names) - taken))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        shards = _read_json(folder / INDEX).get("weight_map")
+        found = set(shards.values()) if isinstance(shards, dict) else set()
+        if found and all(isinstance(name, str) and Path(name).name == name for name in found):
+            return [folder / name for name in sorted(found)]
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    also = f"; {pickled[0]} is a pickle, which could run code" if pickled else ""
+    raise CheckpointError(
+        f"{folder}: there is no {WEIGHTS}{also}; expected one. Save the model with safetensors."
+    )
+
+
+def _prefix(names: Mapping[str, Path], wanted: set[str]) -> str:
+    """The prefix under which most of the wanted weights are found."""
+    return max(PREFIXES, key=lambda prefix: sum(prefix + name in names for name in wanted))
+
+
+def _fold_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Plain weights in place of direction and length (Salimans and Kingma 2016, equation 2).
+
+    The length is one of each position of the kernel.
+    """
+    out = dict(weights)
+    for length, direction in (
+        ("weight_g", "weight_v"),
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ):
+        for name in [name for name in weights if name.endswith(f".conv.{length}")]:
+            base = name[: -len(length)]
+            if base + direction in weights:
+                g, v = out.pop(name), out.pop(base + direction)
+                out[base + "weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
+    return out
+
+
+def _check(folder: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    missing = sorted(set(expected) - set(found))
+    if missing:
+        raise CheckpointError(
+            f"{folder}: {len(missing)} weights of the encoder are missing, {missing[0]} among them; "
+            f"expected those that {CONFIG} describes. Get both files again."
+        )
+    for name, value in found.items():
+        if value.shape != expected[name].shape:
+            raise CheckpointError(
+                f"{folder}: {name} has the shape {tuple(value.shape)}; expected "
+                f"{tuple(expected[name].shape)} by {CONFIG}. Get both files again."
+            )

@@ -1,0 +1,373 @@
+"""The encoders of the wav2vec 2.0 family: wav2vec 2.0, XLS-R, MMS, HuBERT and WavLM.
+
+Sources: Baevski et al. 2020, "wav2vec 2.0"; Hsu et al. 2021, "HuBERT"; Chen et al. 2022, "WavLM"; Babu et
+al. 2021, "XLS-R"; Pratap et al. 2023, "MMS". Weights have the names of Hugging Face's ``Wav2Vec2Model``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from speechmm.models.encoder import Encoded
+from speechmm.models.front_end import length_mask
+from speechmm.models.pretrained.attention import SelfAttention
+
+SAMPLES_A_FRAME = 160
+"""At 16 kHz: the 10 ms that :attr:`Wav2Vec2Encoder.subsampling` counts in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wav2Vec2Config:
+    """Dimensions, as ``config.json`` names them; the defaults are those of wav2vec 2.0 base."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    feat_extract_activation: str = "gelu"
+    feat_extract_norm: Literal["group", "layer"] = "group"
+    feat_proj_layer_norm: bool = True
+    conv_dim: Sequence[int] = (512,) * 7
+    conv_kernel: Sequence[int] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: Sequence[int] = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = False
+    num_conv_pos_embeddings: int = 128
+    num_conv_pos_embedding_groups: int = 16
+    do_stable_layer_norm: bool = False
+    layer_norm_eps: float = 1e-5
+    adapter_attn_dim: int | None = None
+    """Width of MMS's language adapter in every layer; None for none."""
+    relative_positions: bool = False
+    """WavLM's gated relative position bias."""
+    num_buckets: int = 320
+    max_bucket_distance: int = 800
+    do_normalize: bool = True
+    """Of ``preprocessor_config.json``: zero mean and unit variance for every waveform."""
+
+
+class ConvLayer(nn.Module):
+    """A convolution of the waveform encoder, with its norm."""
+
+    def __init__(self, config: Wav2Vec2Config, number: int):
+        super().__init__()
+        dims = (1, *config.conv_dim)
+        self.stride, self.kernel = config.conv_stride[number], config.conv_kernel[number]
+        self.conv = nn.Conv1d(
+            dims[number], dims[number + 1], self.kernel, self.stride, bias=config.conv_bias
+        )
+        self.kind = config.feat_extract_norm
+        self.layer_norm: nn.Module | None = None
+        if self.kind == "layer":
+            self.layer_norm = nn.LayerNorm(dims[number + 1])
+        elif number == 0:
+            self.layer_norm = nn.GroupNorm(dims[1], dims[1])
+
+    def forward(
+        self, x: Float[Tensor, "batch channels positions"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch out_channels out_positions"], Int[Tensor, " batch"]]:
+        """One convolution, norm and GELU, and the lengths after it."""
+        x = self.conv(x)
+        lengths = ((lengths - self.kernel) // self.stride + 1).clamp(min=0)
+        if isinstance(self.layer_norm, nn.LayerNorm):
+            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
+        elif isinstance(self.layer_norm, nn.GroupNorm):
+            x = _norm_over_time(x, lengths, self.layer_norm)
+        return nn.functional.gelu(x), lengths
+
+
+def _norm_over_time(
+    x: Float[Tensor, "batch channels positions"], lengths: Int[Tensor, " batch"], norm: nn.GroupNorm
+) -> Float[Tensor, "batch channels positions"]:
+    """Normalises every channel over the valid positions, so that padding has no part in it."""
+    keep = length_mask(lengths, x.shape[2])[:, None, :]
+    count = lengths.clamp(min=1)[:, None, None].to(x.dtype)
+    mean = x.masked_fill(~keep, 0.0).sum(dim=2, keepdim=True) / count
+    centred = (x - mean).masked_fill(~keep, 0.0)
+    variance = centred.square().sum(dim=2, keepdim=True) / count
+    scaled = centred * torch.rsqrt(variance + norm.eps)
+    return scaled * norm.weight[:, None] + norm.bias[:, None]
+
+
+class FeatureEncoder(nn.Module):
+    """Convolutions over the waveform."""
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        self.conv_layers = nn.ModuleList(
+            ConvLayer(config, number) for number in range(len(config.conv_dim))
+        )
+
+    def forward(
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames channels"], Int[Tensor, " batch"]]:
+        """Vectors of padded waveforms, and how many are valid."""
+        x = waveform[:, None, :]
+        for layer in self.conv_layers:
+            x, lengths = layer(x, lengths)
+        return x.transpose(1, 2), lengths
+
+
+class FeatureProjection(nn.Module):
+    """From the width of the convolutions to that of the layers."""
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        channels = config.conv_dim[-1]
+        self.layer_norm = nn.Identity()
+        if config.feat_proj_layer_norm:
+            self.layer_norm = nn.LayerNorm(channels, eps=config.layer_norm_eps)  # type: ignore[assignment]
+        self.projection = nn.Linear(channels, config.hidden_size)
+
+    def forward(
+        self, x: Float[Tensor, "batch frames channels"]
+    ) -> Float[Tensor, "batch frames width"]:
+        """Norm, then a linear map."""
+        projected: Tensor = self.projection(self.layer_norm(x))
+        return projected
+
+
+class ConvPositions(nn.Module):
+    """Relative positions by a wide convolution; its weight norm is folded into the weight."""
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        self.kernel = config.num_conv_pos_embeddings
+        self.conv = nn.Conv1d(
+            config.hidden_size,
+            config.hidden_size,
+            self.kernel,
+            padding=self.kernel // 2,
+            groups=config.num_conv_pos_embedding_groups,
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch frames width"]
+    ) -> Float[Tensor, "batch frames width"]:
+        """What is added to the vectors; ``x`` is zero at padding."""
+        out = self.conv(x.transpose(1, 2))
+        if self.kernel % 2 == 0:
+            out = out[:, :, :-1]
+        return nn.functional.gelu(out).transpose(1, 2)
+
+
+class RelativeAttention(SelfAttention):
+    """Attention with WavLM's gated relative position bias (Chen et al. 2022, section III-B)."""
+
+    def __init__(self, config: Wav2Vec2Config, *, owns_buckets: bool):
+        super().__init__(config.hidden_size, config.num_attention_heads)
+        self.buckets, self.furthest = config.num_buckets, config.max_bucket_distance
+        self.gru_rel_pos_const = nn.Parameter(torch.ones(1, self.heads, 1, 1))
+        self.gru_rel_pos_linear = nn.Linear(config.hidden_size // self.heads, 8)
+        if owns_buckets:
+            self.rel_attn_embed = nn.Embedding(self.buckets, self.heads)
+
+    def position_bias(self, frames: int) -> Float[Tensor, "heads frames frames"]:
+        """The bias by distance, of the first layer: all layers share it."""
+        place = torch.arange(frames, device=self.rel_attn_embed.weight.device)
+        distance = place[None, :] - place[:, None]
+        half = self.buckets // 2
+        exact = half // 2
+        far = torch.log(distance.abs().clamp(min=1) / exact) / math.log(self.furthest / exact)
+        coarse = (exact + far * (half - exact)).long().clamp(max=half - 1)
+        bucket = torch.where(distance.abs() < exact, distance.abs(), coarse)
+        values: Tensor = self.rel_attn_embed(bucket + (distance > 0) * half)
+        return values.permute(2, 0, 1)
+
+    def gated(
+        self, x: Float[Tensor, "batch frames width"], bias: Float[Tensor, "heads frames frames"]
+    ) -> Float[Tensor, "batch heads frames frames"]:
+        """The bias as each query weighs it."""
+        parts = self.gru_rel_pos_linear(self._split(x)).unflatten(3, (2, 4)).sum(dim=-1)
+        update, reset = parts.sigmoid().chunk(2, dim=-1)
+        gate = update * (reset * self.gru_rel_pos_const - 1.0) + 2.0
+        weighed: Tensor = gate * bias
+        return weighed
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a GELU between them."""
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(
+        self, x: Float[Tensor, "batch frames width"]
+    ) -> Float[Tensor, "batch frames width"]:
+        """The update."""
+        out: Tensor = self.output_dense(nn.functional.gelu(self.intermediate_dense(x)))
+        return out
+
+
+class LanguageAdapter(nn.Module):
+    """The bottleneck by which MMS's layers speak one language."""
+
+    def __init__(self, width: int, inner: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear_1 = nn.Linear(width, inner)
+        self.linear_2 = nn.Linear(inner, width)
+
+    def forward(
+        self, x: Float[Tensor, "batch frames width"]
+    ) -> Float[Tensor, "batch frames width"]:
+        """The update."""
+        out: Tensor = self.linear_2(nn.functional.relu(self.linear_1(self.norm(x))))
+        return out
+
+
+class Wav2Vec2Layer(nn.Module):
+    """A Transformer layer, with norms before (stable) or after its parts."""
+
+    def __init__(self, config: Wav2Vec2Config, number: int):
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        self.stable = config.do_stable_layer_norm
+        self.attention = (
+            RelativeAttention(config, owns_buckets=number == 0)
+            if config.relative_positions
+            else SelfAttention(width, config.num_attention_heads)
+        )
+        self.layer_norm = nn.LayerNorm(width, eps=eps)
+        self.feed_forward = FeedForward(config)
+        self.final_layer_norm = nn.LayerNorm(width, eps=eps)
+        inner = config.adapter_attn_dim
+        self.adapter_layer = None if inner is None else LanguageAdapter(width, inner)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch frames width"],
+        mask: Bool[Tensor, "batch frames"],
+        positions: Float[Tensor, "heads frames frames"] | None,
+    ) -> Float[Tensor, "batch frames width"]:
+        """One layer."""
+        if self.stable:
+            x = x + self._attend(self.layer_norm(x), mask, positions)
+            x = x + self.feed_forward(self.final_layer_norm(x))
+        else:
+            x = self.layer_norm(x + self._attend(x, mask, positions))
+            x = self.final_layer_norm(x + self.feed_forward(x))
+        return x if self.adapter_layer is None else x + self.adapter_layer(x)
+
+    def _attend(self, x: Tensor, mask: Tensor, positions: Tensor | None) -> Tensor:
+        bias = None
+        if positions is not None and isinstance(self.attention, RelativeAttention):
+            bias = self.attention.gated(x, positions)
+        attended: Tensor = self.attention(x, mask, bias)
+        return attended
+
+
+class Wav2Vec2Stack(nn.Module):
+    """Positions and layers."""
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        self.stable = config.do_stable_layer_norm
+        self.pos_conv_embed = ConvPositions(config)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(
+            Wav2Vec2Layer(config, number) for number in range(config.num_hidden_layers)
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"]
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames width"]]:
+        """Vectors after the last layer and from half-way up."""
+        x = x.masked_fill(~mask[:, :, None], 0.0)
+        x = x + self.pos_conv_embed(x)
+        if not self.stable:
+            x = self.layer_norm(x)
+        first = self.layers[0].attention if len(self.layers) else None
+        positions = None
+        if isinstance(first, RelativeAttention):
+            positions = first.position_bias(x.shape[1])
+        middle = x
+        for number, layer in enumerate(self.layers):
+            if number == len(self.layers) // 2:
+                middle = x
+            x = layer(x, mask, positions)
+        return (self.layer_norm(x) if self.stable else x), middle
+
+
+class Wav2Vec2Encoder(nn.Module):
+    """Convolutions over the waveform, then Transformer layers: a frame every 20 ms.
+
+    The waveform is padded by half a receptive field on the left, so that encoder frame ``j`` is centred
+    on sample ``320 j``, as frames are everywhere in this toolkit; without it they lie 12.5 ms later.
+    """
+
+    def __init__(self, config: Wav2Vec2Config):
+        super().__init__()
+        self.config = config
+        self.feature_extractor = FeatureEncoder(config)
+        self.feature_projection = FeatureProjection(config)
+        self.encoder = Wav2Vec2Stack(config)
+
+    @property
+    def width(self) -> int:
+        """Of a frame."""
+        return self.config.hidden_size
+
+    @property
+    def subsampling(self) -> int:
+        """10 ms frames per encoder frame."""
+        return math.prod(self.config.conv_stride) // SAMPLES_A_FRAME
+
+    @property
+    def norm(self) -> nn.Module:
+        """The norm after the last layer; in encoders whose layers end in one, nothing."""
+        return self.encoder.layer_norm if self.encoder.stable else nn.Identity()
+
+    @property
+    def field(self) -> int:
+        """Samples that one frame sees."""
+        samples, step = 1, 1
+        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
+            samples += (kernel - 1) * step
+            step *= stride
+        return samples
+
+    def forward(
+        self, inputs: Float[Tensor, "batch samples 1"], lengths: Int[Tensor, " batch"]
+    ) -> Encoded:
+        """Frames of 16 kHz waveforms: ``ceil(samples / 320)`` of each."""
+        waveform = inputs[:, :, 0]
+        if self.config.do_normalize:
+            waveform = unit_variance(waveform, lengths)
+        hop = math.prod(self.config.conv_stride)
+        left = self.field // 2
+        right = self.field - left + hop
+        padded = nn.functional.pad(waveform, (left, right))
+        frames = (lengths + hop - 1) // hop
+        # as many samples as give that many frames
+        return self.encode(padded, self.field + (frames - 1).clamp(min=0) * hop)
+
+    def encode(
+        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+    ) -> Encoded:
+        """As the encoder was trained: without padding on the left, frames that fit only."""
+        x, frames = self.feature_extractor(waveform, lengths)
+        mask = length_mask(frames, x.shape[1])
+        out, middle = self.encoder(self.feature_projection(x), mask)
+        return Encoded(out, frames, middle)
+
+
+def unit_variance(
+    waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+) -> Float[Tensor, "batch samples"]:
+    """Zero mean and unit variance over the valid samples of each; zero at padding."""
+    keep = length_mask(lengths, waveform.shape[1])
+    count = lengths.clamp(min=1)[:, None].to(waveform.dtype)
+    centred = waveform - waveform.masked_fill(~keep, 0.0).sum(dim=1, keepdim=True) / count
+    centred = centred.masked_fill(~keep, 0.0)
+    variance = centred.square().sum(dim=1, keepdim=True) / count
+    return centred * torch.rsqrt(variance + 1e-7)

@@ -1,0 +1,209 @@
+"""Encoders read from files of others: equal to transformers' outputs, whatever the padding."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from speechmm.errors import CheckpointError
+from speechmm.models.encoder import Encoder
+from speechmm.models.pretrained.folder import read_pretrained
+from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder, unit_variance
+from speechmm.models.pretrained.whisper import sinusoids, whisper_scale
+
+transformers = pytest.importorskip("transformers")
+
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+STABLE = {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True}
+FAMILY = {
+    "wav2vec2": ("Wav2Vec2", {}),
+    "wav2vec2-stable": ("Wav2Vec2", STABLE),
+    "mms": ("Wav2Vec2", {**STABLE, "adapter_attn_dim": 8}),
+    "hubert": ("Hubert", {}),
+    "hubert-stable": ("Hubert", {**STABLE, "feat_proj_layer_norm": False}),
+    "wavlm": ("WavLM", {"num_buckets": 32, "max_bucket_distance": 60}),
+    "wavlm-stable": ("WavLM", {**STABLE, "num_buckets": 32, "max_bucket_distance": 60}),
+}
+
+
+def randomised(model: torch.nn.Module) -> torch.nn.Module:
+    """No weight is 0 or 1: a bias left out would show."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture(params=sorted(FAMILY))
+def family(request: pytest.FixtureRequest, tmp_path: Path):
+    kind, settings = FAMILY[request.param]
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**SMALL, **settings)
+    model = randomised(getattr(transformers, f"{kind}Model")(config))
+    model.save_pretrained(tmp_path)
+    return model, read_pretrained(tmp_path)
+
+
+@torch.no_grad()
+def test_waveform_encoders_equal_transformers(family) -> None:
+    model, found = family
+    encoder = found.encoder
+    assert isinstance(encoder, Wav2Vec2Encoder)
+    assert isinstance(encoder, Encoder)
+    assert found.reads_waveforms
+    waveform = torch.randn(2, 16_000)
+    expected = model(waveform, output_hidden_states=True)
+    encoded = encoder.eval().encode(waveform, torch.tensor([16_000, 16_000]))
+    torch.testing.assert_close(encoded.frames, expected.last_hidden_state, atol=1e-4, rtol=1e-4)
+    assert encoded.lengths.tolist() == [expected.last_hidden_state.shape[1]] * 2
+    torch.testing.assert_close(encoded.middle, expected.hidden_states[1], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padding_does_not_change_a_waveform(family) -> None:
+    _, found = family
+    encoder = found.encoder.eval()
+    waveform = torch.randn(2, 9_000, 1) + 0.3
+    lengths = torch.tensor([9_000, 5_003])
+    both = encoder(waveform, lengths)
+    assert both.lengths.tolist() == [29, 16]  # a frame every 320 samples, the first on sample 0
+    alone = encoder(waveform[1:, :5_003], lengths[1:])
+    torch.testing.assert_close(both.frames[1, :16], alone.frames[0, :16], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_frames_are_centred_where_the_toolkit_has_them(family) -> None:
+    _, found = family
+    encoder = found.encoder.eval()
+    waveform = torch.randn(1, 12_800)
+    padded = torch.nn.functional.pad(unit_variance(waveform, torch.tensor([12_800])), (200, 520))
+    expected = encoder.encode(padded, torch.tensor([12_800 + 400 - 320]))
+    encoded = encoder(waveform[:, :, None], torch.tensor([12_800]))
+    assert encoder.subsampling == 2
+    torch.testing.assert_close(
+        encoded.frames[:, :40], expected.frames[:, :40], atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.fixture
+def whisper(tmp_path: Path):
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        vocab_size=60,
+        d_model=32,
+        encoder_layers=3,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        decoder_ffn_dim=48,
+        num_mel_bins=20,
+        max_source_positions=50,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    model = randomised(transformers.WhisperForConditionalGeneration(config))
+    model.save_pretrained(tmp_path)
+    return model, tmp_path
+
+
+@torch.no_grad()
+def test_whisper_equals_transformers(whisper) -> None:
+    model, folder = whisper
+    found = read_pretrained(folder)
+    assert not found.reads_waveforms
+    assert all(name.startswith("model.decoder") or "proj_out" in name for name in found.unused)
+    features = torch.randn(2, 100, 20)
+    expected = model.model.encoder(features.transpose(1, 2), output_hidden_states=True)
+    encoded = found.encoder.eval()(features, torch.tensor([100, 100]))
+    torch.testing.assert_close(encoded.frames, expected.last_hidden_state, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(encoded.middle, expected.hidden_states[1], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_whisper_takes_utterances_of_any_length(whisper) -> None:
+    encoder = read_pretrained(whisper[1]).encoder.eval()
+    features, lengths = torch.randn(2, 131, 20), torch.tensor([131, 44])
+    both = encoder(features, lengths)
+    assert both.lengths.tolist() == [66, 22]
+    alone = encoder(features[1:, :44], lengths[1:])
+    torch.testing.assert_close(both.frames[1, :22], alone.frames[0], atol=1e-5, rtol=1e-4)
+
+
+def test_whisper_positions_go_on_by_their_formula() -> None:
+    published = transformers.models.whisper.modeling_whisper.sinusoids(1500, 384)
+    torch.testing.assert_close(sinusoids(1500, 384), published, atol=2e-4, rtol=0)
+
+
+def test_whisper_features_are_scaled_as_it_was_trained() -> None:
+    power = torch.rand(1, 40, 80) ** 12 + 1e-10
+    logarithms = power.log10()
+    expected = (torch.maximum(logarithms, logarithms.max() - 8.0) + 4.0) / 4.0
+    padded = torch.nn.functional.pad(power.log(), (0, 0, 0, 7), value=9.0)
+    scaled = whisper_scale(padded, torch.tensor([40]))
+    torch.testing.assert_close(scaled[:, :40], expected)
+    assert not scaled[:, 40:].any()
+
+
+def test_half_precision_and_shards_are_read(whisper) -> None:
+    model, folder = whisper
+    expected = read_pretrained(folder).encoder.state_dict()
+    model.half().save_pretrained(folder / "halved", max_shard_size="20KB")
+    assert len(list((folder / "halved").glob("*.safetensors"))) > 1
+    found = read_pretrained(folder / "halved").encoder.state_dict()
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert"}, "model_type is 'bert'; expected one of whisper, wav2vec2"),
+        ({"d_model": 36}, "has the shape"),
+        ({"encoder_layers": 4}, "weights of the encoder are missing"),
+        ({"encoder_layers": 10**9}, "1000000000 layers"),
+        ({"d_model": "32"}, "'32'"),
+        ({"activation_function": "relu"}, "not gelu"),
+        ({"encoder_attention_heads": 5}, "with 5 heads"),
+    ],
+)
+def test_what_does_not_fit_is_refused(whisper, change, message: str) -> None:
+    folder = whisper[1]
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=message):
+        read_pretrained(folder)
+
+
+def test_damaged_folders_are_refused(whisper, tmp_path: Path) -> None:
+    folder = whisper[1]
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(CheckpointError, match="is a pickle, which could run code"):
+        read_pretrained(folder)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../x"}}')
+    with pytest.raises(CheckpointError, match=r"there is no model\.safetensors"):
+        read_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_pretrained(folder)
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        read_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
+        read_pretrained(folder / "nowhere")
