@@ -34,6 +34,7 @@ from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer import SIL, AlignedTokens
 from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.compiling import Compile, choose, compile_layers
 from speechmm.training.tasks import Align, Asr, Step, TasksConfig, sum_losses
 
 SIZES = {
@@ -61,6 +62,8 @@ class Setting:
     """Of each utterance."""
     device: str = "cpu"
     precision: str = "32"
+    compile: Compile = "off"
+    """Of training steps, as ``fit --model.compile`` has it."""
 
     @property
     def audio(self) -> float:
@@ -124,6 +127,8 @@ def batch_of_speech(setting: Setting) -> Batch:
 def training_step(setting: Setting, tasks: TasksConfig) -> Callable[[], object]:
     """Forward, backward and update with the losses of the tasks, after their warm-up."""
     model, batch = setting.model().train(), batch_of_speech(setting)
+    kind = choose(setting.compile, torch.device(setting.device))
+    compile_layers(model, kind)
     tokenizer = train_tokenizer(
         [string.ascii_lowercase], kind="char"
     )  # tasks know one; unused here
