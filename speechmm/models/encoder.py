@@ -55,6 +55,17 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnScale(Protocol):
+    """An encoder that was trained on features scaled in a way of its own."""
+
+    def scaled(
+        self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames n_mels"]:
+        """Natural-log mel power as the encoder reads it; zero at padding."""
+        ...
+
+
 class ConvTransformerEncoder(nn.Module):
     """Convolutions over log-mel features, then Transformer or Conformer layers."""
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
-from speechmm.models.encoder import ConvTransformerEncoder, Encoder
+from speechmm.models.encoder import ConvTransformerEncoder, Encoder, OwnScale
 from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
@@ -201,6 +201,8 @@ class SpeechTextModel(nn.Module):
         self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames n_mels"]:
         """Zero mean, unit variance per mel band; zero at padding."""
+        if isinstance(self.encoder, OwnScale):
+            return self.encoder.scaled(features, lengths)
         normalised = (features - self.cmvn_mean) / self.cmvn_std
         keep = length_mask(lengths, features.shape[1])[:, :, None]
         normalised = normalised.masked_fill(~keep, 0.0)

@@ -108,6 +108,12 @@ class WhisperEncoder(nn.Module):
             x = layer(x, mask)
         return Encoded(self.layer_norm(x), lengths, middle)
 
+    def scaled(
+        self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch frames n_mels"]:
+        """Natural-log mel power as Whisper reads it; see :func:`whisper_scale`."""
+        return whisper_scale(features, lengths)
+
     def _positions(self, frames: int) -> Float[Tensor, "frames width"]:
         """Those trained with, and beyond 30 s what their formula gives."""
         known = self.embed_positions.weight

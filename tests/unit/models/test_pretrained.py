@@ -8,10 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechmm.errors import CheckpointError
+from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.search import search
 from speechmm.models.encoder import Encoder
 from speechmm.models.pretrained.folder import read_pretrained
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder, unit_variance
 from speechmm.models.pretrained.whisper import sinusoids, whisper_scale
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 
 transformers = pytest.importorskip("transformers")
 
@@ -140,6 +143,20 @@ def test_whisper_takes_utterances_of_any_length(whisper) -> None:
     assert both.lengths.tolist() == [66, 22]
     alone = encoder(features[1:, :44], lengths[1:])
     torch.testing.assert_close(both.frames[1, :22], alone.frames[0], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_heads_stand_on_whisper(whisper) -> None:
+    encoder = read_pretrained(whisper[1]).encoder
+    config = SpeechTextConfig(d_model=32, heads=4, ff_dim=32, decoder_layers=1)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20, encoder=encoder).eval()
+    features, lengths = torch.randn(2, 131, 20) - 5.0, torch.tensor([131, 44])
+    encoding = model.encode_speech(features, lengths)
+    expected = encoder(whisper_scale(features, lengths), lengths)
+    torch.testing.assert_close(encoding.encoded, expected.frames)
+    assert model.ctc_log_probs(encoding).shape == (2, 66, 12)
+    assert model.align_log_probs(encoding).shape == (2, 131, 12)
+    assert len(search(model, encoding, SearchOptions(beam=2))) == 2
 
 
 def test_whisper_positions_go_on_by_their_formula() -> None:
