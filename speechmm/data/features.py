@@ -236,7 +236,7 @@ def _stored(
                 # Not the id, which may be no file name; lhotse puts it into a folder "ddd".
                 storage_key=writer.write(f"{index % 1000:03d}-{index:08d}", features.numpy()),
                 recording_id=cut.recording.id,
-                channels=0,
+                channels=cut.channel,
             )
             yield cut
 

@@ -24,9 +24,10 @@ from lhotse.serialization import deserialize_item
 from lhotse.supervision import AlignmentItem
 
 from speechmm.alignments import Alignment, Segment
+from speechmm.audio.channels import check_channels
 from speechmm.audio.io import AudioInfo, audio_info
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import audio_path
+from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
 from speechmm.files.text import is_gzip
@@ -102,12 +103,13 @@ def make_cut(
     duration: float | None = None,
     alignment: Mapping[str, Iterable[AlignmentItem]] | None = None,
     info: AudioInfo | None = None,
+    channel: int | None = None,
 ) -> MonoCut:
     """One utterance as a lhotse cut.
 
     Args:
         id: unique in its manifest.
-        audio: the file; kept as an absolute path. All its channels are averaged when it is read.
+        audio: the file; kept as an absolute path.
         text: what is said, verbatim.
         speaker: who says it, None when not known.
         language: its code, when known.
@@ -116,13 +118,18 @@ def make_cut(
         alignment: for "word" and "phone" when each was said, in seconds from the start of the
             *file*, as lhotse keeps it.
         info: what ``audio_info`` said of the file, when it has been asked already.
+        channel: counted from 0; None means the average of all, which the cut's custom field
+            ``averaged_channels`` then says.
 
     Raises:
-        AudioError: the file is missing or not audio.
+        AudioError: the file is missing, not audio, or has no such channel.
         ManifestError: the span is not inside the file.
     """
     audio = Path(audio).absolute()
     info = audio_info(audio) if info is None else info
+    if channel is not None:
+        check_channels([channel], info.channels, audio)
+    averaged = channel is None and info.channels > 1
     duration = _span_duration(id, audio, start, duration, info)
     recording = _recording(id if duration == info.duration else audio.stem, audio, info)
     supervision = SupervisionSegment(
@@ -130,7 +137,7 @@ def make_cut(
         recording_id=recording.id,
         start=0.0,
         duration=duration,
-        channel=0,
+        channel=channel or 0,
         text=text,
         language=language,
         speaker=speaker,
@@ -140,9 +147,10 @@ def make_cut(
         id=id,
         start=start,
         duration=duration,
-        channel=0,
+        channel=channel or 0,
         supervisions=[supervision],
         recording=recording,
+        custom={AVERAGED: list(range(info.channels))} if averaged else None,
     )
 
 

@@ -23,7 +23,7 @@ from speechmm.files.tree import list_files
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-FORMAT = "speechmm-prepare/2"
+FORMAT = "speechmm-prepare/3"
 REPORT_NAME = "prepare.json"
 
 

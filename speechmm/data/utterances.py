@@ -40,6 +40,8 @@ class Utterance:
     """Seconds from the beginning of the audio file."""
     duration: float | None = None
     """Seconds; None reaches to the end of the file."""
+    channel: int | None = None
+    """Counted from 0; None means the average of all."""
     alignment: dict[str, list[AlignmentItem]] | None = field(default=None, repr=False)
 
 
@@ -146,6 +148,7 @@ def _make_cut(utterance: Utterance, info: AudioInfo | AudioError) -> MonoCut:
         duration=_duration_within(utterance, info),
         alignment=utterance.alignment,
         info=info,
+        channel=utterance.channel,
     )
 
 

@@ -4,19 +4,21 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from lhotse import MonoCut
-from lhotse.augmentation import Speed
+from lhotse.augmentation import Resample, Speed
+from lhotse.cut.data import DataCut
 
 from speechmm.audio.io import read_audio
 from speechmm.audio.resample import perturb_speed
 from speechmm.errors import ManifestError
 
+AVERAGED = "averaged_channels"
+"""Custom field of a cut whose audio is the average of these channels of its recording."""
 LENGTH_TOLERANCE_SECONDS = 0.1
 """How far a lossy decoder may be from the length that a manifest has for its file."""
 
 
-def load_waveform(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
-    """The audio of a cut: mono, resampled, with the speed perturbation the cut asks for.
+def load_waveform(cut: DataCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
+    """The audio of a cut: its channel (several are averaged), resampled, at the speed it asks for.
 
     Raises:
         AudioError: the file cannot be read.
@@ -28,11 +30,13 @@ def load_waveform(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "sample
     return waveform if factor == 1.0 else perturb_speed(waveform, factor, sample_rate)
 
 
-def load_recorded(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
+def load_recorded(cut: DataCut, sample_rate: int) -> Float[torch.Tensor, "samples"]:
     """The audio of a cut as :func:`load_waveform` reads it, but at the speed of the recording."""
     factor = speed_factor(cut)
-    path, start, duration = recorded_span(cut)
-    waveform = read_audio(path, sample_rate=sample_rate, start=start, duration=duration)
+    path, start, duration, channels = recorded_span(cut)
+    waveform = read_audio(
+        path, sample_rate=sample_rate, start=start, duration=duration, channels=channels
+    )
     seconds = len(waveform) / sample_rate / factor
     if abs(seconds - cut.duration) > LENGTH_TOLERANCE_SECONDS:
         raise ManifestError(
@@ -42,15 +46,28 @@ def load_recorded(cut: MonoCut, sample_rate: int) -> Float[torch.Tensor, "sample
     return waveform
 
 
-def recorded_span(cut: MonoCut) -> tuple[Path, float, float | None]:
-    """The file of a cut, where in it the cut begins (seconds), and its length; None for all of it."""
+def recorded_span(cut: DataCut) -> tuple[Path, float, float | None, tuple[int, ...]]:
+    """The file of a cut, where in it the cut begins, its length (None for all), and its channels."""
     factor = speed_factor(cut)
     whole = cut.start == 0 and abs(cut.duration - cut.recording.duration) < 0.5 / cut.sampling_rate
     start = 0.0 if whole else cut.start * factor
-    return audio_path(cut), start, None if whole else cut.duration * factor
+    duration = None if whole else cut.duration * factor
+    return audio_path(cut), start, duration, tuple(cut_channels(cut))
 
 
-def audio_path(cut: MonoCut) -> Path:
+def cut_channels(cut: DataCut) -> list[int]:
+    """The channels of its recording that a cut is the average of, counted from 0.
+
+    Its own channel, or those of lhotse's MultiCut; all of the custom field ``AVERAGED``, which
+    ``prepare`` sets where a corpus does not say which channel an utterance is on.
+    """
+    averaged = (cut.custom or {}).get(AVERAGED)
+    if averaged:
+        return [int(channel) for channel in averaged]
+    return [cut.channel] if isinstance(cut.channel, int) else list(cut.channel)
+
+
+def audio_path(cut: DataCut) -> Path:
     """The audio file of a cut.
 
     Raises:
@@ -65,7 +82,7 @@ def audio_path(cut: MonoCut) -> Path:
     return Path(sources[0].source)
 
 
-def speed_factor(cut: MonoCut) -> float:
+def speed_factor(cut: DataCut) -> float:
     """How fast the recording of a cut is to be played: 1.1 is 10 % faster and higher.
 
     Raises:
@@ -73,6 +90,8 @@ def speed_factor(cut: MonoCut) -> float:
     """
     factor = 1.0
     for transform in cut.recording.transforms or []:
+        if _resamples(transform):  # which is done anyway
+            continue
         if isinstance(transform, dict):
             known = transform.get("name") == "Speed"
             value = transform.get("kwargs", {}).get("factor") if known else None
@@ -83,8 +102,14 @@ def speed_factor(cut: MonoCut) -> float:
                 transform.get("name") if isinstance(transform, dict) else type(transform).__name__
             )
             raise ManifestError(
-                f"cut {cut.id}: its recording asks for the transform {name}; expected Speed or "
-                "none. Store the changed audio in files."
+                f"cut {cut.id}: its recording asks for the transform {name}; expected Speed, "
+                "Resample or none. Store the changed audio in files."
             )
         factor *= float(value)
     return factor
+
+
+def _resamples(transform: object) -> bool:
+    if isinstance(transform, dict):
+        return transform.get("name") == "Resample"
+    return isinstance(transform, Resample)

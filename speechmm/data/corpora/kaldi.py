@@ -12,12 +12,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picks_channel
+from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picked_channel
 from speechmm.data.corpora.options import CHECK, DRAWN_SPLITS, LANGUAGE
 from speechmm.data.skips import SkipReport
 from speechmm.data.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
-from speechmm.errors import AudioError, ManifestError
+from speechmm.errors import ManifestError
 from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class KaldiSegment(NamedTuple):
     """Seconds."""
     duration: float | None = None
     """Seconds; None reaches to the end of the recording."""
+    channel: int | None = None
+    """Counted from 0; None where the line does not say."""
 
 
 def prepare(
@@ -121,6 +123,7 @@ def _read_folder(
         segment = segments[utterance_id]
         try:
             audio = _find_audio(recordings[segment.recording], folder, root)
+            channel = _channel(recordings[segment.recording], segment)
         except PipeError as error:
             report.add(utterance_id, f"{folder / 'wav.scp'}: {error}")
             continue
@@ -133,6 +136,7 @@ def _read_folder(
                 language=language,
                 start=segment.start,
                 duration=segment.duration,
+                channel=channel,
             )
         )
     for utterance_id in segments.keys() - texts.keys():
@@ -168,16 +172,25 @@ def _read_segments(
     segments = {}
     for key, value in _read_map(path, report).items():
         try:
-            recording, start, end = value.split()[:3]
+            recording, start, end, *more = value.split()
             times = float(start), float(end)
+            channel = int(more[0]) if more else -1
+            if len(more) > 1 or channel < -1:
+                raise ValueError(value)
         except ValueError:
-            report.add(key, f"{path}: found '{value}'; expected 'recording start end' in seconds")
+            report.add(
+                key,
+                f"{path}: found '{value}'; expected 'recording start end', in "
+                "seconds, and perhaps a channel from 0 on",
+            )
             continue
         if recording not in recordings:
             report.add(key, f"{path}: its recording '{recording}' is not in wav.scp")
             continue
         duration = None if times[1] == -1 else times[1] - times[0]
-        segments[key] = KaldiSegment(recording, times[0], duration)
+        segments[key] = KaldiSegment(
+            recording, times[0], duration, channel if channel >= 0 else None
+        )
     return segments
 
 
@@ -189,16 +202,17 @@ def _find_audio(entry: str, folder: Path, root: Path) -> Path:
     """
     path = Path(decoded_file(entry))
     bases = (folder, root, *root.parents[:2], Path.cwd())
-    audio = next((base / path for base in bases if (base / path).is_file()), folder / path)
-    if picks_channel(entry) and _count_channels(audio) > 1:
-        raise PipeError(f"found '{entry}', one channel of several; expected audio to use whole")
-    return audio
+    return next((base / path for base in bases if (base / path).is_file()), folder / path)
 
 
-def _count_channels(audio: Path) -> int:
-    from speechmm.audio.io import audio_info
-
-    try:
-        return audio_info(audio).channels
-    except AudioError:  # said when the audio is checked
-        return 1
+def _channel(entry: str, segment: KaldiSegment) -> int | None:
+    """The channel of an utterance: that of its segment, or the one its recording's command picks."""
+    picked = picked_channel(entry)
+    if picked is None:
+        return segment.channel
+    if segment.channel not in (None, 0):
+        raise PipeError(
+            f"found '{entry}', which has one channel, and channel {segment.channel} in segments; "
+            "expected 0"
+        )
+    return picked

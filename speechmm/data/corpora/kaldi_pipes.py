@@ -43,9 +43,10 @@ def decoded_file(entry: str) -> str:
     return source
 
 
-def picks_channel(entry: str) -> bool:
-    """Whether ``sph2pipe`` takes one channel: the file is the same only if it has no other."""
-    return re.search(r"sph2pipe\s.*-c\s", entry) is not None
+def picked_channel(entry: str) -> int | None:
+    """The channel, from 0 on, that ``sph2pipe -c 2`` or ``sox ... remix 2`` takes; None for all."""
+    picked = re.search(r"sph2pipe\s[^|]*-c\s+(\d+)|sox\s[^|]*\sremix\s+(\d+)", entry)
+    return None if picked is None else int(picked[1] or picked[2]) - 1
 
 
 def _stages(entry: str) -> list[list[str]]:
@@ -102,12 +103,14 @@ def _read_flac(words: list[str], entry: str) -> str:
 
 
 def _read_sox(words: list[str], entry: str) -> str:
-    """``sox [options] IN [options] OUT`` without effects."""
+    """``sox [options] IN [options] OUT``, and one channel with "remix" at most."""
     values = {**dict.fromkeys(("-t", "-r", "--rate", "-b", "-e")), "-c": ("1",)}
     bare = "-G -D -R -S -q -V -V0 -V1 -V2 -V3 -s --no-dither"
     files = _without_options(words, entry, bare=bare, with_value=values)
     if len(files) > 2 and files[2:] == ["rate", *files[3:4]]:  # resampling, which we do anyway
         files = files[:2]
+    if len(files) == 4 and files[2] == "remix" and re.fullmatch("[1-9]", files[3]):
+        files = files[:2]  # `picked_channel` tells which
     return _only(files, entry, or_two=True)
 
 

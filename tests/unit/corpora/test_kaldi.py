@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from speechmm.data.corpora import kaldi
-from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picks_channel
+from speechmm.data.corpora.kaldi_pipes import PipeError, decoded_file, picked_channel
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import audio_path
+from speechmm.data.waveforms import audio_path, load_waveform
 from speechmm.errors import ManifestError
 
 
@@ -111,10 +113,10 @@ def test_relative_paths(tmp_path, record, monkeypatch):
 
 def test_what_cannot_be_used_is_named(tmp_path, record):
     make_folder(tmp_path / "train", record, ["a", "b", "c", "d", "e"])
-    record(tmp_path / "audio" / "stereo.wav", channels=2)
+    record(tmp_path / "audio" / "stereo.wav")
     with (tmp_path / "train" / "wav.scp").open("a") as scp:
         scp.write("ark /x/raw.ark:1234\nmixed sox a.wav -t wav - reverb | rm -rf / |\nlonely\n")
-        scp.write(f"stereo sph2pipe -f wav -c 1 {tmp_path / 'audio' / 'stereo.wav'} |\n")
+        scp.write(f"stereo sph2pipe -f wav -c 2 {tmp_path / 'audio' / 'stereo.wav'} |\n")
     with (tmp_path / "train" / "text").open("a") as text:
         text.write("ark one\nmixed two\nstereo three\nnowhere four\na again\n")
     lines = (tmp_path / "train" / "text").read_text().replace("b SAYS B", "b")
@@ -127,7 +129,7 @@ def test_what_cannot_be_used_is_named(tmp_path, record):
         "ark": "archive",
         "mixed": "commands are never run",
         "lonely": "id alone",
-        "stereo": "one channel of several",
+        "stereo": "channel 1 was asked for",
         "nowhere": "is not in wav.scp",
         "a": "was on an earlier line",
         "b": "transcript is empty",
@@ -186,7 +188,8 @@ def test_commands_that_only_decode(entry, file):
     [
         "wget -O - http://x/a.wav |",
         "sox /a/b.wav -t wav - trim 0 10 |",
-        "sox /a/b.wav -t wav - remix 1 |",
+        "sox /a/b.wav -t wav - remix 1,2 |",
+        "sox /a/b.wav -t wav - remix 1 2 |",
         "sox -m /a/b.wav /a/c.wav -t wav - |",
         "sox -v 0.5 /a/b.wav -t wav - |",
         "sox /a/b.wav -t wav -c 2 - |",
@@ -216,5 +219,33 @@ def test_commands_that_are_refused(entry):
 
 
 def test_choice_of_a_channel():
-    assert picks_channel("sph2pipe -f wav -p -c 1 a.sph |")
-    assert not picks_channel("sph2pipe -f wav -p a.sph |")
+    assert picked_channel("sph2pipe -f wav -p -c 1 a.sph |") == 0
+    assert picked_channel("sph2pipe -f wav -p -c 2 a.sph |") == 1
+    assert picked_channel("sox a.wav -t wav - remix 2 |") == 1
+    assert picked_channel("sph2pipe -f wav -p a.sph |") is None
+    assert decoded_file("sox a.wav -t wav - remix 2 |") == "a.wav"
+
+
+def test_channels_of_a_recording(tmp_path):
+    """Segments and commands say which; where nothing does, the average is taken, and told."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    left, right = (np.sin(np.arange(16000) / step) / 4 for step in (5, 9))
+    soundfile.write(tmp_path / "call.wav", np.stack([left, right], axis=1), 16000)
+    call = tmp_path / "call.wav"
+    (folder / "wav.scp").write_text(f"call {call}\nright sox {call} -t wav - remix 2 |\n")
+    (folder / "segments").write_text(
+        "a call 0 1 0\nb call 0 1 1\nboth call 0 1\nalone right 0 1\nnone call 0 1 2\nodd call 0 1 x\n"
+    )
+    (folder / "text").write_text(
+        "".join(f"{id} yes\n" for id in ("a", "b", "both", "alone", "none", "odd"))
+    )
+    splits, report = prepare(folder, dev=0.0, test=0.0)
+    cuts = {cut.id: cut for cut in splits["train"]}
+    assert set(cuts) == {"a", "b", "both", "alone"}
+    for id, expected in [("a", left), ("b", right), ("both", (left + right) / 2), ("alone", right)]:
+        found = load_waveform(cuts[id], 16000)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert "channel 2 was asked for" in dict(report.items)["none"]
+    reasons = [reason for id, reason in report.items if id == "odd"]
+    assert "a channel from 0 on" in reasons[0]

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
-from lhotse import MonoCut
+from lhotse import MonoCut, MultiCut, Recording
 
 from speechmm.audio.io import read_audio
 from speechmm.audio.resample import perturb_speed
@@ -57,7 +58,9 @@ def test_speeds_multiply(make_cuts: MakeCuts) -> None:
 
 def test_other_transforms_are_refused(make_cuts: MakeCuts) -> None:
     (cut,) = make_cuts(1.0)
-    with pytest.raises(ManifestError, match="the transform Volume; expected Speed or none"):
+    with pytest.raises(
+        ManifestError, match="the transform Volume; expected Speed, Resample or none"
+    ):
         load_waveform(cut.perturb_volume(2.0), 16000)
 
 
@@ -80,3 +83,27 @@ def test_missing_file(make_cuts: MakeCuts) -> None:
     Path(cut.recording.sources[0].source).unlink()
     with pytest.raises(AudioError, match=r"0\.wav"):
         load_waveform(cut, 16000)
+
+
+def test_the_channel_of_a_cut(tmp_path) -> None:
+    """A cut of lhotse's has its own channel; one of several has their average."""
+    path = tmp_path / "call.wav"
+    left, right = (np.sin(np.arange(16000) / step) / 4 for step in (5, 9))
+    soundfile.write(path, np.stack([left, right], axis=1), 16000)
+    recording = Recording.from_file(path)
+    for channel, expected in ((0, left), (1, right)):
+        cut = MonoCut("c", start=0, duration=1.0, channel=channel, recording=recording)
+        np.testing.assert_allclose(load_waveform(cut, 16000), expected, atol=1e-4)
+    both = MultiCut("c", start=0, duration=1.0, channel=[0, 1], recording=recording)
+    np.testing.assert_allclose(load_waveform(both, 16000), (left + right) / 2, atol=1e-4)
+    none = MonoCut("c", start=0, duration=1.0, channel=2, recording=recording)
+    with pytest.raises(AudioError, match="channel 2 was asked for, and it has 2"):
+        load_waveform(none, 16000)
+
+
+def test_resampling_is_no_change(tmp_path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.sin(np.arange(44100) / 20) / 4, 44100)
+    cut = Recording.from_file(path).to_cut()
+    resampled = cut.resample(16000)
+    np.testing.assert_allclose(load_waveform(resampled, 16000), load_waveform(cut, 16000))
