@@ -15,6 +15,7 @@ from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import save_bundle
 from speechmm.models.bundle_config import TrainingInfo
+from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
@@ -132,6 +133,8 @@ class JointModule(TrainingModule):
                 "recorded graph writes its gradients over the last ones. Set model.compile to layers."
             )
         compile_layers(self.model, self._compiled)
+        if "align" in self.tasks.heads and self.device.type == "cpu":
+            load_in_background("forward_backward")  # while the first batch is made
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""

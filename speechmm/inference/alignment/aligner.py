@@ -35,7 +35,7 @@ from speechmm.inference.engine.read_ahead import Later, read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
-from speechmm.models.kernels.dispatch import SEARCH_THREAD_CELLS
+from speechmm.models.kernels.dispatch import SUM_THREAD_CELLS
 from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.kernels.threads import for_each_utterance
 from speechmm.models.speech_text import SpeechEncoding
@@ -248,7 +248,7 @@ class Aligner:
             found[row] = self.verifier.verify(utterances[row])
 
         cells = [len(one.log_probs) * (2 * len(one.labels.ids) + 1) for one in utterances]
-        for_each_utterance(verify, cells, worth=SEARCH_THREAD_CELLS)
+        for_each_utterance(verify, cells, worth=SUM_THREAD_CELLS)
         return found
 
     def _by_head(

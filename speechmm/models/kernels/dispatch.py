@@ -14,8 +14,8 @@ from speechmm.models.kernels.threads import for_each_utterance
 
 MAX_BLOCK_TOKENS = 4096
 """Utterances with more tokens do not fit one block of a Triton kernel."""
-SUM_THREAD_CELLS = 50_000
-SEARCH_THREAD_CELLS = 1_000_000
+SUM_THREAD_CELLS = 500_000
+SEARCH_THREAD_CELLS = 10_000_000
 """Frames times tokens from which on threads pay off."""
 TENSOR_FRAMES = 20_000
 """So many frames a process searches in tensors before it loads the compiled search: about as long

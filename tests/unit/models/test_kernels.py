@@ -167,7 +167,8 @@ def test_the_device_search_agrees(tmp_path: Path) -> None:
             assert others[item, :length].tolist() == paths[item, :length].tolist()
 
 
-def test_threads_change_no_bit() -> None:
+def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "SUM_THREAD_CELLS", 0)
     case = random_batch(3, batch=9, frames=300, tokens=60)
     case = case[0].nan_to_num(neginf=-9.0), *case[1:]
     threads = torch.get_num_threads()
