@@ -15,7 +15,7 @@ def constant(values: tuple[int, ...] | tuple[float, ...], device: torch.device) 
     Integers give int64, other numbers float32. Nobody may write into it.
     """
     dtype = torch.int64 if all(isinstance(value, int) for value in values) else torch.float32
-    return torch.tensor(values, dtype=dtype, device=device)
+    return to_device(torch.tensor(values, dtype=dtype), device)
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
