@@ -29,13 +29,13 @@ def write_durations(alignments: Iterable[Alignment], out: Path, *, frame_shift: 
     """
     table = out / DURATIONS_FILE
     with (
-        write_aside(table) as aside,
+        write_aside(table, ours=True) as aside,
         aside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
     ):
         for alignment in alignments:
             labels, frames = unit_durations(alignment, frame_shift)
             name = safe_name(alignment.id)
-            with write_aside(out / f"{name}.npy") as array, array.open("wb") as binary:
+            with write_aside(out / f"{name}.npy", ours=True) as array, array.open("wb") as binary:
                 np.save(binary, np.asarray(frames, dtype=np.int64), allow_pickle=False)
             marks = " ".join("_".join(label.split()) or SILENCE for label in labels)
             file.write(f"{name}|{marks}|{' '.join(map(str, frames))}\n")

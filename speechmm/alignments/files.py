@@ -106,7 +106,7 @@ def _write_each(alignments: Iterable[Alignment], out: Path, format: str) -> list
     written = []
     for alignment in alignments:
         written.append(out / f"{safe_name(alignment.id)}{suffix}")
-        write_text(written[-1], text_of(alignment))
+        write_text(written[-1], text_of(alignment), ours=True)
     return written
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from speechmm.alignments.segments import Alignment
 from speechmm.errors import AlignmentError
+from speechmm.files.json_text import parse_json
 from speechmm.files.text import all_lines
 
 
@@ -34,7 +35,7 @@ def read_jsonl(path: Path) -> list[Alignment]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             alignment = Alignment.from_dict(_from_transcript(row) if "words" in row else row)
         except (AlignmentError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise AlignmentError(f"{path}:{number}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from speechmm.alignments.ctm import is_ctm_line
 from speechmm.alignments.ids import looks_like_id
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, is_cue_time
 from speechmm.alignments.trn_stm import is_trn_line, parse_trn_line
+from speechmm.files.json_text import parse_json
 from speechmm.files.text import peek_lines
 
 FileKind = Literal["cuts", "jsonl", "trn", "stm", "ctm", "textgrid", "subtitles", "kaldi", "plain"]
@@ -53,7 +53,7 @@ def kind_of(path: Path) -> FileKind:
 def _is_cut(line: str) -> bool:
     """Whether a line is one of lhotse's cuts."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return False
     if not isinstance(row, dict):

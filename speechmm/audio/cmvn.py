@@ -12,6 +12,7 @@ from torch import Tensor
 
 from speechmm.errors import ConfigError
 from speechmm.files.atomic import write_text
+from speechmm.files.json_text import fits, parse_json
 
 _STD_FLOOR = 1e-3  # of a band that never changes, such as digital silence
 
@@ -40,7 +41,7 @@ class CmvnStats:
             ConfigError: The place cannot be written.
         """
         row = {"frames": self.frames, "mean": self.mean.tolist(), "std": self.std.tolist()}
-        write_text(path, json.dumps(row) + "\n")
+        write_text(path, json.dumps(row) + "\n", ours=True)
 
     @staticmethod
     def load(path: Path) -> CmvnStats:
@@ -50,7 +51,9 @@ class CmvnStats:
             ConfigError: The file is missing or not of this kind.
         """
         try:
-            row = json.loads(path.read_text(encoding="utf-8"))
+            row = parse_json(path.read_text(encoding="utf-8"))
+            if not fits(row, {"mean": [float], "std": [float], "frames": int}):
+                raise ValueError("it does not hold them")
             mean, std = torch.tensor(row["mean"]), torch.tensor(row["std"])
             return CmvnStats(mean, std, int(row["frames"]))
         except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:

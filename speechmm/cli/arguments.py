@@ -2,16 +2,21 @@
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 
 from speechmm import __version__
 from speechmm.errors import ConfigError
+from speechmm.files.protection import forget_inputs, protect, refuse_input
 
+OUTPUTS = ("out", "results", "pictures")
+"""Names of arguments that say where something is written."""
 OLD_NAMES = "old names that still work:"
 """Title of the list at the end of a help text: ``  --old is now --new``."""
 _CLASS = re.compile(r"<class\s+'(?:\w+\.)*(\w+)'>")
@@ -58,6 +63,8 @@ class CommandParser(jsonargparse.ArgumentParser):
             formatter_class=_HelpFormatter,
         )
         self._aliases: dict[str, str] = {}
+        self.updated: tuple[str, ...] = ()
+        """Names of arguments that are read and written."""
         self.add_argument(
             "--version",
             action="version",
@@ -78,7 +85,50 @@ class CommandParser(jsonargparse.ArgumentParser):
         """Parses a list of arguments in which flags may still have their old names."""
         if args:
             args = (self._renamed(args[0]), *args[1:])
-        return super().parse_args(*args, **settings)
+            self._refuse_empty(args[0])
+        parsed = super().parse_args(*args, **settings)
+        self._check_paths(parsed)
+        return parsed
+
+    def _refuse_empty(self, args: Sequence[str]) -> None:
+        """Refuses "" for a path, which is mostly a shell variable that is not set."""
+        for place, argument in enumerate(args):
+            flag, equals, value = argument.partition("=")
+            if argument and (value or not equals or not flag.startswith("--")):
+                continue
+            flag = flag if equals else args[place - 1] if place else ""
+            action = self._option_string_actions.get(flag)
+            if action is None or getattr(action, "_typehint", action.type) is Path:
+                name = flag if action is not None else "an argument"
+                raise ConfigError(
+                    f"{name}: is empty; expected a path. Is a shell variable not set? "
+                    f"Run '{self.prog} --help'."
+                )
+
+    def _check_paths(self, parsed: Any) -> None:
+        """Protects what is read, and refuses outputs that would overwrite it or one another.
+
+        Raises:
+            ConfigError: An output is an input, a recording, or another output.
+        """
+        forget_inputs()
+        values = {name: value for name, value in vars(parsed).items() if name not in self.updated}
+        outputs = {name: value for name, value in values.items() if name in OUTPUTS and value}
+        read = [value for name, value in values.items() if name not in OUTPUTS]
+        read = [one for value in read for one in (value if isinstance(value, list) else [value])]
+        protect(Path(one) for one in read if isinstance(one, Path | str) and one)
+        seen: dict[str, str] = {}
+        for name, value in outputs.items():
+            path = Path(value)
+            refuse_input(path)
+            place = os.path.realpath(path)
+            if path.exists() and not path.is_file() and not path.is_dir():
+                continue  # devices take several outputs
+            if place in seen:
+                raise ConfigError(
+                    f"--{name}: {path} is --{seen[place]} already; expected another file. Name two."
+                )
+            seen[place] = name
 
     def _renamed(self, args: Sequence[str]) -> list[str]:
         """The arguments with the new names of flags; what follows a bare ``--`` is no flag."""

@@ -81,6 +81,7 @@ def _parser() -> CommandParser:
         description="Make word confidences mean what they say: learns from a set with texts, best "
         "the dev set, how often words of a confidence are right, and writes that into the bundle.",
     )
+    parser.updated = ("bundle",)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle folder of the model")
     parser.add_argument("cuts", type=Path, metavar="CUTS", help="cuts manifest with texts")
     parser.add_argument(

@@ -7,6 +7,8 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from speechmm.cli.arguments import CommandParser
+from speechmm.errors import ConfigError
+from speechmm.files.protection import holds_input
 
 
 def run(argv: list[str]) -> int:
@@ -15,6 +17,10 @@ def run(argv: list[str]) -> int:
     from speechmm.models.bundle import load_bundle
     from speechmm.models.onnx_export import export_bundle
 
+    if holds_input(arguments.out):
+        raise ConfigError(
+            f"{arguments.out}: is the bundle itself; expected another folder for the graphs. Name one."
+        )
     export_bundle(load_bundle(arguments.bundle), arguments.out, opset=arguments.opset)
     for path in sorted(arguments.out.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -4,17 +4,22 @@ import difflib
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from speechmm import __version__
+from speechmm.cli.streams import standard_streams, terminated_as_exit
 from speechmm.errors import ConfigError, SpeechmmError
+from speechmm.files.protection import forget_inputs
 
 EXIT_OK = 0
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+_NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)
+_LESS_MEMORY = "Give less at once (--batch-seconds, data.batch_seconds), or use a larger machine."
 
 
 class Command(NamedTuple):
@@ -66,8 +71,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     where = f"speechmm {name}" if name in COMMANDS else "speechmm"
+    with standard_streams(), terminated_as_exit():
+        try:
+            return _run(where, name, arguments[1:])
+        finally:
+            forget_inputs()
+
+
+def _run(where: str, name: str, arguments: list[str]) -> int:  # noqa: PLR0911 (an end each)
+    """The exit code of one command, whatever happens to it."""
     try:
-        code = _dispatch(name, arguments[1:])
+        code = _dispatch(name, arguments)
         sys.stdout.flush()
         return code
     except SystemExit as stop:  # --help and --version of a command end this way
@@ -80,6 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     except OSError as error:
         return _refuse(where, _describe(error))
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        return _refuse(where, f"out of memory ({error or 'MemoryError'}). {_LESS_MEMORY}")
     except KeyboardInterrupt:
         print(f"{where}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

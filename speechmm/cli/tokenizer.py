@@ -11,6 +11,7 @@ from jsonargparse.typing import PositiveInt
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.files.json_text import SKIPPED, fits
 from speechmm.files.stamps import is_current, make_record, make_stamp, read_record
 from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 from speechmm.text.tokenizer import KINDS
@@ -18,6 +19,7 @@ from speechmm.text.tokenizer_training import DEFAULT_LANGUAGE, DEFAULT_VOCAB_SIZ
 
 _SETTINGS = ("kind", "vocab_size", "normalizer", "language")
 """Flags that decide about the tokenizer, beside the texts."""
+_SAID_AGAIN = {"texts": int, "skipped": SKIPPED}
 
 
 def run(argv: list[str]) -> int:
@@ -32,7 +34,7 @@ def run(argv: list[str]) -> int:
     settings = {name: arguments[name] for name in _SETTINGS}
     stamp = make_stamp(settings, arguments.cuts)
     previous: Any = read_record(arguments.out).get("made_from")
-    if is_current(previous, stamp, arguments.out.parent):
+    if is_current(previous, stamp, arguments.out.parent) and fits(previous, _SAID_AGAIN):
         skipped.add_dicts(previous["skipped"])
         texts = previous["texts"]
         print(f"{arguments.out}: up to date", file=sys.stderr)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import re
 import shlex
 import signal
 import sys
+import threading
+import time
 import warnings
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from speechmm.cli.streams import EXIT_TERMINATED
 from speechmm.data.skips import SkipReport
-from speechmm.errors import SpeechmmError
+from speechmm.errors import ConfigError, SpeechmmError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -25,6 +29,11 @@ if TYPE_CHECKING:
 
 _UNKNOWN_KEY = re.compile(
     r"Group '([^']+)' does not accept option '([^']+)'|Option '([^']+)' is not accepted"
+)
+_LOST_PROCESS = re.compile(
+    r"DataLoader worker \(pid[^)]*\)[^.]*(?:killed by signal: \w+|exited unexpectedly)[^.]*"
+    r"|Connection (?:closed|reset) by peer|[Cc]onnection was likely closed|Broken pipe"
+    r"|Socket closed|remote process exited"
 )
 _NO_CONFIG = re.compile(r"Problems parsing config|Unexpected config")
 
@@ -79,8 +88,17 @@ def _run_lightning(arguments: list[str]) -> int:
     refuse = partial(_refuse, where=", ".join(files) or "--config")
     command = shlex.join(["speechmm", *arguments])
     kind = _kind(arguments, files)
+    _end_with_parent()
     cli = TrainingCLI(arguments, kind=kind, command=command, refuse=refuse)
-    if arguments[0] != "fit":
+    try:
+        return _run(cli)
+    finally:
+        if cli.lock is not None:
+            cli.lock.release()
+
+
+def _run(cli: TrainingCLI) -> int:
+    if cli.name != "fit":
         _run_trainer(cli)
     else:
         finished = _fit(cli)
@@ -101,9 +119,9 @@ def _fit(cli: TrainingCLI) -> Finished | None:
     if finished is not None:
         print(f"{path}: trained already with these settings and data", file=sys.stderr)
         return finished
-    if cli.config.ckpt_path == "last" and not folder.can_go_on():
-        cli.start_over()
     if cli.trainer.is_global_zero:
+        if cli.config.ckpt_path != "last" or not folder.can_go_on():
+            cli.start_over()
         folder.begin()
     _run_trainer(cli)
     if cli.trainer.is_global_zero:
@@ -133,17 +151,50 @@ def _kind(arguments: list[str], files: list[str]) -> str:
 def _run_trainer(cli: TrainingCLI) -> None:
     """Trains or measures; Lightning's way of ending after Ctrl-C becomes Python's again."""
     on_interrupt = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning ends after the step
     try:
         cli.fit() if cli.name == "fit" else cli.evaluate(cli.name)
     except SystemExit:
-        if not cli.trainer.interrupted:
+        if not (cli.trainer.interrupted or cli.trainer.received_sigterm):
             raise
     except SpeechmmError as error:  # of a process that reads audio: torch adds its traceback
         kind = type(error)
         raise kind(str(error).rpartition(f"{kind.__module__}.{kind.__qualname__}: ")[2]) from error
+    except RuntimeError as error:
+        _name_lost_process(cli, error)
+        raise
+    if cli.trainer.received_sigterm:
+        raise SystemExit(EXIT_TERMINATED)
     if cli.trainer.interrupted:
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt
+
+
+def _name_lost_process(cli: TrainingCLI, error: RuntimeError) -> None:
+    """Raises one line for a process that was ended from outside, mostly for want of memory."""
+    found = _LOST_PROCESS.search(str(error))
+    if found:
+        raise ConfigError(
+            f"{cli.trainer.default_root_dir}: a process of this training has ended ({found[0]}); "
+            "expected it to live, which it does not where memory runs out. Lower data.num_workers, "
+            "data.cache_gb or data.batch_seconds; --ckpt_path last goes on."
+        ) from error
+
+
+def _end_with_parent() -> None:
+    """Ends a process that Lightning started as soon as the one that started it is gone."""
+    started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0"
+    if not started_by_lightning or "TORCHELASTIC_RUN_ID" in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(EXIT_TERMINATED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _refuse(parser: ArgumentParser, message: str, cause: Exception, *, where: str) -> NoReturn:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,14 +22,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
+from speechmm.data.fingerprint import audio_files
 from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
+from speechmm.files.atomic import write_aside
+from speechmm.files.json_text import SKIPPED, fits
+from speechmm.files.leftovers import remove
 from speechmm.files.stamps import (
     Record,
     is_current,
     make_stamp,
+    output_names,
     read_record,
     remove_record,
     write_record,
@@ -41,6 +45,7 @@ SETTINGS_FILE = "features.json"
 CMVN_FILE = "cmvn.json"
 
 _ARCHIVE_PREFIX = "log-mel-"
+_SAID_AGAIN = {"stored": {str: int}, "skipped": SKIPPED}
 
 
 @dataclass(frozen=True)
@@ -80,18 +85,19 @@ def store_features(
         ManifestError: nothing could be stored.
     """
     _check_names(manifests, out)
-    stamp = make_stamp([FORMAT, asdict(config)], manifests)
+    stamp = make_stamp([FORMAT, asdict(config)], [*manifests, *audio_files(manifests)])
     previous = read_record(out / SETTINGS_FILE)
-    if is_current(previous, stamp, out):
+    if is_current(previous, stamp, out) and fits(previous, _SAID_AGAIN):
         report.add_dicts(previous["skipped"])
         return StoreSummary(sum(previous["stored"].values()), unchanged=True)
     archive = _ARCHIVE_PREFIX + stamp[:12]
+    _remove_links(out / archive)
     stored, statistics = _store_all(
         manifests, out.absolute() / archive, config, report, num_workers
     )
     remove_record(out / SETTINGS_FILE)
     for name, cuts in stored.items():
-        write_cuts(cuts, out / name)
+        write_cuts(cuts, out / name, ours=True)
     statistics.save(out / CMVN_FILE)
     content = {
         "format": FORMAT,
@@ -220,25 +226,26 @@ def _stored(
     rows: Iterator[tuple[MonoCut, Tensor]], folder: Path, config: LogMelConfig
 ) -> Iterator[MonoCut]:
     """The cuts with references to the features now on disk."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with NumpyFilesWriter(folder) as writer:
-        for index, (cut, features) in enumerate(rows):
-            cut.features = Features(
-                type=feature_type(config),
-                num_frames=features.shape[0],
-                num_features=features.shape[1],
-                frame_shift=config.frame_shift,
-                sampling_rate=config.sample_rate,
-                start=cut.start,
-                duration=features.shape[0] * config.frame_shift,
-                storage_type=writer.name,
-                storage_path=str(writer.storage_path),
-                # Not the id, which may be no file name; lhotse puts it into a folder "ddd".
-                storage_key=writer.write(f"{index % 1000:03d}-{index:08d}", features.numpy()),
-                recording_id=cut.recording.id,
-                channels=cut.channel,
-            )
-            yield cut
+    for index, (cut, features) in enumerate(rows):
+        # Not the id, which may be no file name; a folder holds a thousand at most.
+        key = f"{index // 1000:05d}/{index:08d}.npy"
+        with write_aside(folder / key, ours=True) as aside, aside.open("wb") as file:
+            np.save(file, features.numpy(), allow_pickle=False)
+        cut.features = Features(
+            type=feature_type(config),
+            num_frames=features.shape[0],
+            num_features=features.shape[1],
+            frame_shift=config.frame_shift,
+            sampling_rate=config.sample_rate,
+            start=cut.start,
+            duration=features.shape[0] * config.frame_shift,
+            storage_type=NumpyFilesWriter.name,
+            storage_path=str(folder),
+            storage_key=key,
+            recording_id=cut.recording.id,
+            channels=cut.channel,
+        )
+        yield cut
 
 
 def _check_names(manifests: Sequence[Path], out: Path) -> None:
@@ -256,10 +263,19 @@ def _check_names(manifests: Sequence[Path], out: Path) -> None:
             )
 
 
+def _remove_links(folder: Path) -> None:
+    """Removes links to folders, so that nothing is written outside an archive found in place."""
+    found = [folder, *folder.rglob("*")] if folder.is_dir() else [folder]
+    for path in found:
+        if path.is_symlink():
+            path.unlink()
+
+
 def _remove_previous(out: Path, previous: Record, settings: Record) -> None:
     """Removes what older stores, whole or interrupted, left and the new one does not have."""
-    for name in previous.get("stored", {}).keys() - settings["stored"].keys():
-        (out / name).unlink(missing_ok=True)
+    for name in output_names(previous, "stored") - settings["stored"].keys():
+        if name.endswith((".jsonl", ".jsonl.gz")):
+            (out / name).unlink(missing_ok=True)
     for archive in out.glob(f"{_ARCHIVE_PREFIX}*"):
         if archive.name != settings["archive"]:
-            shutil.rmtree(archive, ignore_errors=True)
+            remove(archive)

@@ -7,10 +7,11 @@ its alignment from the start of the recording, which is how lhotse has them.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from lhotse import (
     AudioSource,
@@ -30,23 +31,26 @@ from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
-from speechmm.files.text import is_gzip
+from speechmm.files.json_text import fits, parse_json
+from speechmm.files.text import is_gzip, unpacked
 
+MIN_SPEED = 0.1
+"""Audio is played ten times slower at most, and ten times faster."""
 OVERHANG_SECONDS = 0.05
 """Corpora round the end of their segments; one that ends this much too late ends with its file."""
 
 
-def write_cuts(cuts: Iterable[MonoCut], path: Path | str) -> int:
+def write_cuts(cuts: Iterable[MonoCut], path: Path | str, *, ours: bool = False) -> int:
     """Write a manifest (``.jsonl`` or ``.jsonl.gz``), checked by lhotse; return how many cuts.
 
-    The same cuts always give the same bytes.
+    The same cuts always give the same bytes. ``ours`` is what it is to `write_aside`.
 
     Raises:
         ManifestError: a cut is not valid, two have the same id, or the file cannot be written.
     """
     path = Path(path)
     seen: set[str] = set()
-    with write_aside(path) as aside, _open_for_writing(aside) as file:
+    with write_aside(path, ours=ours) as aside, _open_for_writing(aside) as file:
         for cut in cuts:
             if cut.id in seen:
                 raise ManifestError(
@@ -230,27 +234,77 @@ def _validate(cut: MonoCut, path: Path) -> None:
 def _parse_line(line: bytes) -> MonoCut:
     """One cut; every way it can be wrong becomes a ValueError."""
     try:
-        data = json.loads(line.decode("utf-8"))
+        data = parse_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error})") from error
     kind = data.get("type") if isinstance(data, dict) else type(data).__name__
     if kind not in ("MonoCut", "MultiCut"):
         raise ValueError(f"found {kind or 'no cut'}")
+    if not fits(data, _CUT) or not _fits_where_given(data):
+        raise ValueError("not a valid cut (values of other types, or none where one must be)")
     try:
         cut: MonoCut = deserialize_item(data)
         validate(cut)
-    except (AssertionError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except Exception as error:  # lhotse takes rows as they come: anything may happen
         raise ValueError(f"not a valid cut ({type(error).__name__}: {error})") from error
     return cut
+
+
+_CUT = {"id": str, "start": float, "duration": float}
+_SUPERVISION = {"id": str, "start": float, "duration": float}
+_RECORDING = {
+    "id": str,
+    "sampling_rate": int,
+    "num_samples": int,
+    "duration": float,
+    "sources": [{"type": str, "source": str}],
+}
+_ITEM_LENGTHS = (3, 4)  # symbol, start, duration, and sometimes a score
+
+
+def _fits_where_given(data: dict[str, Any]) -> bool:
+    """Whether the parts of a cut have the types that all code after this takes for granted."""
+    supervisions, recording = data.get("supervisions", []), data.get("recording")
+    if not fits(supervisions, [_SUPERVISION]) or not all(map(_is_supervision, supervisions)):
+        return False
+    if recording is None:
+        return True
+    return (
+        fits(recording, _RECORDING)
+        and recording["sampling_rate"] > 0
+        and all(map(_is_transform, recording.get("transforms") or []))
+    )
+
+
+def _is_supervision(row: dict[str, Any]) -> bool:
+    texts = (row.get(name) for name in ("text", "speaker", "language", "gender"))
+    alignment = row.get("alignment")
+    if not all(fits(text, (str, None)) for text in texts) or not fits(alignment, (dict, None)):
+        return False
+    items = [item for unit in (alignment or {}).values() for item in (unit or [None])]
+    return all(
+        isinstance(item, list)
+        and len(item) in _ITEM_LENGTHS
+        and fits(item[0], str)
+        and all(fits(number, (float, None)) for number in item[1:])
+        and None not in item[1:3]
+        for item in items
+    )
+
+
+def _is_transform(row: Any) -> bool:
+    """Whether a change of the audio is described, its speed by a factor that makes sense."""
+    if not fits(row, {"name": str, "kwargs": {str: object}}):
+        return False
+    factor = row["kwargs"].get("factor", 1.0)
+    return fits(factor, float) and MIN_SPEED <= factor <= 1 / MIN_SPEED
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers from 1."""
     try:
         packed = path.suffix == ".gz" or is_gzip(path)
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with unpacked(path) if packed else path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line
@@ -258,7 +312,7 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise ManifestError(
             f'{path}: not found; expected a cuts manifest. Make it with "speechmm prepare".'
         ) from error
-    except (OSError, EOFError) as error:  # gzip reports damage with both
+    except (OSError, EOFError, zlib.error) as error:  # gzip reports damage with all three
         raise ManifestError(
             f"{path}: cannot be read ({error}); expected a whole .jsonl or .jsonl.gz file. "
             'Make it again with "speechmm prepare".'

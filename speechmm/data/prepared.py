@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,16 @@ from speechmm.data.skips import SkippedItem, SkipReport
 from speechmm.data.waveforms import audio_path
 from speechmm.errors import ConfigError
 from speechmm.files.atomic import write_aside
-from speechmm.files.stamps import is_current, make_stamp, read_record, remove_record, write_record
+from speechmm.files.json_text import SKIPPED, fits
+from speechmm.files.leftovers import unfinished_name
+from speechmm.files.stamps import (
+    is_current,
+    make_stamp,
+    output_names,
+    read_record,
+    remove_record,
+    write_record,
+)
 from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
@@ -25,6 +33,14 @@ if TYPE_CHECKING:
 
 FORMAT = "speechmm-prepare/3"
 REPORT_NAME = "prepare.json"
+_MANIFEST = ".jsonl.gz"
+
+
+_SHAPE = {
+    "splits": {str: {"utterances": int, "hours": float, "speakers": int}},
+    "skipped": SKIPPED,
+    "elsewhere": [str],
+}
 
 
 class SplitSummary(TypedDict):
@@ -77,10 +93,10 @@ def write_corpus(
     previous = read_record(record_path)
     elsewhere = _elsewhere(splits, source, extra)
     stamp = _stamp(settings, source, out, elsewhere)
-    manifests = {out / f"{split}.jsonl.gz": cuts for split, cuts in splits.items()}
+    manifests = {out / f"{split}{_MANIFEST}": cuts for split, cuts in splits.items()}
     with ExitStack() as stack:
         for path, cuts in manifests.items():
-            write_cuts(cuts, stack.enter_context(write_aside(path)))
+            write_cuts(cuts, stack.enter_context(write_aside(path, ours=True)))
         remove_record(record_path)  # before the first manifest is replaced
     content = {
         "format": FORMAT,
@@ -91,8 +107,8 @@ def write_corpus(
         "elsewhere": [str(path) for path in elsewhere],
     }
     record = write_record(record_path, stamp, content, manifests)
-    for name in previous.get("outputs", {}):
-        if out / name not in manifests:
+    for name in output_names(previous) - {path.name for path in manifests}:
+        if name.endswith(_MANIFEST):
             (out / name).unlink(missing_ok=True)
     return cast(PreparedCorpus, record)
 
@@ -107,6 +123,8 @@ def read_unchanged(
     """
     record = read_record(out / REPORT_NAME)
     if record.get("format") != FORMAT or not source.is_dir():
+        return None
+    if not fits(record, _SHAPE):
         return None
     elsewhere = [Path(path) for path in record["elsewhere"]]
     if record["skipped"] and (strict or elsewhere or settings["corpus"] == "kaldi"):
@@ -124,8 +142,8 @@ def check_writable(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file; expected a folder for the output. Choose another.")
-    probe = out / f"probe-{os.getpid()}"
-    with write_aside(probe) as aside:
+    probe = out / unfinished_name()
+    with write_aside(probe, ours=True) as aside:
         aside.write_bytes(b"")
     probe.unlink()
 

@@ -200,4 +200,4 @@ def write_boundary_report(score: BoundaryScore, folder: Path, *, command: str) -
         for kind, row in score.units.items()
     }
     text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(folder / "alignment.json", text + "\n")
+    write_text(folder / "alignment.json", text + "\n", ours=True)

@@ -47,10 +47,10 @@ def write_report(
     sources = dict(zip(scored.ids, scored.sources, strict=True))
     write_timed(references, hypotheses, sources, folder / "ref.stm", folder / "hyp.ctm")
     page = render_page(report, scored, against=against, curves=curves)
-    write_text(folder / "report.html", page)
-    write_text(folder / "report.md", render_summary(report, scored))
+    write_text(folder / "report.html", page, ours=True)
+    write_text(folder / "report.md", render_summary(report, scored), ours=True)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
-    write_text(folder / "report.json", text + "\n")
+    write_text(folder / "report.json", text + "\n", ours=True)
 
 
 def render_summary(report: Report, scored: Scored) -> str:

@@ -6,11 +6,11 @@ of earlier versions may lack keys that were added since: only what `load_report`
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from speechmm.errors import ManifestError
+from speechmm.files.json_text import fits, read_json
 from speechmm.files.provenance import Efficiency
 
 Interval = list[float] | None
@@ -263,12 +263,31 @@ def load_report(path: Path) -> Report:
     Raises:
         ManifestError: It is missing, or holds no rates.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        _ = found["wer"]["value"], found["cer"]["value"], found["normalizer"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    found = read_json(
+        path, expected="a report of speechmm score --out", advice="Give the folder of a report."
+    )
+    rates = (found.get("wer"), found.get("cer"))
+    intervals = [rate.get("ci95") for rate in rates if isinstance(rate, dict)]
+    if not (
+        fits(found, _SHAPE)
+        and fits(found.get("rtf"), (float, None))
+        and all(fits(one, ([float], None)) and len(one or "ab") == 2 for one in intervals)
+    ):
         raise ManifestError(
-            f"{path}: no report ({type(error).__name__}: {error}); expected what speechmm score "
-            "--out writes. Give its folder."
-        ) from error
+            f"{path}: no report (no numbers under wer, cer and normalizer); expected what speechmm "
+            "score --out writes. Give its folder."
+        )
     return cast(Report, found)
+
+
+_SHAPE = {
+    "wer": {
+        "value": float,
+        "substitutions": int,
+        "deletions": int,
+        "insertions": int,
+        "reference_words": int,
+    },
+    "cer": {"value": float},
+    "normalizer": str,
+}

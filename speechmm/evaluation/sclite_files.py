@@ -15,7 +15,7 @@ from speechmm.files.atomic import write_text
 
 def write_trn(texts: Mapping[str, str], path: Path) -> None:
     """Writes ``words (id)`` lines that NIST sclite reads word for word."""
-    write_text(path, "".join(trn_line(id, text) for id, text in texts.items()))
+    write_text(path, "".join(trn_line(id, text) for id, text in texts.items()), ours=True)
 
 
 def write_timed(
@@ -48,8 +48,8 @@ def write_timed(
         one = texts[id]
         segments.append(stm_line(StmRow(id, one.speaker, 0.0, one.duration, references[id])))
         words += ctm_lines(_timed_words(escaped_id(id), hypotheses[id], one))
-    write_text(stm, "".join(segments))
-    write_text(ctm, "".join(words))
+    write_text(stm, "".join(segments), ours=True)
+    write_text(ctm, "".join(words), ours=True)
     return True
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from speechmm.alignments.trn_stm import parse_trn_line
 from speechmm.errors import ManifestError
+from speechmm.files.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def json_line(line: str, where: str) -> Row:
     if not line.strip():
         return None
     try:
-        return row_text(json.loads(line))
+        return row_text(parse_json(line))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(
             f"{where}: no transcript row ({type(error).__name__}: {error}); expected JSON with id "
@@ -73,7 +73,7 @@ def cut_line(line: str, where: str) -> Row:
     if not line.strip():
         return None
     try:
-        row: Any = json.loads(line)
+        row: Any = parse_json(line)
         spoken = row.get("supervisions") or []
         sources = (row.get("recording") or {}).get("sources") or []
         in_file = len(sources) == 1 and sources[0].get("type") == "file"

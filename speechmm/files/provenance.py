@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypedDict, cast
 
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_text
+from speechmm.files.json_text import fits, read_json, to_json
 
 
 class Efficiency(TypedDict):
@@ -50,7 +50,7 @@ def meta_path(transcripts: Path) -> Path:
 
 def write_meta(transcripts: Path, meta: RunMeta) -> None:
     """Writes the record of a file of transcripts beside it."""
-    write_text(meta_path(transcripts), json.dumps(meta, ensure_ascii=False, indent=1) + "\n")
+    write_text(meta_path(transcripts), to_json(meta, indent=1) + "\n", ours=True)
 
 
 def read_meta(transcripts: Path) -> RunMeta:
@@ -62,16 +62,38 @@ def read_meta(transcripts: Path) -> RunMeta:
     path = meta_path(transcripts)
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it is no object")
-    except (OSError, ValueError) as error:
+    found = read_json(path, expected=_EXPECTED, advice=_ADVICE)
+    wrong = [
+        name for name, shape in _SHAPES.items() if name in found and not fits(found[name], shape)
+    ]
+    if wrong:
         raise ManifestError(
-            f"{path}: cannot be read ({error}); expected what transcribe writes beside its "
-            "transcripts. Remove the file, or transcribe again."
-        ) from error
+            f"{path}: {wrong[0]} is {str(found[wrong[0]])[:40]!r}; expected {_EXPECTED}. {_ADVICE}"
+        )
     return cast(RunMeta, found)
+
+
+_EXPECTED = "what transcribe writes beside its transcripts"
+_ADVICE = "Remove the file, or transcribe again."
+_SHAPES: dict[str, Any] = {
+    "model": str,
+    "checkpoint_sha256": str,
+    "decoding": {str: object},
+    "command": str,
+    "git_commit": (str, None),
+    "seed": (int, None),
+    "rtf": (float, None),
+    "audio_seconds": float,
+    "seconds": float,
+    "efficiency": {
+        "parameters": int,
+        "model_bytes": (int, None),
+        "peak_memory_bytes": (int, None),
+        "threads": int,
+        "seconds_by_part": {str: float},
+    },
+}
+"""Of what there is; older files have fewer keys."""
 
 
 def code_commit() -> str | None:

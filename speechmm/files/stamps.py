@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from speechmm.files.atomic import write_text
+from speechmm.files.atomic import is_plain_name, write_text
+from speechmm.files.json_text import parse_json, to_json
 
 Record = dict[str, Any]
 """What a finished command says again when nothing has changed, with its stamp and outputs."""
@@ -55,16 +56,14 @@ def write_record(
         output.relative_to(path.parent).as_posix(): _size(output) for output in sorted(outputs)
     }
     record = {**make_record(stamp, content), _OUTPUTS: sizes}
-    text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
-    # A file name that is no UTF-8 becomes an escape, which JSON reads as that name again.
-    write_text(path, text.encode("utf-8", "backslashreplace").decode())
+    write_text(path, to_json(record, indent=1) + "\n", ours=True)
     return record
 
 
 def read_record(path: Path) -> Record:
     """The record in place, whatever it was made from; empty when there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -78,7 +77,18 @@ def is_current(record: Any, stamp: str, folder: Path) -> bool:
     if not isinstance(record, dict) or record.get(_STAMP) != stamp:
         return False
     outputs = record.get(_OUTPUTS, {})
+    if not isinstance(outputs, dict) or not all(map(_is_inside, outputs)):
+        return False
     return all(_size(folder / name) == size for name, size in outputs.items())
+
+
+def output_names(record: Record, key: str = _OUTPUTS) -> set[str]:
+    """The names of files in a record's own folder that stand under a key; others are left out.
+
+    A record may come from a stranger: only what lies in its folder itself may be removed by it.
+    """
+    found = record.get(key)
+    return {name for name in found if is_plain_name(name)} if isinstance(found, dict) else set()
 
 
 def read_current(path: Path, stamp: str) -> Record | None:
@@ -90,6 +100,11 @@ def read_current(path: Path, stamp: str) -> Record | None:
 def remove_record(path: Path) -> None:
     """Removes a record whose outputs are about to be replaced."""
     path.unlink(missing_ok=True)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name of an output stays in the folder of the record."""
+    return all(map(is_plain_name, name.split("/")))
 
 
 def _state(path: Path) -> str:

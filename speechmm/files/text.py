@@ -14,6 +14,9 @@ from pathlib import Path
 from speechmm.errors import ManifestError, SpeechmmError
 
 _GZIP = b"\x1f\x8b"
+_MOST_RATIO = 200
+_MOST_UNPACKED = 256_000_000
+_LONGEST_LINE = 64_000_000
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Skip = Callable[[str, str], None]
@@ -87,6 +90,45 @@ def is_gzip(path: Path) -> bool:
         return file.read(len(_GZIP)) == _GZIP
 
 
+class _Bounded(gzip.GzipFile):
+    """Refuses to unpack what can only be meant to fill the memory."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "rb")
+        self._limit = max(_MOST_UNPACKED, path.stat().st_size * _MOST_RATIO)
+
+    def _bounded(self, data: bytes) -> bytes:
+        if self.tell() > self._limit:
+            raise OSError(f"it unpacks to more than {self._limit / 1e6:.0f} MB, which is no text")
+        return data
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(1 << 20), b""))
+        return self._bounded(super().read(size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        limit = _LONGEST_LINE if size is None or size < 0 else size
+        line = super().readline(limit)
+        if len(line) >= _LONGEST_LINE:
+            raise OSError(f"a line of more than {_LONGEST_LINE / 1e6:.0f} MB")
+        return self._bounded(line)
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+
+def unpacked(path: Path) -> gzip.GzipFile:
+    """The content of a gzipped file, to be read whole or line by line.
+
+    What unpacks to 200 times its size and more than 256 MB is an `OSError`, as is a line of 64 MB.
+    """
+    return _Bounded(path)
+
+
 def peek_lines(path: Path) -> list[str]:
     """The lines that are not blank, for a look at what a file is; none where it cannot be read.
 
@@ -109,7 +151,10 @@ _ADVICE = 'Convert it, for example with "iconv -f WINDOWS-1252 -t UTF-8".'
 def _read_bytes(path: Path, error: type[SpeechmmError]) -> bytes:
     try:
         data = path.read_bytes()
-        return gzip.decompress(data) if data.startswith(_GZIP) else data
+        if not data.startswith(_GZIP):
+            return data
+        with unpacked(path) as file:
+            return file.read()
     except (OSError, EOFError, zlib.error) as cause:  # gzip reports damage with all three
         reason = getattr(cause, "strerror", None) or cause
         raise error(

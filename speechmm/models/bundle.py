@@ -19,6 +19,7 @@ import torch
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
 from speechmm.files.atomic import write_folder_aside, write_text
+from speechmm.files.json_text import read_json
 from speechmm.models.bundle_config import (
     FORMAT,
     LANGUAGE_FORMAT,
@@ -117,7 +118,7 @@ def save_bundle(
             "describes; expected the encoder of its config. Save its state_dict yourself."
         )
 
-    with write_folder_aside(path) as aside:
+    with write_folder_aside(path, mark=CONFIG_FILE) as aside:
         config = BundleConfig(
             model=model.config,
             vocab_size=model.vocab_size,
@@ -139,7 +140,7 @@ def save_language_model(
     training: TrainingInfo = TrainingInfo(),  # noqa: B008 (frozen)
 ) -> None:
     """The same for a language model."""
-    with write_folder_aside(path) as aside:
+    with write_folder_aside(path, mark=CONFIG_FILE) as aside:
         config = LanguageBundleConfig(
             model=model.config,
             vocab_size=model.vocab_size,
@@ -199,26 +200,27 @@ def _read_json(path: Path, *, format: str) -> dict[str, Any]:
                 f"{path}: {name} is missing; expected a bundle folder with {', '.join(FILES)}. "
                 'Give the "bundle" folder that "speechmm fit" wrote.'
             )
-    try:
-        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{path / CONFIG_FILE}: not readable as JSON ({error}); expected a bundle's "
-            "settings. Copy the bundle again."
-        ) from error
+    config = read_json(
+        path / CONFIG_FILE,
+        expected="a bundle's settings",
+        advice="Copy the bundle again.",
+        error=CheckpointError,
+    )
     accepted = (format, OLD_FORMAT) if format == FORMAT else (format,)
-    if not isinstance(config, dict) or config.get("format") not in accepted:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+    if config.get("format") not in accepted:
         raise CheckpointError(
-            f"{path / CONFIG_FILE}: format is {found!r}; expected {format!r}. "
+            f"{path / CONFIG_FILE}: format is {config.get('format')!r}; expected {format!r}. "
             "Give another bundle, or use the version of speechmm that wrote this one."
         )
-    return config if format == LANGUAGE_FORMAT else upgrade_config(config)
+    if format == LANGUAGE_FORMAT:
+        return config
+    with _fitting(path):
+        return upgrade_config(config)
 
 
 def set_confidence(path: Path, decoder: str, found: ConfidenceInfo) -> None:
     """Writes what calibration found for a decoder into a bundle's settings."""
-    config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    config = _read_json(path, format=FORMAT)
     config.setdefault("confidence", {})[decoder] = dataclasses.asdict(found)
     write_text(path / CONFIG_FILE, _as_text(config))
 
@@ -243,14 +245,8 @@ def load_bundle(
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
     with _fitting(path):
         config = BundleConfig.from_json(plain)
-        model = SpeechTextModel(
-            config.model,
-            vocab_size=config.vocab_size,
-            n_mels=config.features.n_mels,
-            align_vocab_size=config.align_vocab_size,
-            heads=config.heads,
-            tags=config.tags,
-        )
+        _check_sizes(config, path, plain)
+        model = _build(config)
         _load_weights(model, path, plain)
     sizes = (tokenizer.vocab_size, tokenizer.align_vocab_size)
     if sizes != (model.vocab_size, model.align_vocab_size):
@@ -313,6 +309,36 @@ def _check_sha256(path: Path, config: dict[str, Any]) -> None:
         )
 
 
+def _build(config: BundleConfig) -> SpeechTextModel:
+    return SpeechTextModel(
+        config.model,
+        vocab_size=config.vocab_size,
+        n_mels=config.features.n_mels,
+        align_vocab_size=config.align_vocab_size,
+        heads=config.heads,
+        tags=config.tags,
+    )
+
+
+def _check_sizes(config: BundleConfig, path: Path, plain: dict[str, Any]) -> None:
+    """Compares the sizes of the settings with those of the weights before any memory is taken.
+
+    Raises:
+        ValueError: They differ.
+    """
+    from safetensors import safe_open
+
+    if plain.get("format") == OLD_FORMAT:
+        return
+    with torch.device("meta"):
+        wanted = {name: list(value.shape) for name, value in _build(config).state_dict().items()}
+    with safe_open(path / WEIGHTS_FILE, framework="pt") as file:
+        found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    for name, shape in wanted.items():
+        if found.get(name) != shape and not _is_auxiliary(name):
+            raise ValueError(f"{name}: {found.get(name)} in the weights, {shape} in the settings")
+
+
 def _load_weights(model: torch.nn.Module, path: Path, config: dict[str, Any]) -> None:
     from safetensors.torch import load_file
 
@@ -329,7 +355,10 @@ def _fitting(path: Path) -> Iterator[None]:
         yield
     except SpeechmmError:
         raise
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+    except (
+        SafetensorError, RuntimeError, LookupError, TypeError, ValueError, AttributeError,
+        ArithmeticError, AssertionError,
+    ) as error:  # fmt: skip
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path}: weights and settings do not fit ({first_line}); expected the files of one "

@@ -5,14 +5,55 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from speechmm.audio.log_mel import LogMelConfig
+from speechmm.files.json_text import fits
 from speechmm.models.language_model import LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextConfig
 
 FORMAT = "speechmm-bundle/2"
 LANGUAGE_FORMAT = "speechmm-lm/1"
+
+
+LARGEST = 1_000_000
+"""No dimension, vocabulary or rate is larger; a file that says so is damaged."""
+MOST_LAYERS = 1_000
+Config = TypeVar("Config")
+
+
+def _typed(kind: type[Config], values: Any) -> Config:
+    """Settings of a dataclass from plain values, each of its field's type and of a possible size."""
+    if not isinstance(values, dict):
+        raise TypeError(f"{kind.__name__}: found {type(values).__name__}; expected named values")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        shape = _shape(hints[name]) if name in hints else object
+        if not fits(value, shape):
+            raise TypeError(f"{name}: found {str(value)[:40]!r} of type {type(value).__name__}")
+        limit = MOST_LAYERS if "layers" in name else LARGEST
+        if isinstance(value, int | float) and abs(value) > limit:
+            raise ValueError(f"{name}: found {value}; expected at most {limit}")
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+    )
+
+
+def _shape(hint: Any) -> Any:
+    """The shape that JSON has for a type; what is no plain type may have any."""
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    plain = tuple(None if one is NoneType else one for one in options)
+    return plain if all(one in (int, float, bool, str, None) for one in plain) else object
+
+
+def _size(name: str, value: Any) -> Any:
+    if value is not None and not (fits(value, int) and 0 < value <= LARGEST):
+        raise ValueError(f"{name}: found {value!r}; expected a number of 1 to {LARGEST}")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +83,12 @@ class TrainingInfo:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainingInfo:
         """What is known among plain values; others are left out."""
-        known = {
+        known: dict[str, Any] = {
             one.name: values[one.name] for one in dataclasses.fields(cls) if one.name in values
         }
         if known.get("utterance_seconds"):
-            known["utterance_seconds"] = UtteranceSeconds(**known["utterance_seconds"])
-        return cls(**known)
+            known["utterance_seconds"] = _typed(UtteranceSeconds, known["utterance_seconds"])
+        return _typed(cls, known)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what is not known."""
@@ -96,19 +137,20 @@ class BundleConfig:
         """Typed settings.
 
         Raises:
-            KeyError, TypeError: Something is missing, or there is a dimension that nobody knows.
+            KeyError, TypeError, ValueError: Something is missing, of another type or far too large, or
+                there is a dimension that nobody knows.
         """
         return cls(
-            model=SpeechTextConfig(**values["model"]),
-            vocab_size=values["vocab_size"],
-            align_vocab_size=values.get("align_vocab_size"),
+            model=_typed(SpeechTextConfig, values["model"]),
+            vocab_size=_size("vocab_size", values["vocab_size"]),
+            align_vocab_size=_size("align_vocab_size", values.get("align_vocab_size")),
             heads=tuple(values["heads"]),
             tags=tuple(values["tags"]),
-            features=LogMelConfig(**values["features"]),
+            features=_typed(LogMelConfig, values["features"]),
             weights_sha256=values["weights_sha256"],
             training=TrainingInfo.from_json(values.get("training", {})),
             confidence={
-                decoder: ConfidenceInfo(**found)
+                decoder: _typed(ConfidenceInfo, found)
                 for decoder, found in values.get("confidence", {}).items()
             },
         )
@@ -137,11 +179,12 @@ class LanguageBundleConfig:
         """Typed settings.
 
         Raises:
-            KeyError, TypeError: Something is missing, or there is a dimension that nobody knows.
+            KeyError, TypeError, ValueError: Something is missing, of another type or far too large, or
+                there is a dimension that nobody knows.
         """
         return cls(
-            model=LanguageModelConfig(**values["model"]),
-            vocab_size=values["vocab_size"],
+            model=_typed(LanguageModelConfig, values["model"]),
+            vocab_size=_size("vocab_size", values["vocab_size"]),
             weights_sha256=values["weights_sha256"],
             training=TrainingInfo.from_json(values.get("training", {})),
         )

@@ -144,7 +144,7 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
     if "decoder" in model.heads:
         _export_step(model, out / DECODER_STEP, opset)
     bundle.tokenizer.save(out / TOKENIZER_FILE)
-    write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n")
+    write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n", ours=True)
 
 
 class GraphNames(TypedDict):

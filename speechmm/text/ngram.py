@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ LOG10_ZERO = -99.0
 """What ARPA files write for a probability of zero."""
 _DEFAULT_DISCOUNTS = (0.5, 1.0, 1.5)
 """Where the texts are too few to estimate discounts from."""
+MAX_ORDER = 100
 _COUNT_CLASSES = 3  # seen once, twice, three times and more: each has its own discount
 
 Words = tuple[str, ...]
@@ -90,7 +92,7 @@ class NgramModel:
         try:
             with _open(path, "rb") as file:
                 return cls._parse(path, file)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ManifestError(
                 f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); expected "
                 "an ARPA file. Check the path."
@@ -112,9 +114,13 @@ class NgramModel:
                     expected = "'ngram ORDER=COUNT' in two numbers"
                     size, _, count = line[len("ngram ") :].partition("=")
                     declared[int(size)] = int(count)
+                    if not (0 < int(size) <= MAX_ORDER and 0 <= int(count) < 1e12):
+                        raise ValueError("impossible numbers")
                 elif line.startswith("\\") and line.endswith("-grams:"):
                     expected = "the order of n-grams as a number"
                     order = int(line[1 : -len("-grams:")])
+                    if not 0 < order <= MAX_ORDER:
+                        raise ValueError("an impossible order")
                 elif order and line:
                     words, log_prob, backoff = _parse_ngram(line, order)
                     log_probs[words] = log_prob
@@ -126,7 +132,7 @@ class NgramModel:
                     "again."
                 ) from error
         found = Counter(map(len, log_probs))
-        if not found or found != +declared:
+        if not found[1] or found != +declared:
             raise ManifestError(
                 f"{path}: found {dict(sorted(found.items()))} n-grams by length and its head says "
                 f"{dict(sorted(declared.items()))}; expected a whole ARPA file. Make it again."
@@ -145,7 +151,10 @@ def _parse_ngram(line: str, order: int) -> tuple[Words, float, float | None]:
     if len(words) < order:
         raise ValueError(f"{len(words)} words")
     backoff = float(fields[order + 1]) * LN10 if len(fields) > order + 1 else None
-    return words, float(fields[0]) * LN10, backoff
+    log_prob = float(fields[0]) * LN10
+    if not (math.isfinite(log_prob) and math.isfinite(backoff or 0.0)):
+        raise ValueError("numbers that are not finite")
+    return words, log_prob, backoff
 
 
 def _open(path: Path, mode: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from speechmm.errors import CheckpointError, ConfigError
 from speechmm.files.atomic import write_text
+from speechmm.files.json_text import fits, read_json
 from speechmm.text.normalize import check_normalizer, normalize
 
 FORMAT = "speechmm-tokenizer/1"
@@ -212,7 +213,7 @@ class Tokenizer:
                 sentencepiece=None if model is None else base64.b64decode(model, validate=True),
             )
             tokenizer.encode("")  # a damaged SentencePiece model shows here, not in mid-training
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, ConfigError) as error:
             raise CheckpointError(
                 f"{path}: not a usable tokenizer ({error}); expected a file written by "
                 '"speechmm tokenizer". Make it again.'
@@ -299,23 +300,29 @@ def check_kind(kind: str) -> None:
         )
 
 
+_SHAPE = {
+    "kind": str,
+    "normalizer": str,
+    "language": (str, None),
+    "pieces": [str],
+}
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except OSError as error:
+    data = read_json(
+        path,
+        expected='a file written by "speechmm tokenizer"',
+        advice="Make it again.",
+        error=CheckpointError,
+    )
+    if data.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}); expected a tokenizer file. "
-            'Make one with "speechmm tokenizer".'
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(
-            f'{path}: not JSON ({error}); expected a file written by "speechmm tokenizer". '
-            "Make it again."
-        ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else type(data).__name__
-        raise CheckpointError(
-            f'{path}: format is {found!r}; expected "{FORMAT}". '
+            f'{path}: format is {data.get("format")!r}; expected "{FORMAT}". '
             'Make the file with "speechmm tokenizer" of this version.'
+        )
+    if not fits(data, _SHAPE) or not fits(data.get("sentencepiece"), (str, None)):
+        raise CheckpointError(
+            f"{path}: not a usable tokenizer (values of other types); expected {', '.join(_SHAPE)} as "
+            '"speechmm tokenizer" writes them. Make it again.'
         )
     return data

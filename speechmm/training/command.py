@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import json
-import logging
+import re
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NoReturn
 
-import torch
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from speechmm.errors import CheckpointError, ConfigError
+from speechmm.errors import AlignmentError, CheckpointError, ConfigError
 from speechmm.files.atomic import write_text
+from speechmm.files.leftovers import remove_leftovers
 from speechmm.training.callbacks.bundle_writer import BUNDLE, BundleWriter
 from speechmm.training.callbacks.curves import TrainingCurves
-from speechmm.training.callbacks.metrics import RestoreMetrics
+from speechmm.training.callbacks.divergence import StopWhenDiverged
+from speechmm.training.callbacks.metrics import MetricsTable, RestoreMetrics
 from speechmm.training.callbacks.progress import TrainingProgress
 from speechmm.training.callbacks.terminate import TerminateAllRanks
+from speechmm.training.checkpoints import (
+    BEST,
+    WholeCheckpoints,
+    check_checkpoint,
+    keep_earlier,
+    last_checkpoint,
+)
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.folder_lock import FolderLock
 from speechmm.training.lm_data import TextDataModule
 from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
 from speechmm.training.renamed_settings import upgrade_arguments
 from speechmm.training.tasks import TasksConfig
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
-
-logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 KINDS: dict[str, tuple[type[TrainingModule], type[TrainingData]]] = {
@@ -65,6 +72,7 @@ class TrainingCLI(LightningCLI):
         self.kind = kind
         self.name = arguments[0]
         self.command = command
+        self.lock: FolderLock | None = None
         super().__init__(
             *KINDS[kind],
             args=upgrade_arguments(arguments[1:]),
@@ -124,11 +132,15 @@ class TrainingCLI(LightningCLI):
             CheckpointError: the checkpoint is damaged, or of another network or tokenizer.
         """
         checkpoint = self._checkpoint()
-        if checkpoint is not None:
-            _check_readable(checkpoint)
         self.restore_metrics.set_aside()
         try:
             self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
+        except AlignmentError as error:  # of the dev set, under weights that fit nothing
+            raise AlignmentError(
+                f"{self.trainer.default_root_dir}: the training has diverged by epoch "
+                f"{self.trainer.current_epoch + 1}: {error} Lower model.optimization.learning_rate, "
+                "keep trainer.gradient_clip_val; --ckpt_path last goes on from the last whole epoch."
+            ) from error
         except MisconfigurationException as error:
             if "restored a checkpoint" not in str(error):
                 raise
@@ -146,13 +158,9 @@ class TrainingCLI(LightningCLI):
             ) from error
 
     def start_over(self) -> None:
-        """Puts the checkpoints of other settings or data aside, so that training starts anew."""
-        for name in ("last", "best"):
-            path = self.checkpoints / f"{name}.ckpt"
-            if path.is_file():
-                aside = path.with_name(f"earlier-{name}.ckpt")
-                path.replace(aside)
-                logger.warning("%s: of other settings or data; kept as %s", path, aside.name)
+        """Puts the checkpoints of an earlier training aside, so that this one replaces none."""
+        asked = self.config.ckpt_path
+        keep_earlier(self.checkpoints, but=None if asked in (None, "last") else Path(asked))
 
     def evaluate(self, name: str) -> None:
         """Measures a checkpoint on the dev (``validate``) or test (``test``) manifests.
@@ -161,8 +169,8 @@ class TrainingCLI(LightningCLI):
             CheckpointError: there is no checkpoint, or it is damaged.
         """
         run = self.trainer.validate if name == "validate" else self.trainer.test
-        checkpoint = self._checkpoint() or str(self.checkpoints / "best.ckpt")
-        _check_readable(checkpoint)
+        checkpoint = self._checkpoint() or str(self.checkpoints / BEST)
+        check_checkpoint(Path(checkpoint))
         run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
     @property
@@ -178,18 +186,21 @@ class TrainingCLI(LightningCLI):
         """
         asked = self.config.ckpt_path
         if asked == "last":
-            last = self.checkpoints / "last.ckpt"
-            return str(last) if last.is_file() else None
-        if asked is not None and not Path(asked).is_file():
+            last = last_checkpoint(self.checkpoints)
+            return None if last is None else str(last)
+        if asked is not None and not Path(asked).exists():
             raise CheckpointError(
                 f"--ckpt_path: {asked} is not a file; expected a checkpoint or the word last. "
                 f"Look into {self.checkpoints}."
             )
-        return None if asked is None else str(asked)
+        if asked is None:
+            return None
+        check_checkpoint(Path(asked))
+        return str(asked)
 
     def _write_config(self, folder: Path) -> None:
         try:
-            write_text(folder / "config.yaml", self.parser.dump(self.config))
+            write_text(folder / "config.yaml", self.parser.dump(self.config), ours=True)
         except ConfigError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise ConfigError(
@@ -219,34 +230,39 @@ class TrainingCLI(LightningCLI):
             ModelCheckpoint(filename="last", **shared),
         ]
         if self.name == "fit":
-            self._write_config(folder)
+            if getattr(rank_zero_only, "rank", 0) == 0:
+                self.lock = FolderLock(folder)
+                remove_leftovers(folder)
+                self._write_config(folder)
             self.restore_metrics = RestoreMetrics(folder)
-            own += [TrainingProgress(), TerminateAllRanks(), self.restore_metrics]
+            # First: the line of the next one computes metrics in the first process alone.
+            own.append(StopWhenDiverged())
+            own += [
+                TrainingProgress(),
+                TerminateAllRanks(),
+                self.restore_metrics,
+            ]
             own.append(TrainingCurves(folder))
             own.append(BundleWriter(folder / BUNDLE, self.command))
             if self.config.patience:
                 own.append(EarlyStopping(SELECTION, patience=self.config.patience, mode="min"))
         loggers = [
-            CSVLogger(folder.parent, name=folder.name, version=""),
+            MetricsTable(folder.parent, name=folder.name, version=""),
             TensorBoardLogger(folder.parent, name=folder.name, version=""),
         ]
         self.config.trainer.default_root_dir = str(folder)
         if self.config.trainer.logger is None:
             kwargs["logger"] = loggers if self.name == "fit" else False
         try:
-            return super().instantiate_trainer(callbacks=own, **kwargs)
+            return super().instantiate_trainer(callbacks=own, **self._plugins(), **kwargs)
         except MisconfigurationException as error:
             first_line = str(error).splitlines()[0]
             raise ConfigError(f"trainer: {first_line} Correct the config.") from error
 
-
-def _check_readable(checkpoint: str) -> None:
-    """Opens a checkpoint, whose weights stay on the disk."""
-    try:
-        torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, UnpicklingError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-        raise CheckpointError(
-            f"{checkpoint}: cannot be read ({reason or type(error).__name__}); expected a whole "
-            'checkpoint of "speechmm fit". Give another one, or remove it to train from the start.'
-        ) from error
+    def _plugins(self) -> dict[str, Any]:
+        """The plugins of the settings, and our way to write checkpoints where theirs is PyTorch's."""
+        settings = self._get(self.config_init, "trainer", default={})
+        given = settings.get("plugins") or []
+        given = list(given) if isinstance(given, list | tuple) else [given]
+        own_files = re.search("fsdp|deepspeed|modelparallel", str(settings.get("strategy")).lower())
+        return {"plugins": given if own_files else [*given, WholeCheckpoints()]}

@@ -60,7 +60,7 @@ def draw_alignment(alignment: Alignment, soft: SoftAlignment, path: Path) -> Non
     top.set_title(f"{alignment.id}{confidence}", fontsize=9, loc="left", pad=18, parse_math=False)
     bottom.set_xlabel("seconds")
     bottom.set_xlim(0.0, alignment.duration)
-    with write_aside(path) as aside:
+    with write_aside(path, ours=True) as aside:
         figure.savefig(aside, format="png")
 
 

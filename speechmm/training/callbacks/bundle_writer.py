@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from speechmm.models.bundle_config import TrainingInfo
+from speechmm.training.checkpoints import check_checkpoint
 from speechmm.training.trainable import TrainingModule
 
 BUNDLE = "bundle"
@@ -30,6 +31,7 @@ class BundleWriter(Callback):
         pl_module.network.float()  # averages of weights in 16 bits are in float32
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best and Path(best).is_file():
+            check_checkpoint(Path(best))
             state = torch.load(best, map_location="cpu", weights_only=True)
             weights = {
                 name.removeprefix("network."): value

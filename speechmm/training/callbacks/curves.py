@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import lightning as L
@@ -9,6 +10,8 @@ from lightning.pytorch.callbacks import Callback
 
 from speechmm.files.atomic import write_aside
 from speechmm.training.callbacks.metrics import METRICS, read_metrics
+
+logger = logging.getLogger(__name__)
 
 CURVES = "curves.png"
 
@@ -31,8 +34,12 @@ class TrainingCurves(Callback):
 
     def _draw(self, trainer: L.Trainer) -> None:
         table = self.folder / METRICS
-        if trainer.is_global_zero and table.is_file():
+        if not (trainer.is_global_zero and table.is_file()):
+            return
+        try:
             draw_curves(table, self.folder / CURVES)
+        except Exception as error:  # a picture ends no training
+            logger.warning("%s: not drawn (%s)", self.folder / CURVES, error)
 
 
 def draw_curves(table: Path, picture: Path) -> None:
@@ -60,5 +67,5 @@ def draw_curves(table: Path, picture: Path) -> None:
     scores.set(xlabel="step", ylim=(0, 100), title="dev scores")
     if scores.lines:
         scores.legend()
-    with write_aside(picture) as aside:
+    with write_aside(picture, ours=True) as aside:
         figure.savefig(aside, format="png", dpi=110)

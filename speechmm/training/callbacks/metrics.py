@@ -4,13 +4,52 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars as metrics_to_scalars
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from speechmm.files.atomic import write_aside
 
 METRICS = "metrics.csv"
+
+
+class MetricsTable(CSVLogger):
+    """Lightning's table, rewritten aside when it gets new columns; the same row twice counts once."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """Writes the file, in the first process."""
+        if self._experiment is None:
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _WholeTable(log_dir=self.log_dir)
+        return cast(ExperimentWriter, self._experiment)
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Adds a row, unless it was the last one already."""
+        row = (step, frozenset(metrics))
+        if row != getattr(self, "_row", None):
+            self._row = row
+            super().log_metrics(metrics, step)
+
+
+class _WholeTable(ExperimentWriter):
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        table = Path(self.metrics_file_path)
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        with (
+            write_aside(table, ours=True) as aside,
+            aside.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, fieldnames=fieldnames, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class RestoreMetrics(Callback):
@@ -31,6 +70,21 @@ class RestoreMetrics(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts back what was logged before this step; nothing when the training is a new one."""
         self._put_back(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes the epoch's row, which Lightning does only after the checkpoint: a kill would lose it.
+
+        Were the program killed before the checkpoint, the row is of a step that will be done again,
+        and `on_train_start` leaves it out.
+        """
+        metrics = metrics_to_scalars(trainer._logger_connector.metrics["log"])
+        metrics.setdefault("epoch", trainer.current_epoch)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger) and trainer.is_global_zero:
+                if len(metrics) > 1:
+                    logger.log_metrics(metrics, step)
+                logger.save()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Puts all of it back when there was nothing left to train."""

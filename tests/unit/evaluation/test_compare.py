@@ -78,7 +78,7 @@ def test_one_name_twice_is_told_apart(
 
 def test_mistakes(reports: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(tmp_path / "nowhere")]) == 2
-    assert "no report" in capsys.readouterr().err
+    assert "expected a report" in capsys.readouterr().err
     files = [str(tmp_path / "hyp.trn"), str(tmp_path / "ref.trn")]
     assert main(["score", *files, "--normalizer", "english", "--out", str(tmp_path / "e")]) == 0
     capsys.readouterr()

@@ -49,10 +49,11 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
     path = tmp_path / "new" / "bundle"
     for name in ("one", "two"):
-        with write_folder_aside(path) as aside:
+        with write_folder_aside(path, mark="config.json") as aside:
             assert aside.parent == path.parent
             (aside / name).touch()
-        assert [file.name for file in path.iterdir()] == [name]
+            (aside / "config.json").touch()
+        assert sorted(file.name for file in path.iterdir()) == ["config.json", name]
         assert list(path.parent.iterdir()) == [path]
 
 
@@ -60,23 +61,23 @@ def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
 def test_the_old_folder_stays_when_writing_fails(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "bundle"
     path.mkdir()
-    (path / "old").touch()
-    with pytest.raises(type(error)), write_folder_aside(path) as aside:
+    (path / "config.json").touch()
+    with pytest.raises(type(error)), write_folder_aside(path, mark="config.json") as aside:
         (aside / "half").touch()
         raise error
-    assert list(tmp_path.rglob("*")) == [path, path / "old"]
+    assert list(tmp_path.rglob("*")) == [path, path / "config.json"]
 
 
 def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(ConfigError, match="cannot be written"),
-        write_folder_aside(tmp_path / "file" / "bundle"),
+        write_folder_aside(tmp_path / "file" / "bundle", mark="config.json"),
     ):
         pass
     with (
         pytest.raises(ConfigError, match=r"bundle: cannot be written \(No space"),
-        write_folder_aside(tmp_path / "bundle"),
+        write_folder_aside(tmp_path / "bundle", mark="config.json"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -176,7 +176,7 @@ def test_ctrl_c_while_the_bundle_is_written(
 
 
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 

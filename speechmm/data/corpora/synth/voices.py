@@ -197,7 +197,7 @@ def _write(path: Path, waveform: NDArray[np.float32]) -> None:
     import soundfile
 
     try:
-        with write_aside(path) as aside:
+        with write_aside(path, ours=True) as aside:
             soundfile.write(aside, waveform, SAMPLE_RATE, subtype="PCM_16", format="WAV")
     except (OSError, soundfile.LibsndfileError) as error:
         raise ConfigError(

@@ -1,0 +1,79 @@
+"""Tells whether a training would read the same data: by content, not by place or date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from io import BufferedIOBase
+from pathlib import Path
+
+from speechmm.files.text import is_gzip, unpacked
+
+_FOLDER = re.compile(rb'("(?:source|storage_path)": ")[^"]*/')
+_SOURCE = re.compile(rb'"source": ("(?:[^"\\]|\\.)*")')
+_BLOCK = 4096
+_THREADS = 8
+
+
+def content_digest(path: Path) -> str:
+    """A digest of a file's content, unpacked; folders of audio that a manifest names do not count."""
+    digest = hashlib.sha256()
+    try:
+        with _open(path) as file:
+            for line in file:
+                digest.update(_FOLDER.sub(rb"\1", line))
+    except (OSError, EOFError, zlib.error):  # reading it will say why
+        return "unreadable"
+    return digest.hexdigest()
+
+
+def audio_files(manifests: Iterable[Path]) -> list[Path]:
+    """The files of audio that manifests name, each once; none of what cannot be read."""
+    found: dict[bytes, None] = {}
+    for manifest in manifests:
+        try:
+            with _open(manifest) as file:
+                for line in file:
+                    found.update((name, None) for name in _SOURCE.findall(line))
+        except (OSError, EOFError, zlib.error):
+            continue
+    return [Path(name) for name in filter(None, [_text(name) for name in found])]
+
+
+def audio_digest(manifests: Iterable[Path]) -> str:
+    """A digest of the audio that manifests name: of every file its size, beginning, middle and end."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        samples = pool.map(_sample, audio_files(manifests))
+        return hashlib.sha256(b"".join(samples)).hexdigest()
+
+
+def _open(path: Path) -> BufferedIOBase:
+    return unpacked(path) if is_gzip(path) else path.open("rb")
+
+
+def _text(name: bytes) -> str | None:
+    try:
+        text = json.loads(name)
+    except ValueError:
+        return None
+    return text if "\0" not in text else None
+
+
+def _sample(path: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        size = path.stat().st_size
+        if path.is_file():
+            with path.open("rb") as file:
+                for place in (0, size // 2, max(0, size - _BLOCK)):
+                    file.seek(place, os.SEEK_SET)
+                    digest.update(file.read(_BLOCK))
+    except (OSError, ValueError):
+        size = -1
+    digest.update(str(size).encode())
+    return digest.digest()
