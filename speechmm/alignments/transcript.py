@@ -39,6 +39,8 @@ class Transcript:
     alternatives: list[Alternative] = field(default_factory=list)
     """The n best, the text itself first; empty unless more than one was asked for, and for audio
     that was cut into chunks."""
+    flags: tuple[str, ...] = ()
+    """What looks wrong: ``repeated: ...`` for words that are said again and again."""
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript row of the interface, in plain values."""
@@ -64,4 +66,6 @@ class Transcript:
                 {"text": other.text, "score": round(other.score, SCORE_DECIMALS)}
                 for other in self.alternatives
             ]
+        if self.flags:
+            row["flags"] = list(self.flags)
         return row

@@ -182,6 +182,12 @@ def _parser() -> CommandParser:
         metavar="N",
         help='results per utterance, at most the beam; jsonl has them as "alternatives"',
     )
+    parser.add_argument(
+        "--no-speech-gate",
+        dest="speech_gate",
+        action="store_false",
+        help="search silence and noise, too, where the model hears nobody speak",
+    )
     _add_fusion_arguments(parser)
     return parser
 

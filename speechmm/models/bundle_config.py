@@ -15,6 +15,8 @@ from speechmm.models.speech_text import SpeechTextConfig
 
 FORMAT = "speechmm-bundle/2"
 LANGUAGE_FORMAT = "speechmm-lm/1"
+PLAIN_MEAN = 1.0
+"""``cmn_quiet_share`` of bundles that do not say: they were trained with the mean of all frames."""
 
 
 LARGEST = 1_000_000
@@ -141,7 +143,7 @@ class BundleConfig:
                 there is a dimension that nobody knows.
         """
         return cls(
-            model=_typed(SpeechTextConfig, values["model"]),
+            model=_typed(SpeechTextConfig, {"cmn_quiet_share": PLAIN_MEAN} | dict(values["model"])),
             vocab_size=_size("vocab_size", values["vocab_size"]),
             align_vocab_size=_size("align_vocab_size", values.get("align_vocab_size")),
             heads=tuple(values["heads"]),

@@ -26,6 +26,7 @@ from speechmm.models.transformer import (
     TransformerEncoder,
     check_dimensions,
 )
+from speechmm.models.utterance_mean import frame_levels, utterance_mean
 
 HEADS = ("ctc", "decoder", "align")
 """What can stand on the encoder: texts by CTC, texts by the decoder, and alignments."""
@@ -63,6 +64,9 @@ class SpeechTextConfig:
     utterance_cmn: bool = False
     """Subtract each mel band's mean over the utterance (cepstral mean normalisation per utterance):
     level and channel leave no trace."""
+    cmn_quiet_share: float = 0.0
+    """Largest share that quiet frames, 25 dB and more below the loud ones, have in that mean: 0 for the mean of
+    speech alone, which silence does not move; 1 for the mean of all frames."""
     align_dim: int = 64
     """Width of the alignment head's vectors."""
     align_prior: float = 0.5
@@ -89,6 +93,10 @@ class SpeechTextConfig:
             raise ConfigError(
                 f"model.network: attention_window is {self.attention_window}; expected 0 or a number of "
                 "frames. Correct it."
+            )
+        if not 0.0 <= self.cmn_quiet_share <= 1.0:
+            raise ConfigError(
+                f"model.network: cmn_quiet_share is {self.cmn_quiet_share}; expected 0 to 1. Correct it."
             )
 
 
@@ -200,15 +208,15 @@ class SpeechTextModel(nn.Module):
     def normalise(
         self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames n_mels"]:
-        """Zero mean, unit variance per mel band; zero at padding."""
+        """Zero mean, unit variance per mel band; with ``utterance_cmn``, of its speech. Zero at padding."""
         if isinstance(self.encoder, OwnScale):
             return self.encoder.scaled(features, lengths)
         normalised = (features - self.cmvn_mean) / self.cmvn_std
         keep = length_mask(lengths, features.shape[1])[:, :, None]
         normalised = normalised.masked_fill(~keep, 0.0)
         if self.config.utterance_cmn:
-            count = lengths.clamp(min=1).to(features.dtype)[:, None, None]
-            mean = normalised.sum(dim=1, keepdim=True) / count
+            share = self.config.cmn_quiet_share
+            mean = utterance_mean(normalised, frame_levels(features), lengths, share)
             normalised = (normalised - mean).masked_fill(~keep, 0.0)
         return normalised
 

@@ -30,6 +30,8 @@ class SearchOptions:
     """Added per token (natural log), against too short results."""
     n_best: int = 1
     """Results per utterance, best first."""
+    speech_gate: bool = True
+    """Search only where anybody speaks, by what the heads of the model hear; without it, all audio."""
 
     @property
     def heads(self) -> frozenset[str]:

@@ -21,12 +21,19 @@ from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, joi
 from speechmm.inference.engine.read_ahead import read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
-from speechmm.inference.recognition.confidence import Calibration, mean_probability
+from speechmm.inference.recognition.confidence import (
+    Calibration,
+    heard_by_ctc,
+    mean_probability,
+)
 from speechmm.inference.recognition.fusion.scorer import Scorer
 from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.repeats import repeated_words
 from speechmm.inference.recognition.search import search
+from speechmm.inference.recognition.speech_gate import SpeechGate
 from speechmm.models.bundle import Bundle
+from speechmm.models.speech_text import SpeechEncoding
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
 MAX_CHUNK_SECONDS = 20.0
@@ -84,6 +91,7 @@ class Transcriber:
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
         self.encoder = WaveformEncoder(bundle, device)
+        self.gate = SpeechGate(bundle) if self.options.speech_gate else None
         self.scorers = scorers
         self.chunk_seconds = chunk_seconds(bundle)
         self.calibration = Calibration.of(bundle, self.options.decoder)
@@ -138,16 +146,47 @@ class Transcriber:
             yield from cut_blocks(source.blocks(rate), rate, *self.chunk_seconds)
 
     def _transcribe_batch(self, chunks: Sequence[Chunk[None]]) -> list[ChunkTranscript]:
-        """What was said in each chunk of a batch."""
+        """What was said in each chunk of a batch: in the parts of it where anybody speaks."""
+        rate, waveforms = self.features.sample_rate, [chunk.waveform for chunk in chunks]
         with self._timed("features and encoder"):
-            encoding = self.encoder.encode([chunk.waveform for chunk in chunks])
+            encoding = self.encoder.encode(waveforms)
+            spans = [[(0, len(waveform))] for waveform in waveforms]
+            if self.gate is not None:
+                spans = self.gate.spans(encoding, waveforms)
+        whole = [row for row, parts in enumerate(spans) if parts == [(0, len(waveforms[row]))]]
+        cut = [
+            (row, *part) for row, parts in enumerate(spans) if row not in whole for part in parts
+        ]
+        found: list[list[tuple[float, ChunkTranscript]]] = [[] for _ in chunks]
+        if whole:
+            if len(whole) < len(chunks):
+                encoding = encoding.select(torch.tensor(whole, device=encoding.encoded.device))
+            seconds = [chunks[row].seconds for row in whole]
+            for row, said in zip(whole, self._transcribe_encoded(encoding, seconds), strict=True):
+                found[row].append((0.0, said))
+        if cut:
+            with self._timed("features and encoder"):
+                encoding = self.encoder.encode([waveforms[row][a:b] for row, a, b in cut])
+            seconds = [(b - a) / rate for _, a, b in cut]
+            parts = zip(cut, self._transcribe_encoded(encoding, seconds), strict=True)
+            for (row, first, _), said in parts:
+                found[row].append((first / rate, said))
+        return [_one_after_another(parts) for parts in found]
+
+    def _transcribe_encoded(
+        self, encoding: SpeechEncoding, seconds: Sequence[float]
+    ) -> list[ChunkTranscript]:
+        """What was said in each utterance of a batch."""
         with self._timed("search"):
             results = search(self.encoder.model, encoding, self.options, self.scorers)
-        best = [hypotheses[0] if hypotheses else Hypothesis([], 0.0) for hypotheses in results]
+            best = [hypotheses[0] if hypotheses else Hypothesis([], 0.0) for hypotheses in results]
+            if self.options.decoder != "ctc":
+                sure = heard_by_ctc(self.bundle, encoding, best)
+                pairs = zip(best, sure, strict=True)
+                best = [replace(one, token_log_probs=scores) for one, scores in pairs]
         words = [words_of(self.tokenizer, one, self.calibration) for one in best]
         if self.word_times:
             with self._timed("word times"):
-                seconds = [chunk.seconds for chunk in chunks]
                 words = time_words(self.bundle, encoding=encoding, words=words, seconds=seconds)
         return [
             ChunkTranscript(
@@ -193,6 +232,7 @@ class Transcriber:
             confidence=self._confidence(words, token_log_probs),
             words=words if self.word_times else [],
             alternatives=self._alternatives(results),
+            flags=repeated_words([word.label for word in words]),
         )
 
     def _confidence(self, words: list[Segment], token_log_probs: list[float]) -> float:
@@ -208,6 +248,21 @@ class Transcriber:
             Alternative(self.tokenizer.decode(hypothesis.tokens), hypothesis.score)
             for hypothesis in results[0].value.hypotheses
         ]
+
+
+def _one_after_another(parts: Sequence[tuple[float, ChunkTranscript]]) -> ChunkTranscript:
+    """The transcript of a chunk from those of its parts, each with the second at which it begins."""
+    if len(parts) == 1 and parts[0][0] == 0.0:
+        return parts[0][1]
+    return ChunkTranscript(
+        hypotheses=parts[0][1].hypotheses if len(parts) == 1 else [],
+        token_log_probs=[score for _, said in parts for score in said.token_log_probs],
+        words=[
+            replace(word, start=word.start + start, end=word.end + start)
+            for start, said in parts
+            for word in said.words
+        ],
+    )
 
 
 def chunk_seconds(bundle: Bundle) -> tuple[float, float]:

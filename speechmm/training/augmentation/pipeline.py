@@ -12,6 +12,7 @@ from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
+from speechmm.text.tokenizer import SIL
 from speechmm.training.augmentation.concatenation import ConcatenationConfig
 from speechmm.training.augmentation.features import (
     FeatureAugmentConfig,
@@ -22,6 +23,7 @@ from speechmm.training.augmentation.features import (
 from speechmm.training.augmentation.noise_reverb import NoiseReverbConfig, add_noise_reverb
 from speechmm.training.augmentation.planning import BatchPlanner
 from speechmm.training.augmentation.recombination import RecombinationConfig
+from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
 from speechmm.training.augmentation.spec_augment import SpecAugmentConfig, spec_augment
 from speechmm.training.augmentation.word_bank import WordBank
 
@@ -33,9 +35,9 @@ Normalise = Callable[[Tensor, Tensor], Tensor]
 class AugmentationConfig:
     """Changes to training batches.
 
-    They are made in this order: recombination, concatenation, tempo, vocal tract length, noise and
-    reverberation, level; then the model's normalisation; then masks. Other speeds (``data.speeds``)
-    come before all of them, as they need the audio. The first two are planned before anything is read,
+    They are made in this order: recombination, concatenation, pauses and utterances of silence, tempo,
+    vocal tract length, noise and reverberation, level; then the model's normalisation; then masks.
+    Other speeds (``data.speeds``) come before all of them, as they need the audio. The first two are planned before anything is read,
     and made by the processes that read.
     """
 
@@ -43,6 +45,8 @@ class AugmentationConfig:
     """Utterances made of words of others of the same speaker."""
     concatenation: ConcatenationConfig = field(default_factory=ConcatenationConfig)
     """Utterances one after the other."""
+    silence: SilenceConfig = field(default_factory=SilenceConfig)
+    """Pauses, and utterances of silence or noise alone."""
     features: FeatureAugmentConfig = field(default_factory=FeatureAugmentConfig)
     """Tempo, vocal tract length, level."""
     noise_reverb: NoiseReverbConfig = field(default_factory=NoiseReverbConfig)
@@ -61,8 +65,9 @@ class Augmented:
     """Normalised features, all changes made but the masks."""
     masked: Float[Tensor, "batch frames n_mels"]
     """The same with masks."""
-    recorded: Batch
-    """Rows ``0 .. len(recorded) - 1`` are these utterances, at another tempo maybe."""
+    recorded: Batch | None
+    """Rows ``0 .. len(recorded) - 1`` are these utterances, at another tempo maybe; None where pauses
+    were added."""
     epoch: int
     """Of the training."""
 
@@ -86,6 +91,8 @@ class Augmenter:
         self.views = views
         recombination, concatenation = config.recombination, config.concatenation
         self.bank = WordBank() if recombination.share else None
+        silent = config.silence.pause_share or config.silence.alone_share
+        self.silence = SilenceAugmenter(config.silence, log_mel) if silent else None
         self.planner: BatchPlanner | None = None
         """Plans the changes of texts; None without any."""
         if recombination.share or concatenation.share:
@@ -99,7 +106,13 @@ class Augmenter:
             epoch: Of the training, from 0 on.
             normalise: The model's own normalisation.
         """
-        config, recorded = self.config, batch
+        config = self.config
+        recorded: Batch | None = batch
+        if self.silence is not None and epoch >= config.silence.after_epochs:
+            paused = self.silence.add_pauses(batch)
+            if paused is not None:
+                recorded, batch = None, paused
+            batch = self.silence.add_rows(batch, silence=SIL)
         # views of one utterance keep its tempo, as they are compared frame by frame
         features, lengths, frames = random_tempo(
             batch.features, batch.feature_lengths, config.features, known=batch.frames
@@ -130,7 +143,7 @@ class Augmenter:
             occupancy: Share of each frame in each of its ``align_tokens``.
         """
         recorded = augmented.recorded
-        if self.bank is None or occupancy is None:
+        if self.bank is None or occupancy is None or recorded is None:
             return
         rows = len(recorded)
         lengths: Int[Tensor, " rows"] = augmented.batch.feature_lengths[:rows]

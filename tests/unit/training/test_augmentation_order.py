@@ -13,9 +13,12 @@ from speechmm.training.augmentation import AugmentationConfig, Augmenter, pipeli
 from speechmm.training.augmentation.concatenation import ConcatenationConfig
 from speechmm.training.augmentation.features import FeatureAugmentConfig
 from speechmm.training.augmentation.recombination import RecombinationConfig
+from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
 
 TEXTS = ["one two", "three"]
 ORDER = [
+    "add_pauses",
+    "add_rows",
     "random_tempo",
     "duplicated",
     "random_vtlp",
@@ -66,10 +69,13 @@ def test_changes_are_made_in_the_order_the_config_says(
         monkeypatch.setattr(owner, name, wrapped)
 
     for name in ORDER:
-        if name not in ("duplicated", "normalise"):
+        if name not in ("add_pauses", "add_rows", "duplicated", "normalise"):
             record(pipeline, name)
+    record(SilenceAugmenter, "add_pauses")
+    record(SilenceAugmenter, "add_rows")
     record(Batch, "duplicated")
-    augment = Augmenter(AugmentationConfig(), LogMelConfig(), views=2)
+    config = AugmentationConfig(silence=SilenceConfig(pause_share=1e-9, after_epochs=2))
+    augment = Augmenter(config, LogMelConfig(), views=2)
 
     def normalise(features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         called.append("normalise")
@@ -77,8 +83,18 @@ def test_changes_are_made_in_the_order_the_config_says(
 
     augment(make_batch(tokenizer), 2, normalise)
     assert called == ORDER
+    called.clear()
+    augment(make_batch(tokenizer), 1, normalise)  # before silence begins
+    assert called == ORDER[2:]
     fields = [field.name for field in dataclasses.fields(AugmentationConfig)]
-    assert fields == ["recombination", "concatenation", "features", "noise_reverb", "spec_augment"]
+    assert fields == [
+        "recombination",
+        "concatenation",
+        "silence",
+        "features",
+        "noise_reverb",
+        "spec_augment",
+    ]
 
 
 def test_views_of_an_utterance_have_one_tempo(tokenizer: Tokenizer) -> None:
@@ -120,3 +136,17 @@ def test_rows_put_together_teach_the_bank_nothing(tokenizer: Tokenizer) -> None:
         assert state is not None
         assert state["learned"]["ids"] == taught
         assert state["known"]["ids"] == []
+
+
+def test_pauses_teach_the_bank_nothing(tokenizer: Tokenizer) -> None:
+    config = AugmentationConfig(
+        recombination=RecombinationConfig(share=1.0, after_epochs=9),
+        silence=SilenceConfig(pause_share=1.0),
+    )
+    augment = Augmenter(config, LogMelConfig(), views=1)
+    found = augment(make_batch(tokenizer), 0, lambda features, _: features)
+    assert found.recorded is None
+    augment.learn(found, torch.ones(2, 400, found.batch.align_tokens.shape[1]))
+    state = augment.state()
+    assert state is not None
+    assert state["learned"]["ids"] == []
