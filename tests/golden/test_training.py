@@ -175,7 +175,7 @@ def test_training_and_reading(variant: str, corpus: Path, check_golden) -> None:
     from speechmm.inference.recognition.options import SearchOptions
 
     model = speechmm.load(run / "bundle")
-    options = SearchOptions(beam=4, n_best=3)
+    options = SearchOptions(beam=4, n_best=3, speech_gate=False)  # it has learnt too little
     read: dict[str, float] = {}
     for audio in sorted(corpus.glob("dev-*.wav")):
         transcript = model.transcribe(audio, options=options)

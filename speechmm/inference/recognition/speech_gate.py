@@ -22,7 +22,9 @@ MARGIN_SECONDS = 0.3
 MIN_SPEECH_SECONDS = 0.05
 """A part with less speech in it than this holds no word."""
 NEAR_SECONDS = 0.5
-"""A frame is speech only where CTC writes something no farther away."""
+"""A frame is speech only where CTC may write something no farther away."""
+CTC_PROBABILITY = 0.1
+"""Of anything but a blank, from which on CTC may write something: it errs often enough."""
 SILENT_POWER = 1e-9
 """Power below which nothing is speech, -90 dB below full scale: half a step of 16 bits is -101."""
 BELOW_LOUD_DB = 50.0
@@ -34,7 +36,7 @@ Span = tuple[int, int]
 class SpeechGate:
     """Decides which samples of a batch are searched, from what the heads hear in every frame.
 
-    A frame is speech where the alignment head does not say silence and CTC writes something near it;
+    A frame is speech where the alignment head does not say silence and CTC may write something near it;
     of a model that lacks one of them the other decides, and of one that lacks both the level. Where
     there is next to no power at all, nobody speaks.
     """
@@ -81,7 +83,7 @@ class SpeechGate:
             )[:, :, 0]
             reach = round(NEAR_SECONDS * self.sample_rate / self.hop)
             near = F.max_pool1d(1.0 - wide[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
-            speech = speech & (near > 0.5)
+            speech = speech & (near > CTC_PROBABILITY)
         return speech
 
     def _sound(self, waveform: Float[Tensor, " samples"], frames: int) -> Bool[Tensor, " frames"]:

@@ -37,8 +37,8 @@ class AugmentationConfig:
 
     They are made in this order: recombination, concatenation, pauses and utterances of silence, tempo,
     vocal tract length, noise and reverberation, level; then the model's normalisation; then masks.
-    Other speeds (``data.speeds``) come before all of them, as they need the audio. The first two are planned before anything is read,
-    and made by the processes that read.
+    Other speeds (``data.speeds``) come before all of them, as they need the audio. The first two are
+    planned before anything is read, and made by the processes that read.
     """
 
     recombination: RecombinationConfig = field(default_factory=RecombinationConfig)
