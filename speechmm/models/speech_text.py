@@ -65,7 +65,7 @@ class SpeechTextConfig:
     """Subtract each mel band's mean over the utterance (cepstral mean normalisation per utterance):
     level and channel leave no trace."""
     cmn_quiet_share: float = 0.0
-    """Largest share that quiet frames, 25 dB below the loud ones, have in that mean: 0 for
+    """Largest share that quiet frames, 35 dB below the loud ones, have in that mean: 0 for
     the mean of speech alone, which silence does not move; 1 for the mean of all frames."""
     align_dim: int = 64
     """Width of the alignment head's vectors."""

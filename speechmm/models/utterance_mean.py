@@ -14,9 +14,9 @@ from speechmm.models.front_end import length_mask
 LOUD_FRAMES = 20
 """The loud level of an utterance is the one that so many frames (0.2 s) reach: a few clicks are
 fewer, the shortest answer has more."""
-QUIET_DB, CLEAR_DB = -25.0, -15.0
+QUIET_DB, CLEAR_DB = -35.0, -25.0
 """Below the loud level: a frame counts nothing at the first, in full from the second on, and in
-between by its distance. In speech without noise two thirds of the frames are above -20 dB."""
+between by its distance. In speech without noise three quarters of the frames are above -30 dB."""
 _NATS_PER_DB = math.log(10.0) / 10.0
 
 
@@ -55,7 +55,7 @@ def utterance_mean(
 ) -> Float[Tensor, "batch 1 n_mels"]:
     """The mean of each band over the loud frames of an utterance.
 
-    Frames that are more than 25 dB below the loud level have no weight, however many there are:
+    Frames that are more than 35 dB below the loud level have no weight, however many there are:
     silence before, after or between words changes nothing. Neither does padding, nor the level of
     the recording. No value is read back from the device.
 
