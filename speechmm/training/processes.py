@@ -51,9 +51,7 @@ def all_sum(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     return total
 
 
-def mean_over_processes(
-    mean: Float[Tensor, ""], count: Shaped[Tensor, ""]
-) -> Float[Tensor, ""]:
+def mean_over_processes(mean: Float[Tensor, ""], count: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
     """A mean, scaled so that its average over processes is the mean over the items of all of them.
 
     Averaging is what data-parallel training does to gradients; without the scale an item would weigh

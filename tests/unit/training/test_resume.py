@@ -274,7 +274,9 @@ def test_in_the_middle_of_an_epoch(
     assert study.shop.fit(configs[1], *CKPT).code == 0
     place = [one[:2] for one in straight].index(seen[0][:2])
     assert place > 0
-    assert straight.index(seen[0]) >= [one[:2] for one in straight].index(stop) - every * accumulated
+    assert (
+        straight.index(seen[0]) >= [one[:2] for one in straight].index(stop) - every * accumulated
+    )
     assert seen == straight[place:]
     check_same(study, *names)
 
