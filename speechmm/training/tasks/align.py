@@ -72,9 +72,7 @@ class Align(Task):
         local, context = head(encoding.features, lengths, encoding.encoded, encoding.enc_lengths)
         # local view: label prior divided out, more of it while the warm-up lasts
         weight = model.config.align_prior
-        scores, marginal = label_scores(
-            local, lengths, weight + scale * (1.0 - weight), step.sum
-        )
+        scores, marginal = label_scores(local, lengths, weight + scale * (1.0 - weight), step.sum)
         log_prior = None
         if scale > 0:
             log_prior = scale * (
