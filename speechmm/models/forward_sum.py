@@ -5,6 +5,7 @@ Pure functions, per frame so that batch size does not matter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -92,6 +93,7 @@ def label_scores(
     log_probs: Float[Tensor, "batch frames vocab"],
     lengths: Int[Tensor, " batch"],
     prior_weight: float,
+    sum_over_processes: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> tuple[Float[Tensor, "batch frames vocab"], Float[Tensor, " vocab"]]:
     """Posteriors over priors: the evidence of a frame for a token beyond how frequent that token is.
 
@@ -99,11 +101,18 @@ def label_scores(
     forward-sum loss then maximises the mutual information of frames and tokens, and no token
     gains by absorbing frames.
 
+    Args:
+        log_probs: Posteriors of every frame.
+        lengths: Valid frames of every utterance.
+        prior_weight: How much of the prior is divided out, in [0, 1].
+        sum_over_processes: Makes the prior that of a batch several processes share; with gradient.
+
     Returns:
         The scores, not normalised, and the prior (detached).
     """
     valid = length_mask(lengths, log_probs.shape[1])[:, :, None]
-    marginal = (log_probs.exp() * valid).sum(dim=(0, 1)) / lengths.sum()
+    frames = sum_over_processes(lengths.sum())
+    marginal = sum_over_processes((log_probs.exp() * valid).sum(dim=(0, 1))) / frames
     scores = log_probs - prior_weight * marginal.clamp(min=1e-8).log()
     return scores, marginal.detach()
 

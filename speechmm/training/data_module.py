@@ -22,6 +22,7 @@ from speechmm.data.sampling import make_sampler
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
+from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
 
 logger = logging.getLogger(__name__)
@@ -254,7 +255,7 @@ class SpeechDataModule(TrainingData):
         return DataLoader(
             dataset,
             batch_size=None,
-            sampler=sampler,
+            sampler=ResumableSampler(sampler),
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=(4 if workers < 4 else 2) if workers else None,

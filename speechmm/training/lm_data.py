@@ -15,6 +15,7 @@ from speechmm.data.batch import pad_tokens
 from speechmm.data.texts import read_texts
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.text.normalize import normalize
+from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
 
 
@@ -70,8 +71,12 @@ class _TextSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         batches = self._batches()
-        if self.shuffle:  # every process takes as many, or one would wait for another for ever
-            del batches[len(batches) - len(batches) % self.world_size :]
+        # every process takes as many, or one would wait for another for ever
+        surplus = len(batches) % self.world_size
+        if self.shuffle:
+            del batches[len(batches) - surplus :]
+        elif surplus:
+            batches += [[]] * (self.world_size - surplus)
         return iter(batches[self.rank :: self.world_size])
 
     def __len__(self) -> int:
@@ -175,4 +180,6 @@ class TextDataModule(TrainingData):
         self, name: str, *, shuffle: bool, world_size: int, rank: int
     ) -> DataLoader[TextBatch]:
         sampler = self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank)
-        return DataLoader(_Texts(self._splits[name]), batch_size=None, sampler=sampler)
+        return DataLoader(
+            _Texts(self._splits[name]), batch_size=None, sampler=ResumableSampler(sampler)
+        )

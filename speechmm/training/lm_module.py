@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from speechmm.models.losses import attention_loss
 from speechmm.text.tokenizer import EOS
 from speechmm.training.lm_data import TextBatch
 from speechmm.training.optimization import OptimizationConfig
+from speechmm.training.processes import mean_over_processes
 from speechmm.training.trainable import SELECTION, TrainingModule
 
 
@@ -74,7 +74,8 @@ class LanguageModule(TrainingModule):
 
     def training_step(self, batch: TextBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Cross-entropy of a batch."""
-        loss = self._loss(batch, self.label_smoothing)
+        count = (batch.lengths + 1).sum()
+        loss = mean_over_processes(self._loss(batch, self.label_smoothing), count)
         self.log(
             "train/loss",
             loss.detach(),
@@ -83,7 +84,7 @@ class LanguageModule(TrainingModule):
             on_epoch=True,
             sync_dist=True,
         )
-        return loss
+        return self.accumulation.weigh(loss, count, batch_idx)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's sums."""
@@ -91,6 +92,8 @@ class LanguageModule(TrainingModule):
 
     def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
         """Adds up the log-probabilities of the dev texts."""
+        if not len(batch):  # there are fewer batches than processes
+            return
         logits = self.model(batch.tokens).log_softmax(dim=-1)
         targets = torch.nn.functional.pad(batch.tokens, (0, 1))
         targets.scatter_(1, batch.lengths[:, None], EOS)
@@ -100,13 +103,18 @@ class LanguageModule(TrainingModule):
         self._tokens += batch.predictions
 
     def on_validation_epoch_end(self) -> None:
-        """Logs nats per token and perplexity, the ends of texts counted as tokens."""
+        """Logs nats per token and perplexity; by the former the best checkpoint is chosen."""
+        loss = self._log_perplexity("val")
+        self.log(SELECTION, loss, sync_dist=True)
+
+    def _log_perplexity(self, stage: str) -> Tensor:
+        """Over the texts of all processes, the ends of texts counted as tokens."""
         sums = torch.tensor([self._nats, float(self._tokens)], device=self.device)
         total: Tensor = self.trainer.strategy.reduce(sums, reduce_op="sum")
         loss = total[0] / total[1].clamp(min=1)
-        self.log("val/loss", loss, sync_dist=True)
-        self.log("val/perplexity", loss.exp(), sync_dist=True)
-        self.log(SELECTION, loss, sync_dist=True)
+        self.log(f"{stage}/loss", loss, sync_dist=True)
+        self.log(f"{stage}/perplexity", loss.exp(), sync_dist=True)
+        return loss
 
     def test_step(self, batch: TextBatch, batch_idx: int) -> None:
         """As validation."""
@@ -118,9 +126,7 @@ class LanguageModule(TrainingModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the perplexity."""
-        loss = self._nats / max(1, self._tokens)
-        self.log("test/loss", loss, sync_dist=True)
-        self.log("test/perplexity", math.exp(loss), sync_dist=True)
+        self._log_perplexity("test")
 
     def scores(self, metrics: dict[str, Any]) -> str:
         """Perplexity of the dev texts."""

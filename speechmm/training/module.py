@@ -21,6 +21,7 @@ from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
+from speechmm.training.processes import gather_from_processes
 from speechmm.training.renamed_settings import tasks_by_old_name
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
@@ -150,7 +151,7 @@ class JointModule(TrainingModule):
         losses, shared = sum_losses(self.tasks, self._step(batch, encoding))
         self._augmenter.learn(augmented, shared.get(OCCUPANCY))
         self._log_losses("train", losses, batch)
-        return losses["loss"]
+        return self.accumulation.weigh(losses["loss"], batch.token_lengths.sum(), batch_idx)
 
     def _step(self, batch: Batch, encoding: SpeechEncoding) -> Step:
         return Step(
@@ -239,6 +240,7 @@ class JointModule(TrainingModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the settings as plain values: what is needed to read the weights again."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["speechmm"] = {
             "network": dataclasses.asdict(self.network_config),
             "tasks": self.tasks.settings(),
@@ -246,17 +248,11 @@ class JointModule(TrainingModule):
         }
         state = None if self._augmenter is None else self._augmenter.state()
         if state is not None:
-            checkpoint["recombination"] = self._of_every_process(state)
-
-    def _of_every_process(self, state: Any) -> list[Any]:
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return [state]
-        states: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, state)
-        return states
+            checkpoint["recombination"] = gather_from_processes(state)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores what the augmentation remembers, so that an interrupted training goes on exactly."""
+        super().on_load_checkpoint(checkpoint)
         states = checkpoint.get("recombination")
         if self._augmenter is not None and states and self.global_rank < len(states):
             self._augmenter.load_state(states[self.global_rank])

@@ -30,8 +30,9 @@ class OptimizationConfig:
     learning_rate: float = 2e-3
     """Peak of the schedule."""
     warmup_steps: int = 200
-    """Optimiser steps of linear rise from zero; afterwards a cosine falls to zero at the last of
-    ``trainer.max_epochs``, or when ``trainer.max_time`` is up if that is sooner."""
+    """Optimiser steps of linear rise from zero; afterwards a cosine falls to 1 % of the peak at the last
+    of ``trainer.max_epochs`` or ``trainer.max_steps``, or when ``trainer.max_time`` is up: whichever
+    is first."""
     weight_decay: float = 0.01
     """Decoupled decay of matrices; vectors (norms, biases) are left alone."""
     ema_decay: float = 0.998

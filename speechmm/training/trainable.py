@@ -17,6 +17,7 @@ from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.accumulation import Accumulation
 from speechmm.training.averaging import AveragedWeights
 from speechmm.training.optimization import (
     OptimizationConfig,
@@ -24,6 +25,8 @@ from speechmm.training.optimization import (
     make_optimizer,
 )
 from speechmm.training.precision import allow_tf32, clip_gradients, keep_float32
+from speechmm.training.processes import gather_from_processes
+from speechmm.training.resumable import ResumableSampler, RunningMeans, place_in_training
 from speechmm.training.time_limit import TimeLimit, running_timer
 
 SELECTION = "val/selection"
@@ -62,19 +65,22 @@ class TrainingData(L.LightningDataModule):
         raise NotImplementedError
 
     def _loader(self, name: str, *, shuffle: bool, world_size: int, rank: int) -> DataLoader[Any]:
-        """Batches of a split for one process, sorted by length unless they are shuffled."""
+        """Batches of a split for one process, sorted by length unless they are shuffled.
+
+        Its sampler is a `ResumableSampler`.
+        """
         raise NotImplementedError
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled, bucketed; the first batches are those of the epoch the trainer is at.
+        """Shuffled, bucketed; the first batch is the one that the trainer is at.
 
-        Lightning tells a sampler its epoch only after it has taken the first batches from it, so
-        a resumed training would begin with the order of epoch 0.
+        Lightning tells a sampler its epoch only after it has taken the first batches from it, and
+        counts on in the middle of an epoch without leaving out what comes before.
         """
         loader = self._own_loader("train", shuffle=True)
         if self.trainer:
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            loader.sampler.set_epoch(progress.processed)  # type: ignore[attr-defined]
+            assert isinstance(loader.sampler, ResumableSampler)
+            loader.sampler.go_on(*place_in_training(self.trainer))
         return loader
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -86,9 +92,12 @@ class TrainingData(L.LightningDataModule):
         return self._own_loader("test", shuffle=False)
 
     def _own_loader(self, name: str, *, shuffle: bool) -> DataLoader[Any]:
-        world_size = self.trainer.world_size if self.trainer else 1
-        rank = self.trainer.global_rank if self.trainer else 0
-        return self._loader(name, shuffle=shuffle, world_size=world_size, rank=rank)
+        shares = {"num_replicas": 1, "rank": 0}
+        if self.trainer:
+            shares = getattr(self.trainer.strategy, "distributed_sampler_kwargs", None) or shares
+        return self._loader(
+            name, shuffle=shuffle, world_size=shares["num_replicas"], rank=shares["rank"]
+        )
 
 
 class TrainingModule(L.LightningModule):
@@ -100,6 +109,8 @@ class TrainingModule(L.LightningModule):
         super().__init__()
         self.optimization = optimization
         self.seed = seed
+        self.accumulation = Accumulation(1)
+        self._unfinished: list[dict[str, Any]] = []  # by process
         self._planned = math.inf
         self.last_step = math.inf
         """The optimiser step at which training will end, by epochs, steps or the clock, as far as known."""
@@ -158,25 +169,57 @@ class TrainingModule(L.LightningModule):
     def _planned_steps(self) -> float:
         """Optimiser steps of the whole training, as far as epochs or steps limit it."""
         trainer = self.trainer
-        if trainer.max_steps > 0:
-            return float(trainer.max_steps)
+        most = float(trainer.max_steps) if trainer.max_steps > 0 else math.inf
         epochs = trainer.max_epochs or 0
         if epochs < 1:
-            if running_timer(trainer):
-                return math.inf
+            if trainer.max_steps > 0 or running_timer(trainer):
+                return most
             raise ConfigError(
                 f"trainer: max_epochs is {trainer.max_epochs}, max_steps {trainer.max_steps} and there "
                 "is no max_time; expected a limit, for the learning rate to fall by then. "
                 "Set trainer.max_epochs or trainer.max_time."
             )
-        batches = self.data.batches_per_epoch(world_size=trainer.world_size)
+        shares: Any = getattr(trainer.strategy, "distributed_sampler_kwargs", None) or {}
+        batches = self.data.batches_per_epoch(world_size=shares.get("num_replicas", 1))
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-        return float(max(1, epochs * batches // trainer.accumulate_grad_batches))
+        # the last batches of an epoch make a step of their own, however few they are
+        return min(most, float(epochs * math.ceil(batches / trainer.accumulate_grad_batches)))
 
     def on_train_start(self) -> None:
         """Begins to measure the pace, in case time is limited."""
         self._time_limit = TimeLimit(self.trainer)
+        self.accumulation = Accumulation(self.trainer.accumulate_grad_batches)
+        self._means = RunningMeans(self.trainer)
+        if self.global_rank < len(self._unfinished):
+            own = self._unfinished[self.global_rank]
+            self._means.load_state(own["means"])
+            if own["step"] is not None:
+                self.accumulation.load_state(own["step"], self)
+        self._unfinished = []
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Makes gradients of several batches those of the mean over all their tokens."""
+        self.accumulation.average(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what an unfinished epoch needs to go on exactly: its losses, gradients of its next step."""
+        if not place_in_training(self.trainer)[1]:
+            return
+        accumulates = self.trainer.fit_loop.epoch_loop._should_accumulate()
+        own = {
+            "means": self._means.state(),
+            "step": self.accumulation.state(self) if accumulates else None,
+        }
+        checkpoint["unfinished_epoch"] = gather_from_processes(own)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps that until training begins."""
+        self._unfinished = checkpoint.get("unfinished_epoch", [])
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Takes up the losses of an epoch that goes on."""
+        self._means.go_on()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds randomness by the place in the run, so that resuming repeats it; looks at the clock."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from speechmm.inference.alignment.flags import signs_of_misfit, text_flags
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
 from speechmm.inference.alignment.head_alignment import align_encoded
 from speechmm.inference.alignment.long_audio import AudioSegment, segment_audio
+from speechmm.inference.alignment.soft_alignment import Observer, SoftAlignment
 from speechmm.inference.alignment.token_path import (
     TokenPath,
     frames_needed,
@@ -46,24 +47,6 @@ ONE_PASS_SECONDS = 30.0
 """Longer audio is placed by CTC and cut between words before the alignment head labels it."""
 FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
 """What an aligned token of each kind of tokenizer is called as a unit."""
-
-
-@dataclass(frozen=True)
-class SoftAlignment:
-    """What an alignment was read from, for pictures."""
-
-    features: Float[Tensor, "frames n_mels"]
-    """Normalised log-mel."""
-    log_probs: Float[Tensor, "frames tokens"]
-    """Over the tokens of the text, for each frame."""
-    labels: list[str]
-    """Of the tokens; empty for silence."""
-    frame_seconds: float
-    """From frame to frame."""
-
-
-Observer = Callable[[Alignment, SoftAlignment], None]
-"""Called with every chunk of audio that was aligned in one pass (times from its own start)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from speechmm.alignments import Alignment, Segment
 from speechmm.files.atomic import safe_name, write_aside
-from speechmm.inference.alignment.aligner import SoftAlignment
+from speechmm.inference.alignment.soft_alignment import SoftAlignment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -100,7 +100,9 @@ class RestoreMetrics(Callback):
     def _put_back(self, trainer: L.Trainer) -> None:
         if not (trainer.is_global_zero and self.saved.is_file()):
             return
-        rows = [row for row in _rows(self.saved) if int(row["step"]) < trainer.global_step]
+        # a validation amid the batches of one step is logged under that step, which is still to come
+        steps = trainer.global_step + int(trainer.fit_loop.epoch_loop._should_accumulate())
+        rows = [row for row in _rows(self.saved) if int(row["step"]) < steps]
         for logger in trainer.loggers:
             if isinstance(logger, CSVLogger):
                 logger.experiment.metrics[:0] = rows

@@ -21,6 +21,9 @@ from rich.progress import (
 
 from speechmm.training.trainable import TrainingModule
 
+SECONDS_BETWEEN_LOOKS = 0.5
+"""To show the loss is to wait for the GPU, so the bar moves twice a second and not every step."""
+
 
 class TrainingProgress(Callback):
     """One bar over the whole training with loss, WER and time left; a line an epoch in a log."""
@@ -29,6 +32,8 @@ class TrainingProgress(Callback):
         self.progress: Progress | None = None
         self.task: TaskID | None = None
         self.began = 0.0
+        self.shown = 0.0
+        """When the bar was moved last."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens the bar in a terminal."""
@@ -63,7 +68,11 @@ class TrainingProgress(Callback):
         batch_idx: int,
     ) -> None:
         """Moves the bar."""
-        if self.progress is not None and self.task is not None:
+        if self.progress is None or self.task is None:
+            return
+        now = time.monotonic()
+        if now - self.shown >= SECONDS_BETWEEN_LOOKS:
+            self.shown = now
             loss = float(outputs["loss"])
             assert isinstance(pl_module, TrainingModule)
             scores = f"loss {loss:.2f} {pl_module.scores(trainer.callback_metrics)}"

@@ -72,7 +72,7 @@ class Align(Task):
         local, context = head(encoding.features, lengths, encoding.encoded, encoding.enc_lengths)
         # local view: label prior divided out, more of it while the warm-up lasts
         weight = model.config.align_prior
-        scores, marginal = label_scores(local, lengths, weight + scale * (1.0 - weight))
+        scores, marginal = label_scores(local, lengths, weight + scale * (1.0 - weight), step.sum)
         log_prior = None
         if scale > 0:
             log_prior = scale * (
@@ -92,9 +92,10 @@ class Align(Task):
         if step.training:
             head.update_prior(marginal)
         # context view: learns the soft alignment frame by frame
+        frames = (lengths * occupancy[:, :1].any(dim=2).any(dim=1)).sum()  # of what can be aligned
         losses = {
-            "loss_forward_sum": sum_loss,
-            "loss_frames": frame_loss(context, lengths, tokens, occupancy),
+            "loss_forward_sum": step.mean(sum_loss, frames),
+            "loss_frames": step.mean(frame_loss(context, lengths, tokens, occupancy), frames),
         }
         total = losses["loss_forward_sum"] + losses["loss_frames"]
         return TaskLosses(losses, total, {OCCUPANCY: occupancy})

@@ -14,7 +14,12 @@ from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
-from speechmm.models.losses import attention_loss, consistency_loss, ctc_loss
+from speechmm.models.losses import (
+    attention_loss,
+    consistency_loss,
+    ctc_frames_needed,
+    ctc_loss,
+)
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS
 from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
@@ -93,13 +98,14 @@ class Asr(Task):
             decoded = step.model.decode(
                 batch.tokens, step.encoding, with_attention=LOG_ATTENTION in step.wanted
             )
-            losses["loss_attention"] = attention_loss(
+            attention = attention_loss(
                 decoded.logits,
                 batch.tokens,
                 batch.token_lengths,
                 eos=EOS,
                 label_smoothing=self.label_smoothing,
             )
+            losses["loss_attention"] = step.mean(attention, (batch.token_lengths + 1).sum())
             total = total + (1.0 - self.ctc_weight) * losses["loss_attention"]
             if decoded.log_attention is not None:
                 given[LOG_ATTENTION] = decoded.log_attention
@@ -108,19 +114,20 @@ class Asr(Task):
     def _ctc(self, step: Step) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
         """CTC at one or two heights and its consistency; and their weighted sum."""
         batch, lengths = step.batch, step.encoding.enc_lengths
+        possible = ctc_frames_needed(batch.tokens, batch.token_lengths) <= lengths
+        count = (batch.token_lengths * possible).sum()
         log_probs = step.model.ctc_log_probs(step.encoding)
-        ctc = ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths)
+        ctc = step.mean(ctc_loss(log_probs, lengths, batch.tokens, batch.token_lengths), count)
         losses = {"loss_ctc": ctc}
         if self.intermediate_weight:
-            losses["loss_ctc_middle"] = ctc_loss(
-                step.model.ctc_log_probs(step.encoding, middle=True),
-                lengths,
-                batch.tokens,
-                batch.token_lengths,
+            middle = step.model.ctc_log_probs(step.encoding, middle=True)
+            losses["loss_ctc_middle"] = step.mean(
+                ctc_loss(middle, lengths, batch.tokens, batch.token_lengths), count
             )
             ctc = torch.lerp(ctc, losses["loss_ctc_middle"], self.intermediate_weight)
         if self.consistency_weight and step.training:
-            losses["loss_consistency"] = consistency_loss(log_probs, lengths, batch.token_lengths)
+            consistency = consistency_loss(log_probs, lengths, batch.token_lengths)
+            losses["loss_consistency"] = step.mean(consistency, batch.token_lengths.sum())
             ctc = ctc + self.consistency_weight * losses["loss_consistency"]
         return losses, ctc
 

@@ -61,6 +61,7 @@ class GuidedAttention(Task):
             step.encoding.encoded.shape[1],
         )
         loss = guidance_loss(shared[LOG_ATTENTION], windows, guided)
+        loss = step.mean(loss, guided.sum())
         return TaskLosses({"loss_guidance": loss}, loss)
 
 

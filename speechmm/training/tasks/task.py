@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.processes import all_sum, mean_over_processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,14 @@ class Step:
     def training(self) -> bool:
         """Whether weights are being trained, not measured."""
         return self.model.training
+
+    def mean(self, mean: Float[Tensor, ""], count: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
+        """A mean over ``count`` tokens or frames of this process, made one over those of all processes."""
+        return mean_over_processes(mean, count) if self.training else mean
+
+    def sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        """The sum over all processes, with gradient; while measuring, that of this one."""
+        return all_sum(values) if self.training else values
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_jsonl_says_how_it_was_made(two: list[str], tone_bundle: Bundle) -> None
     meta = json.loads(Path("new/h.jsonl.meta.json").read_text("utf-8"))
     assert meta["model"] == "tones"
     assert meta["checkpoint_sha256"] == tone_bundle.sha256
-    assert meta["decoding"] == {"decoder": "ctc", "beam": 1, "n_best": 1}
+    assert meta["decoding"] == {"decoder": "ctc", "beam": 1, "n_best": 1, "speech_gate": True}
     cost = meta["efficiency"]
     assert cost["parameters"] == tone_bundle.model.num_parameters()
     assert cost["peak_memory_bytes"] > 50e6

@@ -241,6 +241,46 @@ def test_words_of_other_utterances_are_drawn_again_as_they_would_have_been(
     check_same(study, *names)
 
 
+@pytest.mark.parametrize(
+    ("every", "accumulated", "stop"),
+    [(2, 1, (1, 3)), (3, 2, (1, 4)), (5, 1, (2, 0)), (1, 4, (2, 2))],
+    ids=["plain", "unfinished-step", "last-batch-of-an-epoch", "every-batch"],
+)
+def test_in_the_middle_of_an_epoch(
+    every: int, accumulated: int, stop: tuple[int, int], study: Study, each_batch: EachBatch
+) -> None:
+    """No utterance is repeated or lost, and all weights are those of a training without a stop."""
+    trainer = {
+        "max_epochs": EPOCHS,
+        "val_check_interval": every,
+        "accumulate_grad_batches": accumulated,
+    }
+    names = [f"{kind}-{every}-{accumulated}" for kind in ("straight", "resumed")]
+    configs = [
+        study.shop.config(
+            name, study.train, study.dev, trainer=trainer, data={"batch_seconds": 1.5}
+        )
+        for name in names
+    ]
+    seen: list[tuple[int, int, tuple[str, ...]]] = []
+    each_batch(lambda epoch, index, ids: seen.append((epoch, index, tuple(ids))))
+    assert study.shop.fit(configs[0]).code == 0
+    straight = list(seen)
+    assert max(index for _, index, _ in straight) >= stop[1]
+    seen.clear()
+    each_batch(stop_at(*stop))
+    assert study.shop.fit(configs[1]).code == 130
+    each_batch(lambda epoch, index, ids: seen.append((epoch, index, tuple(ids))))
+    assert study.shop.fit(configs[1], *CKPT).code == 0
+    place = [one[:2] for one in straight].index(seen[0][:2])
+    assert place > 0
+    assert (
+        straight.index(seen[0]) >= [one[:2] for one in straight].index(stop) - every * accumulated
+    )
+    assert seen == straight[place:]
+    check_same(study, *names)
+
+
 @pytest.mark.parametrize("told", ["all", "first"])
 def test_sigterm_ends_all_processes(told: str, study: Study) -> None:
     name = f"sigterm-{told}"

@@ -1,0 +1,68 @@
+"""Sums over the processes of a training, so that a mean is one over the tokens of all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+from torch import distributed as dist
+
+
+def process_count() -> int:
+    """Processes that train together; 1 where there is one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather_from_processes(value: Any) -> list[Any]:
+    """What each process has, by rank; every process must call it."""
+    values = [value]
+    if process_count() > 1:
+        values *= process_count()
+        dist.all_gather_object(values, value)
+    return values
+
+
+class _AllSum(torch.autograd.Function):
+    """A sum over processes; each value's gradient is the sum of what all processes ask of it."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def all_sum(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The sum of these values over all processes, with gradient; every process must call it.
+
+    On a GPU it is queued like any other operation: nothing waits on the host.
+    """
+    if process_count() == 1:
+        return values
+    total: Tensor = _AllSum.apply(values)
+    return total
+
+
+def mean_over_processes(mean: Float[Tensor, ""], count: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
+    """A mean, scaled so that its average over processes is the mean over the items of all of them.
+
+    Averaging is what data-parallel training does to gradients; without the scale an item would weigh
+    more in a process that has few.
+
+    Args:
+        mean: Over the items of this process.
+        count: How many these are.
+    """
+    processes = process_count()
+    if processes == 1:
+        return mean
+    own = count.detach().float()
+    return mean * (own * processes / all_sum(own).clamp(min=1))

@@ -1,0 +1,86 @@
+"""Goes on in the middle of an epoch: leaves out the batches that have been trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class ResumableSampler(Sampler[Any]):
+    """The batches of a sampler whose order is decided by the epoch, without those used already.
+
+    They are drawn and dropped, which costs no reading.
+    """
+
+    def __init__(self, sampler: Any):
+        """Begins with the first batch.
+
+        Args:
+            sampler: Has ``set_epoch``.
+        """
+        self.sampler = sampler
+        self._epoch = 0
+        self._started: tuple[int, int] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of an epoch."""
+        self._epoch = epoch
+        self.sampler.set_epoch(epoch)
+
+    def go_on(self, epoch: int, used: int) -> None:
+        """Begins this epoch after so many batches; others begin with their first."""
+        self._started = (epoch, used)
+        self.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        epoch, used = self._started or (self._epoch, 0)
+        return islice(iter(self.sampler), used if epoch == self._epoch else 0, None)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+def place_in_training(trainer: L.Trainer) -> tuple[int, int]:
+    """The epoch that comes next or goes on, and how many batches of it have been trained on.
+
+    Right also before the loops run, from what a checkpoint said.
+    """
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    between = epochs.processed == epochs.ready
+    return epochs.processed, 0 if between else batches.processed
+
+
+class RunningMeans:
+    """The losses of an epoch so far, from which Lightning makes its ``train/*`` at the epoch's end."""
+
+    def __init__(self, trainer: L.Trainer):
+        """Looks at the training epoch of this trainer."""
+        self._loop: Any = trainer.fit_loop.epoch_loop
+        self._earlier: dict[str, list[Tensor]] = {}
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """Sum and weight of each, in this process."""
+        return {
+            key: [one.value.cpu(), one.cumulated_batch_size.cpu()]
+            for key, one in self._loop._results.items()
+            if one.is_tensor and one.meta.is_mean_reduction
+        }
+
+    def load_state(self, state: dict[str, list[Tensor]]) -> None:
+        """Remembers them until the first batch has been logged."""
+        self._earlier = state
+
+    def go_on(self) -> None:
+        """Adds what was remembered; to be called after each batch."""
+        for key, (value, weight) in self._earlier.items():
+            one = self._loop._results.get(key)
+            if one is not None:
+                one.value = one.value + value.to(one.value.device)
+                one.cumulated_batch_size = one.cumulated_batch_size + weight.to(one.value.device)
+        self._earlier = {}
