@@ -296,6 +296,7 @@ def test_a_recipe_runs(name: str, tmp_path: Path, record: Record):
     recipe = tmp_path / "recipes" / name
     ignored = shutil.ignore_patterns("data", "exp")
     shutil.copytree(ROOT / "recipes" / name, recipe, ignore=ignored)
+    shutil.copy(ROOT / "recipes" / "gpu.sh", recipe.parent)
     if case.script:
         (tmp_path / "recipes" / case.script).mkdir()
         shutil.copy(ROOT / "recipes" / case.script / "run.sh", tmp_path / "recipes" / case.script)
