@@ -281,14 +281,15 @@ def _is_supervision(row: dict[str, Any]) -> bool:
     alignment = row.get("alignment")
     if not all(fits(text, (str, None)) for text in texts) or not fits(alignment, (dict, None)):
         return False
-    items = [item for unit in (alignment or {}).values() for item in (unit or [None])]
-    return all(
+    units = list((alignment or {}).values())
+    return all(isinstance(unit, list) for unit in units) and all(
         isinstance(item, list)
         and len(item) in _ITEM_LENGTHS
         and fits(item[0], str)
         and all(fits(number, (float, None)) for number in item[1:])
         and None not in item[1:3]
-        for item in items
+        for unit in units
+        for item in unit
     )
 
 

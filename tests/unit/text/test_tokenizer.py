@@ -180,7 +180,7 @@ def test_unknown_normalizer_is_refused() -> None:
         (None, "cannot be read"),
         (b"\xff\xfe", "not JSON"),
         (b"{", "not JSON"),
-        (b"[]", "format is 'list'; expected \"speechmm-tokenizer/1\""),
+        (b"[]", "it holds list, no object"),
         (b'{"format": "speechmm-tokenizer/9"}', "speechmm-tokenizer/9"),
         (b'{"format": "speechmm-tokenizer/1"}', "not a usable tokenizer"),
     ],

@@ -314,7 +314,7 @@ def test_manifests_without_a_cut(content: bytes | None, complaint: str, shop, go
     ("content", "complaint"),
     [
         (None, "cannot be read"),
-        (b"\xff\xfe\x00", "not JSON"),
+        (b"\x00\x01\x02", "cannot be read ("),
         (b'{"format": "speechmm-tokenizer/1", "kind": "char"}', "not a usable tokenizer"),
     ],
     ids=["missing", "binary", "incomplete"],
