@@ -17,6 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from speechmm.text.ngram import END, START, NgramModel
 
+# Autograd makes its threads now: once a test has made up a GPU, it would make some for that, and
+# processes forked later could not go backward.
+torch.ones((), requires_grad=True).backward()
+
 settings.register_profile(
     "speechmm",
     deadline=None,

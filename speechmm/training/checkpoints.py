@@ -42,7 +42,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         """
         target = Path(path)
         with write_aside(target, ours=True, durable=True) as aside:
-            torch.save(checkpoint, aside)
+            with aside.open("wb") as stream:  # PyTorch leaves a file open where it cannot write
+                torch.save(checkpoint, stream)
             if target.name == LAST and target.is_file():
                 _keep(target, target.with_name(PREVIOUS))
 
