@@ -200,12 +200,7 @@ def _read_json(path: Path, *, format: str) -> dict[str, Any]:
                 f"{path}: {name} is missing; expected a bundle folder with {', '.join(FILES)}. "
                 'Give the "bundle" folder that "speechmm fit" wrote.'
             )
-    config = read_json(
-        path / CONFIG_FILE,
-        expected="a bundle's settings",
-        advice="Copy the bundle again.",
-        error=CheckpointError,
-    )
+    config = _read_settings(path)
     accepted = (format, OLD_FORMAT) if format == FORMAT else (format,)
     if config.get("format") not in accepted:
         raise CheckpointError(
@@ -218,9 +213,19 @@ def _read_json(path: Path, *, format: str) -> dict[str, Any]:
         return upgrade_config(config)
 
 
+def _read_settings(path: Path) -> dict[str, Any]:
+    """What config.json holds, by the names it was written with."""
+    return read_json(
+        path / CONFIG_FILE,
+        expected="a bundle's settings",
+        advice="Copy the bundle again.",
+        error=CheckpointError,
+    )
+
+
 def set_confidence(path: Path, decoder: str, found: ConfidenceInfo) -> None:
     """Writes what calibration found for a decoder into a bundle's settings."""
-    config = _read_json(path, format=FORMAT)
+    config = _read_settings(path)
     config.setdefault("confidence", {})[decoder] = dataclasses.asdict(found)
     write_text(path / CONFIG_FILE, _as_text(config))
 

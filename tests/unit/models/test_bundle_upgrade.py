@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.models.bundle import file_sha256, load_bundle, save_bundle
-from speechmm.models.bundle_config import TrainingInfo
+from speechmm.models.bundle import file_sha256, load_bundle, save_bundle, set_confidence
+from speechmm.models.bundle_config import ConfidenceInfo, TrainingInfo
 from speechmm.models.bundle_upgrade import OLD_FORMAT
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -85,6 +85,19 @@ def test_the_same_numbers(tmp_path: Path) -> None:
 def test_what_was_not_trained_is_not_there(tmp_path: Path, outputs: list[str]) -> None:
     write_old(tmp_path / "old", outputs)
     assert load_bundle(tmp_path / "old").heads == set(outputs)
+
+
+def test_calibration_changes_nothing_else_of_an_old_bundle(tmp_path: Path) -> None:
+    write_old(tmp_path / "old", ["ctc"])
+    before = json.loads((tmp_path / "old" / "config.json").read_text())
+    found = ConfidenceInfo(scale=0.5, bias=0.1)
+    set_confidence(tmp_path / "old", "ctc", found)
+    after = json.loads((tmp_path / "old" / "config.json").read_text())
+    assert after.pop("confidence").keys() == {"ctc"}
+    assert after == before
+    loaded = load_bundle(tmp_path / "old")
+    assert loaded.heads == {"ctc"}
+    assert loaded.confidence["ctc"] == found
 
 
 def test_an_auxiliary_head_stays_out_of_the_bundle(tmp_path: Path) -> None:
