@@ -1,4 +1,4 @@
-"""Moves small tensors between host and device without either waiting for the other."""
+"""Moves tensors between host and device without either waiting for the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Readback:
-    """A copy of whole numbers or truths for the host, which arrives while the host goes on.
+    """A copy for the host, which arrives while the host goes on.
 
     A search decides by such copies whether to go on: it learns what was true some steps before, and
     the device never stands still in between. Numbers of a CPU are there at once.
@@ -31,17 +31,25 @@ class Readback:
         """Whether reading needs no waiting."""
         return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
-    def values(self) -> list[int]:
-        """The numbers, flat; waits for them where they are not ready."""
+    def tensor(self) -> Tensor:
+        """The copy; waits for it where it is not ready."""
         if self._event is not None:
             self._event.synchronize()
-        found: list[int] = self._host.flatten().long().tolist()
+        return self._host
+
+    def values(self) -> list[int]:
+        """Whole numbers or truths, flat; waits for them where they are not ready."""
+        found: list[int] = self.tensor().flatten().long().tolist()
         return found
 
 
 def upload(numbers: Sequence[int], device: torch.device) -> Int[Tensor, " _"]:
     """Whole numbers as a tensor on a device, copied while the host goes on."""
-    here = torch.tensor(numbers, dtype=torch.long)
+    return to_device(torch.tensor(numbers, dtype=torch.long), device)
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; a GPU copies it while the host goes on."""
     if device.type != "cuda":
-        return here.to(device)
-    return here.pin_memory().to(device, non_blocking=True)
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from speechmm.models.readback import to_device
+
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[int, ...] | tuple[float, ...], device: torch.device) -> Tensor:
@@ -16,10 +18,3 @@ def constant(values: tuple[int, ...] | tuple[float, ...], device: torch.device) 
     """
     dtype = torch.int64 if all(isinstance(value, int) for value in values) else torch.float32
     return to_device(torch.tensor(values, dtype=dtype), device)
-
-
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device; a GPU copies it while the host goes on."""
-    if device.type == "cuda":
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from speechmm.audio.log_mel import LogMel
 from speechmm.models.bundle import Bundle
-from speechmm.models.readback import upload
+from speechmm.models.readback import to_device, upload
 from speechmm.models.speech_text import SpeechEncoding
 from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS
 
@@ -34,8 +34,6 @@ class WaveformEncoder:
     def encode(self, waveforms: Sequence[Float[Tensor, " _"]]) -> SpeechEncoding:
         """Encodes one batch of mono waveforms at the model's rate."""
         lengths = upload([len(waveform) for waveform in waveforms], self.device)
-        padded = pad_sequence(list(waveforms), batch_first=True)
-        if self.device.type == "cuda":  # copied while the host goes on
-            padded = padded.pin_memory().to(self.device, non_blocking=True)
-        features, frame_lengths = self.log_mel(padded.to(self.device), lengths)
+        padded = to_device(pad_sequence(list(waveforms), batch_first=True), self.device)
+        features, frame_lengths = self.log_mel(padded, lengths)
         return self.model.encode_speech(features, frame_lengths)

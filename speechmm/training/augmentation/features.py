@@ -12,7 +12,8 @@ from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
-from speechmm.training.constants import constant, to_device
+from speechmm.models.readback import to_device
+from speechmm.training.constants import constant
 
 
 @dataclass(frozen=True, kw_only=True)

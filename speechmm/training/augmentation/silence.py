@@ -18,9 +18,9 @@ from speechmm.audio.log_mel import FLOOR, LogMelConfig
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
 from speechmm.models.front_end import length_mask
+from speechmm.models.readback import to_device
 from speechmm.models.utterance_mean import frame_levels, loud_level
 from speechmm.training.augmentation.noise_bank import NoiseBank
-from speechmm.training.constants import to_device
 
 MIN_PAUSE_SECONDS = 0.1
 DIGITAL_SHARE = 0.35  # of pauses and utterances without speech; the others are noise

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.data.batch import Batch
+from speechmm.models.readback import Readback
 from speechmm.text.tokenizer import SIL
 
 logger = logging.getLogger(__name__)
@@ -61,12 +62,7 @@ class _Copy:
     voices: list[Voice]
     recombined: list[bool]
     epoch: int
-    numbers: Tensor
-    done: torch.cuda.Event | None
-
-    @property
-    def has_arrived(self) -> bool:
-        return self.done is None or bool(self.done.query())  # type: ignore[no-untyped-call]
+    numbers: Readback
 
 
 @torch.no_grad()
@@ -151,23 +147,16 @@ class WordBank:
             epoch: Of the training.
         """
         if not all(batch.recombined):
-            numbers, done = find_cuts(batch, occupancy, lengths), None
-            if numbers.is_cuda:
-                numbers = numbers.to("cpu", non_blocking=True)  # into page-locked memory
-                done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                done.record()
+            numbers = Readback(find_cuts(batch, occupancy, lengths))
             voices = list(zip(batch.speakers, batch.speeds, strict=True))
-            self._coming.append(_Copy(batch.ids, voices, batch.recombined, epoch, numbers, done))
-        while self._coming and self._coming[0].has_arrived:
+            self._coming.append(_Copy(batch.ids, voices, batch.recombined, epoch, numbers))
+        while self._coming and self._coming[0].numbers.ready:
             self._take(self._coming.popleft())
 
     def finish(self) -> None:
         """Waits for what is still on its way."""
         while self._coming:
-            copy = self._coming.popleft()
-            if copy.done is not None:
-                copy.done.synchronize()
-            self._take(copy)
+            self._take(self._coming.popleft())
 
     def begin_epoch(self, epoch: int) -> None:
         """From now on plans use what was learned in earlier epochs."""
@@ -190,7 +179,7 @@ class WordBank:
 
     def _take(self, copy: _Copy) -> None:
         self._advance(copy.epoch)
-        for row, numbers in enumerate(copy.numbers.tolist()):
+        for row, numbers in enumerate(copy.numbers.tensor().tolist()):
             if copy.recombined[row] or numbers[_TOKENS] < 3:  # silence, a word, silence
                 continue
             cuts = [number for number in numbers[_COLUMNS:] if number >= 0]
