@@ -117,12 +117,16 @@ class WaveformBatch:
         return replace(self.batch, features=self.clips.log_mel(config))
 
 
-def next_of_few(length: int) -> int:
+def next_of_few(length: int, multiple: int = 8) -> int:
     """The next of few lengths: 8 to an octave, multiples of 8, at most an eighth longer from 64 on.
 
     Batches padded to these have few shapes, so that layers compiled for a shape see it again.
+
+    Args:
+        length: To be padded.
+        multiple: Of another power of 2.
     """
-    step = max(8, 1 << max(0, (length - 1).bit_length() - 4))
+    step = max(multiple, 1 << max(0, (length - 1).bit_length() - 4))
     return -(-length // step) * step
 
 

@@ -170,5 +170,12 @@ def frame_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of a soft alignment, nats per frame; utterances without one are left out."""
     picked = gather_tokens(log_probs, tokens)
+    return -(picked * occupancy).sum() / aligned_frames(lengths, occupancy).clamp(min=1)
+
+
+def aligned_frames(
+    lengths: Int[Tensor, " batch"], occupancy: Float[Tensor, "batch frames tokens"]
+) -> Int[Tensor, ""]:
+    """How many frames the utterances have that can be aligned."""
     aligned = occupancy[:, :1].any(dim=2).any(dim=1)
-    return -(picked * occupancy).sum() / (lengths * aligned).sum().clamp(min=1)
+    return (lengths * aligned).sum()

@@ -258,9 +258,10 @@ class SpeechTextModel(nn.Module):
     ) -> Float[Tensor, "batch frames align_vocab_size"]:
         """Log-probabilities of the aligned tokens at each 10 ms frame, label prior divided out."""
         head = self.alignment_head
-        local = head.local_vectors(encoding.features, encoding.lengths)
-        posterior = head.context_log_probs(local, encoding.encoded, encoding.enc_lengths)
-        posterior = posterior + head.local_log_probs(local)
+        local, context = head(
+            encoding.features, encoding.lengths, encoding.encoded, encoding.enc_lengths
+        )
+        posterior = context + local
         prior = head.label_prior.clamp(min=1e-8).log()
         out: Tensor = (posterior - self.config.align_prior * prior).log_softmax(dim=-1)
         return out

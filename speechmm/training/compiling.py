@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechmm.data.batch import next_of_few
 from speechmm.models.alignment_head import AlignmentHead
 from speechmm.models.transformer import DecoderLayer, EncoderLayer
 from speechmm.training.augmentation import Augmented
@@ -46,10 +47,7 @@ def compile_layers(model: nn.Module, how: Compile, backend: str = "inductor") ->
 
 def padded_size(size: int, multiple: int, how: Compile) -> int:
     """The size to pad to: a multiple, and with ``graphs`` one of eight sizes from 2^n to 2^(n+1)."""
-    unit = multiple
-    if how == "graphs":
-        unit = max(unit, 1 << max(0, size.bit_length() - 4))
-    return -(-size // unit) * unit
+    return next_of_few(size, multiple) if how == "graphs" else -(-size // multiple) * multiple
 
 
 def pad_shapes(augmented: Augmented, how: Compile, subsampling: int) -> Augmented:

@@ -17,7 +17,7 @@ from speechmm.models.losses import attention_loss
 from speechmm.text.tokenizer import EOS
 from speechmm.training.lm_data import TextBatch
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.processes import mean_over_processes
+from speechmm.training.processes import all_sum, mean_over_processes
 from speechmm.training.trainable import SELECTION, TrainingModule
 
 
@@ -110,7 +110,7 @@ class LanguageModule(TrainingModule):
     def _log_perplexity(self, stage: str) -> Tensor:
         """Over the texts of all processes, the ends of texts counted as tokens."""
         sums = torch.tensor([self._nats, float(self._tokens)], device=self.device)
-        total: Tensor = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        total = all_sum(sums)
         loss = total[0] / total[1].clamp(min=1)
         self.log(f"{stage}/loss", loss, sync_dist=True)
         self.log(f"{stage}/perplexity", loss.exp(), sync_dist=True)

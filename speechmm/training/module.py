@@ -21,7 +21,7 @@ from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.processes import gather_from_processes
+from speechmm.training.processes import all_sum, gather_from_processes
 from speechmm.training.renamed_settings import tasks_by_old_name
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
@@ -194,7 +194,8 @@ class JointModule(TrainingModule):
         selection = LOSS_SHARE * loss.to(self.device)
         for task in self.tasks.active:
             for metric in task.metrics:
-                above, below = map(self._summed, self._sums[metric.name])
+                sums = torch.tensor(self._sums[metric.name], device=self.device)
+                above, below = all_sum(sums)
                 if not below:  # in no process: nothing of the set says anything about it
                     continue
                 value = above / below
@@ -202,12 +203,6 @@ class JointModule(TrainingModule):
                 if metric.selects:
                     selection = selection + value
         self.log(SELECTION.replace("val", stage), selection, sync_dist=True)
-
-    def _summed(self, value: float) -> Tensor:
-        """The sum over all processes."""
-        local = torch.tensor(float(value), device=self.device)
-        total: Tensor = self.trainer.strategy.reduce(local, reduce_op="sum")
-        return total
 
     def on_test_epoch_start(self) -> None:
         """Forgets earlier sums."""

@@ -4,6 +4,7 @@ Nothing on a device is read back: neither scores nor lengths.
 """
 
 import importlib.util
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,11 +27,13 @@ TENSOR_CELLS = 8_000_000
 
 def on_triton(scores: Float[Tensor, "batch frames tokens"]) -> bool:
     """Whether Triton's kernels run where these scores are."""
-    return (
-        scores.device.type == "cuda"
-        and scores.shape[2] <= MAX_BLOCK_TOKENS
-        and importlib.util.find_spec("triton") is not None
-    )
+    return scores.device.type == "cuda" and scores.shape[2] <= MAX_BLOCK_TOKENS and has_triton()
+
+
+@cache
+def has_triton() -> bool:
+    """Whether Triton is installed."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def forward_backward(

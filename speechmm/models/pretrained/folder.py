@@ -5,7 +5,6 @@ Nothing is downloaded and nothing is unpickled.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from speechmm.errors import CheckpointError
-from speechmm.files.text import read_text
+from speechmm.files.json_text import read_json
 from speechmm.models.encoder import Encoder
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import WhisperConfig, WhisperEncoder
@@ -88,18 +87,12 @@ def read_pretrained(folder: Path) -> PretrainedEncoder:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(read_text(path, error=CheckpointError))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error}); expected a JSON object. Give a folder with "
-            f"{CONFIG} and {WEIGHTS}."
-        ) from error
-    if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{path}: holds a {type(found).__name__}; expected a JSON object. Get the file again."
-        )
-    return found
+    return read_json(
+        path,
+        expected="a JSON object",
+        advice=f"Give a folder with {CONFIG} and {WEIGHTS}.",
+        error=CheckpointError,
+    )
 
 
 def _config(folder: Path, kind: str, settings: Mapping[str, Any]) -> WhisperConfig | Wav2Vec2Config:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from speechmm.errors import ConfigError
 from speechmm.models.forward_sum import (
+    aligned_frames,
     beta_binomial_log_prior,
     forward_sum_loss,
     frame_loss,
@@ -92,7 +93,7 @@ class Align(Task):
         if step.training:
             head.update_prior(marginal)
         # context view: learns the soft alignment frame by frame
-        frames = (lengths * occupancy[:, :1].any(dim=2).any(dim=1)).sum()  # of what can be aligned
+        frames = aligned_frames(lengths, occupancy)
         losses = {
             "loss_forward_sum": step.mean(sum_loss, frames),
             "loss_frames": step.mean(frame_loss(context, lengths, tokens, occupancy), frames),
