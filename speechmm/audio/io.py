@@ -256,9 +256,9 @@ def _resampled(path: Path, sample_rate: int, span: _Span, block_seconds: float) 
 
 def _read_blocks(path: Path, wanted: _Span, block_seconds: float) -> Iterator[tuple[int, Tensor]]:
     """Pairs of sample rate and mono block, at the file's own rate; at least one pair."""
-    columns = _columns(path, wanted.channels)
     with _open(path, whole=wanted.is_whole) as pieces:
         info = _info(pieces, path)
+        columns = _columns(path, info.channels, wanted.channels)
         first, last = _span(info, wanted.start, wanted.duration)
         block_samples = max(1, seconds_to_samples(block_seconds, info.sample_rate))
         for frames, position in _frames(pieces, info, first, last, block_samples):
@@ -289,10 +289,8 @@ def _frames(
         before += piece.num_samples
 
 
-def _columns(path: Path, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """The channels to average; None where a file has but one."""
-    with _open(path) as pieces:
-        there = _info(pieces, path).channels
+def _columns(path: Path, there: int, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """The channels to average, of those that are there; None where a file has but one."""
     wanted = check_channels(range(there) if channels is None else channels, there, path)
     if there == 1:
         return None
