@@ -16,7 +16,7 @@ from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES
 from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, group_words
 from speechmm.alignments.textgrid import format_textgrid, read_textgrid
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.files.atomic import safe_name, write_aside, write_text
+from speechmm.files.atomic import STDOUT, safe_name, write_aside, write_text
 from speechmm.files.tree import list_files
 from speechmm.options import ALIGNMENT_FORMATS
 
@@ -28,8 +28,9 @@ def write_alignments(
 
     "jsonl" and "ctm" make one file, "durations" a folder. "srt", "vtt", "ass" and "textgrid" make a
     folder with a file for each alignment, named by its id; or the one file ``out``, when its name
-    ends in ``.srt``, ``.vtt``, ``.ass`` or ``.TextGrid`` (then for one alignment only). "ctm" holds
-    the first unit, subtitles the words, "textgrid" a tier for every unit, "durations" the finest.
+    ends in ``.srt``, ``.vtt``, ``.ass`` or ``.TextGrid`` or is ``-``, standard output (then for one
+    alignment only). "ctm" holds the first unit, subtitles the words, "textgrid" a tier for every
+    unit, "durations" the finest.
 
     Args:
         alignments: What to write; ids must differ.
@@ -98,10 +99,10 @@ def _write_lines(alignments: Iterable[Alignment], out: Path, format: str) -> Pat
 
 
 def _write_each(alignments: Iterable[Alignment], out: Path, format: str) -> list[Path]:
-    """A file per alignment in a folder, or one file, which the name says."""
+    """A file per alignment in a folder, or one file, which the name says, or standard output."""
     suffix = ".TextGrid" if format == "textgrid" else f".{format}"
     text_of = _FORMATTERS[format]
-    if out.suffix.lower() == suffix.lower() and not out.is_dir():
+    if out == STDOUT or (out.suffix.lower() == suffix.lower() and not out.is_dir()):
         return _write_one(alignments, out, text_of)
     written = []
     for alignment in alignments:
@@ -117,7 +118,7 @@ def _write_one(
     if len(texts) > 1:
         raise ConfigError(
             f"{out}: it is one file, and there are several alignments; expected a folder for them. "
-            f'Name a folder, such as "{out.with_suffix("")}".'
+            f'Name a folder, such as "{"aligned" if out == STDOUT else out.with_suffix("")}".'
         )
     for text in texts:
         write_text(out, text)

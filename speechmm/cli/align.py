@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +67,7 @@ def run(argv: list[str]) -> int:
         from speechmm.alignments import write_alignments
 
         shift = bundle.features.frame_shift
-        with _place_of(arguments.out, arguments.format) as out:
-            write_alignments(aligned, out, arguments.format, frame_shift=shift)
+        write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
     skipped.print(total)
     for alignment in flagged:
         print(f"flagged: {alignment.id}: {'; '.join(alignment.flags)}", file=sys.stderr)
@@ -164,18 +161,6 @@ def _check_out(out: Path, format: str) -> None:
             f"--out: found {str(out)!r}; expected a name that ends in "
             f'{" or ".join(MANIFEST_SUFFIXES)} for --format cuts. Name it "{out.name}.jsonl.gz".'
         )
-
-
-@contextmanager
-def _place_of(out: Path, format: str) -> Iterator[Path]:
-    """Where to write; for "-" a file of that format, which then goes to stdout."""
-    if out != Path("-"):
-        yield out
-        return
-    with tempfile.TemporaryDirectory(prefix="speechmm-") as folder:
-        file = Path(folder) / f"alignments.{format}"
-        yield file
-        sys.stdout.write(file.read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def _check_aligner(arguments: Namespace) -> None:
