@@ -94,8 +94,9 @@ def _parser() -> CommandParser:
         "--normalizer",
         choices=tuple(NORMALIZERS),
         default=DEFAULT_NORMALIZER,
-        help="what both texts go through first: verbatim changes white space only, basic drops case "
-        "and punctuation, english unifies numbers and contractions too",
+        help="what both texts go through first: verbatim changes white space only, multilingual drops "
+        "case and punctuation (turkish: where I is the capital of ı), basic is that of earlier "
+        "versions, english unifies numbers and contractions too",
     )
     parser.add_argument(
         "--against",

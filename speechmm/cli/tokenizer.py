@@ -47,6 +47,7 @@ def run(argv: list[str]) -> int:
 def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipReport) -> int:
     """Writes the tokenizer; returns how many texts it learned from."""
     from speechmm.data.manifest import cut_text, read_cuts
+    from speechmm.text.multilingual import has_dotless_i
     from speechmm.text.tokenizer_training import train_tokenizer
 
     texts = []
@@ -63,6 +64,12 @@ def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipRe
         normalizer=arguments.normalizer,
         language=arguments.language or DEFAULT_LANGUAGE,
     )
+    if arguments.normalizer == "multilingual" and has_dotless_i(texts):
+        print(
+            "some texts have İ, ı or ğ: if they are in a language whose capital of ı is I, such as "
+            "Turkish or Azerbaijani, give --normalizer turkish",
+            file=sys.stderr,
+        )
     content = {
         "settings": {"inputs": [str(path) for path in arguments.cuts], **settings},
         "texts": len(texts),
@@ -89,7 +96,7 @@ def _parser() -> CommandParser:
         "--normalizer",
         choices=tuple(NORMALIZERS),
         default=DEFAULT_NORMALIZER,
-        help="what every text goes through first",
+        help="what every text goes through first; the model writes what it leaves",
     )
     parser.add_argument(
         "--language",

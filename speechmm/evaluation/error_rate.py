@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import NamedTuple
@@ -125,6 +125,32 @@ def score_texts(
             [list(" ".join(t.split())) for t in hypotheses],
         )
     raise ValueError(f"unit is {unit!r}; expected word or character")
+
+
+def score_folded_words(
+    references: Sequence[str], hypotheses: Sequence[str], folded: Callable[[str], str]
+) -> list[UtteranceErrors]:
+    """Words compared as ``folded`` has them; a right one is spelled as the reference has it."""
+    pairs = [(a.split(), b.split()) for a, b in zip(references, hypotheses, strict=True)]
+    scored = score_units(
+        [list(map(folded, reference)) for reference, _ in pairs],
+        [list(map(folded, hypothesis)) for _, hypothesis in pairs],
+    )
+    return [
+        replace(one, reference=reference, hypothesis=_respelled(one.chunks, reference, hypothesis))
+        for one, (reference, hypothesis) in zip(scored, pairs, strict=True)
+    ]
+
+
+def _respelled(
+    chunks: Sequence[Chunk], reference: Sequence[str], hypothesis: Sequence[str]
+) -> list[str]:
+    """A hypothesis whose right words are spelled as in the reference."""
+    words = list(hypothesis)
+    for op, start, end, hyp_start, hyp_end in chunks:
+        if op == "hit":
+            words[hyp_start:hyp_end] = reference[start:end]
+    return words
 
 
 def score_units(

@@ -11,7 +11,7 @@ from speechmm.evaluation.clips import Clip, make_clips
 from speechmm.evaluation.error_rate import UtteranceErrors
 from speechmm.evaluation.html import render_html
 from speechmm.evaluation.report_types import Report
-from speechmm.evaluation.results import wer_lines
+from speechmm.evaluation.results import reading_notes, wer_lines
 from speechmm.evaluation.sclite_files import write_timed, write_trn
 from speechmm.evaluation.scoring import Scored
 from speechmm.files.atomic import write_text
@@ -128,6 +128,7 @@ def render_page(
     return render_html(
         "report.html.j2",
         report=report,
+        notes=reading_notes(report),
         title=f"{scored.hypothesis.name} against {scored.reference.name}",
         hypothesis=str(scored.hypothesis),
         reference=str(scored.reference),

@@ -8,6 +8,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from speechmm.alignments.scripts import unspaced_share
 from speechmm.errors import ManifestError
 from speechmm.evaluation import breakdowns
 from speechmm.evaluation.calibration import expected_calibration_error, reliability
@@ -61,6 +62,8 @@ def make_report(
         "cer": rates["cer"],
         "ser": rates["ser"],
         "normalizer": scored.normalizer,
+        "respelled_words": scored.respelled,
+        "unspaced_share": unspaced_share(scored.references),
         "utterances": len(scored.ids),
         "speakers": len({source.speaker for source in scored.sources if source.speaker}),
         "matched_by": "order" if scored.by_order else "id",

@@ -190,6 +190,10 @@ class _Measured(TypedDict):
     cer: RateRow
     ser: SerRow
     normalizer: str
+    respelled_words: int
+    """Right words that differ from the reference in what scores leave out (ß and ss, ς and σ, ...)."""
+    unspaced_share: float
+    """Share of the references' letters that belong to scripts without spaces between words."""
     utterances: int
     speakers: int
     matched_by: str

@@ -11,6 +11,8 @@ from speechmm.errors import ConfigError
 from speechmm.evaluation.report_types import Interval, RateRow, Report
 from speechmm.files.atomic import write_text
 
+LONG_WORDS = 25
+"""Characters a word, on average, above which texts hardly have spaces: Greenlandic has 13."""
 HEADER = "# Results\n\nWritten by `speechmm score` and `speechmm score-alignment`; do not edit.\n"
 
 
@@ -66,6 +68,7 @@ def wer_lines(report: Report) -> list[str]:
         f"- utterances: {report['utterances']}, {ser['wrong']} with an error"
         + (f"; {report['speakers']} speakers" if report["speakers"] else ""),
         f"- normalizer: {report['normalizer']}",
+        *(f"- {note}" for note in reading_notes(report)),
     ]
     if report["missing_hypotheses"] or report["extra_hypotheses"]:
         lines.append(
@@ -93,6 +96,33 @@ def wer_lines(report: Report) -> list[str]:
     ]
 
 
+def reading_notes(report: Report) -> list[str]:
+    """What one must know to read the rates, in a sentence each; reports of before have none."""
+    notes = []
+    if number := report.get("respelled_words", 0):
+        notes.append(
+            f"words that count as right but are typed otherwise (ß/ss, ς/σ, digits of other "
+            f"scripts, kinds of apostrophes, joiners without width): {number}"
+        )
+    if report.get("unspaced_share", 0.0) > 0.5:
+        notes.append(
+            "read the CER: most of the text is in scripts without spaces between words, so that a "
+            "word here is a whole phrase"
+        )
+    elif _letters_per_word(report) > LONG_WORDS:
+        notes.append(
+            f"read the CER: a word has {_letters_per_word(report):.0f} letters, so that the texts "
+            "seem to have no spaces between words"
+        )
+    return notes
+
+
+def _letters_per_word(report: Report) -> float:
+    words = report["wer"]["reference_words"]
+    letters = report["cer"].get("reference_words", 0)
+    return letters / words if words else 0.0
+
+
 def wer_table(report: Report) -> str:
     """The table ``speechmm score`` prints."""
     rows: list[tuple[str, ...]] = [
@@ -106,6 +136,7 @@ def wer_table(report: Report) -> str:
     rows.append(("SER", rate, interval, right, "", "", "", str(ser["utterances"])))
     lines = text_table(rows)
     lines.append(f"{report['utterances']} utterances, normalizer {report['normalizer']}")
+    lines += reading_notes(report)
     if "comparison" in report:
         other = report["comparison"]
         lines.append(

@@ -8,12 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from speechmm.alignments.ids import match_ids
+from speechmm.alignments.scripts import without_phrase_spaces
 from speechmm.errors import ManifestError
-from speechmm.evaluation.error_rate import UtteranceErrors, score_texts, total_counts
+from speechmm.evaluation.error_rate import (
+    UtteranceErrors,
+    score_folded_words,
+    score_texts,
+    total_counts,
+)
 from speechmm.evaluation.report_types import OtherRate
 from speechmm.evaluation.text_lines import UtteranceText
 from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of, with_own_ids
-from speechmm.text.normalize import NORMALIZERS, check_normalizer, normalize
+from speechmm.text.multilingual import folded
+from speechmm.text.normalize import (
+    FOLDED_NORMALIZERS,
+    NORMALIZERS,
+    check_normalizer,
+    normalize,
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class Scored:
     references: list[str]
     """Normalised."""
     hypotheses: list[str]
-    """Normalised; "" where there is none."""
+    """Normalised; "" where there is none. Words that are right are spelled as in the reference."""
     words: list[UtteranceErrors]
     characters: list[UtteranceErrors]
     missing: list[str]
@@ -38,6 +50,8 @@ class Scored:
     """Ids without a reference: they cannot be counted."""
     by_order: bool
     """Matched by the order of lines, not by id."""
+    respelled: int = 0
+    """Right words that differ from the reference in what `text.multilingual.folded` leaves out."""
 
 
 def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
@@ -66,6 +80,8 @@ def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
     found = [hyp.by_id.get(id, UtteranceText("")) for id in ids]
     references = _normalized([ref.by_id[id].text for id in ids], normalizer)
     hypotheses = _normalized([text.text for text in found], normalizer)
+    words = _word_errors(references, hypotheses, normalizer)
+    spelled = [" ".join(one.hypothesis) for one in words]
     return Scored(
         hypothesis=hyp.path,
         reference=ref.path,
@@ -76,13 +92,40 @@ def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
             for id, text in zip(ids, found, strict=True)
         ],
         references=references,
-        hypotheses=hypotheses,
-        words=score_texts(references, hypotheses),
-        characters=score_texts(references, hypotheses, unit="character"),
+        hypotheses=spelled,
+        words=words,
+        characters=_character_errors(references, hypotheses, normalizer),
         missing=missing,
         extra=extra,
         by_order=hyp.plain or ref.plain,
+        respelled=sum(map(_differing_words, hypotheses, spelled)),
     )
+
+
+def _word_errors(
+    references: Sequence[str], hypotheses: Sequence[str], normalizer: str
+) -> list[UtteranceErrors]:
+    """Words compared as the normalizer wants it."""
+    if normalizer in FOLDED_NORMALIZERS:
+        return score_folded_words(references, hypotheses, folded)
+    return score_texts(references, hypotheses)
+
+
+def _character_errors(
+    references: Sequence[str], hypotheses: Sequence[str], normalizer: str
+) -> list[UtteranceErrors]:
+    """Characters likewise: those of folded words, without spaces where a script divides no words."""
+    if normalizer in FOLDED_NORMALIZERS:
+        references, hypotheses = _folded_texts(references), _folded_texts(hypotheses)
+    return score_texts(references, hypotheses, unit="character")
+
+
+def _folded_texts(texts: Sequence[str]) -> list[str]:
+    return [without_phrase_spaces(" ".join(map(folded, text.split()))) for text in texts]
+
+
+def _differing_words(first: str, second: str) -> int:
+    return sum(a != b for a, b in zip(first.split(), second.split(), strict=True))
 
 
 def other_rates(
@@ -105,10 +148,9 @@ def other_rates(
     hypotheses = [hyp.by_id.get(id, UtteranceText("")).text for id in ids]
     rates: dict[str, OtherRate] = {}
     for name in NORMALIZERS:
-        if name != normalizer:
-            counts = total_counts(
-                score_texts(_normalized(references, name), _normalized(hypotheses, name))
-            )
+        if name not in (normalizer, "turkish"):  # that one is for texts in such languages alone
+            pair = (_normalized(references, name), _normalized(hypotheses, name))
+            counts = total_counts(_word_errors(*pair, name))
             rates[name] = {"wer": counts.rate, "utterances": len(ids)}
     return rates
 

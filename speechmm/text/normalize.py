@@ -1,11 +1,12 @@
-"""Normalizes texts by one of three named rules; a word error rate means nothing without the name."""
+"""Normalizes texts by one of a few named rules; a word error rate means nothing without the name."""
 
 import re
 import unicodedata
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from speechmm.errors import ConfigError
+from speechmm.text.multilingual import normalize_words
 
 # Characters people type for an apostrophe. Mapped before NFKC, which would split the acute accent.
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ＇´`", "'"))
@@ -80,16 +81,23 @@ def _english(text: str) -> str:
 NORMALIZERS: dict[str, Callable[[str], str]] = {
     "verbatim": _verbatim,
     "basic": _basic,
+    "multilingual": normalize_words,
+    "turkish": partial(normalize_words, turkic=True),
     "english": _english,
 }
 """Every normalizer by name.
 
 - ``verbatim`` strips the text and collapses white space, nothing else.
-- ``basic`` folds case and Unicode variants (NFKC), turns punctuation, symbols and hyphens into
-  spaces and keeps apostrophes inside words. For any language with spaces between words.
+- ``basic`` folds case and Unicode variants (NFKC and case folding, which respell words of some
+  languages), turns punctuation, symbols and hyphens into spaces and keeps apostrophes inside words.
+  Tokenizers of earlier versions have it.
+- ``multilingual`` is like it, and spells every word as its language does.
+- ``turkish`` is the same for languages in which I is the capital of ı.
 - ``english`` is Whisper's: numbers, contractions, spelling, fillers and titles too.
 """
-DEFAULT_NORMALIZER = "basic"
+DEFAULT_NORMALIZER = "multilingual"
+FOLDED_NORMALIZERS = ("multilingual", "turkish")
+"""After these, scores compare words as :func:`speechmm.text.multilingual.folded` has them."""
 
 
 def normalize(text: str, name: str) -> str:

@@ -92,7 +92,7 @@ def test_report_has_what_the_interface_says(
     assert report["command"].startswith("speechmm score ")
     assert (report["model"], report["seed"], report["rtf"]) == (None, None, None)
     out = capsys.readouterr().out
-    assert "normalizer basic" in out
+    assert "normalizer multilingual" in out
     assert f"{100 * wer['value']:.2f}" in out
 
 
@@ -208,7 +208,12 @@ def test_section_in_results(folder: Path) -> None:
         assert run(folder, "--results", str(path), "--title", "test") == 0
     text = path.read_text(encoding="utf-8")
     assert text.count("## test") == 1
-    for part in ("WER: **", "95 % interval", "normalizer: basic", "command: `speechmm score"):
+    for part in (
+        "WER: **",
+        "95 % interval",
+        "normalizer: multilingual",
+        "command: `speechmm score",
+    ):
         assert part in text
     assert "- commit: " in text
     assert "- date: 20" in text

@@ -131,7 +131,7 @@ def test_nothing_in_common(tmp_path: Path) -> None:
 
 
 def test_unknown_normalizer(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="verbatim, basic, english"):
+    with pytest.raises(ConfigError, match="verbatim, basic, multilingual, turkish, english"):
         score_files(tmp_path / "a.trn", tmp_path / "b.trn", "basik")
 
 

@@ -1,4 +1,4 @@
-"""Normalizers: what each of the three names does to a text."""
+"""Normalizers: what each name does to a text."""
 
 import builtins
 
@@ -56,6 +56,8 @@ def test_english_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
 
 
 def test_unknown_name_lists_the_choices() -> None:
-    with pytest.raises(ConfigError, match='"bsic"; expected one of verbatim, basic, english'):
+    with pytest.raises(
+        ConfigError, match='"bsic"; expected one of verbatim, basic, multilingual, turkish, english'
+    ):
         normalize("one", "bsic")
-    assert list(NORMALIZERS) == ["verbatim", "basic", "english"]
+    assert list(NORMALIZERS) == ["verbatim", "basic", "multilingual", "turkish", "english"]

@@ -170,7 +170,9 @@ def test_no_text(kind: str, texts: list[str]) -> None:
 
 
 def test_unknown_normalizer_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected one of verbatim, basic, english"):
+    with pytest.raises(
+        ConfigError, match="expected one of verbatim, basic, multilingual, turkish, english"
+    ):
         train_tokenizer(TEXTS, kind="char", normalizer="none")
 
 
