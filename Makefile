@@ -60,5 +60,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  echo "make: $(PYTHON) cannot make a virtual environment; expected its venv and ensurepip" \
 	    "modules. Name another Python: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[synth,onnx,docs,dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[synth,media,onnx,docs,dev]"
 	@touch $@

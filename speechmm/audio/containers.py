@@ -7,10 +7,13 @@ header mended where that is plain, or refused.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import soundfile
 
 from speechmm.audio.content import Content, Part
 from speechmm.audio.streams import mp3_parts, ogg_parts, starts_mp3
@@ -18,6 +21,9 @@ from speechmm.errors import AudioError
 
 _PIPE_SIZES = (range(0x7FFF_0000, 0x8000_0101), range(0xFFFF_0000, 0x1_0000_0000))
 """What programs write into a size of 32 bits when they cannot know it."""
+_LENGTH_UNKNOWN = 0x7FFF_0000  # a size from here on in a 32-bit header means "written to a pipe"
+_DATA_SIZE = re.compile(r"^\s*(BODY|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_FRAME_COUNT = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
 _TRAILING = 4096  # bytes after the last chunk that may be anything: a tag, padding
 
 
@@ -206,11 +212,35 @@ def _au_parts(content: Content, path: Path, origin: int = 0) -> list[Part]:
     raise _more_than_told(path, f"{content.size - end} bytes follow its last sample")
 
 
+def check_complete(file: soundfile.SoundFile, path: Path, content: Content) -> None:
+    """Compares the header's length with what is there: libsndfile quietly takes the shorter."""
+    if file.format == "NIST":
+        header = content.read(0, 1024).decode("ascii", "replace")
+        promised = re.search(r"^sample_count -i (\d+)", header, re.MULTILINE)
+        if promised and int(promised[1]) > file.frames:
+            raise cut_short(path, file.frames, int(promised[1]), file.samplerate)
+    log = file.extra_info
+    for _, promised_bytes, found_bytes in _DATA_SIZE.findall(log):
+        if int(found_bytes) < int(promised_bytes) < _LENGTH_UNKNOWN:
+            raise damaged(path, f"{found_bytes} bytes where the header says {promised_bytes}")
+    for found, promised_frames in _FRAME_COUNT.findall(log):
+        if int(found) < int(promised_frames):
+            raise cut_short(path, int(found), int(promised_frames), file.samplerate)
+
+
 def damaged(path: Path, reason: str) -> AudioError:
     """What is said of a file that is not whole."""
     return AudioError(
         f"{path}: the audio is damaged or cut short ({reason.strip()}); expected a whole file. "
         "Get the file again."
+    )
+
+
+def cut_short(path: Path, found: int, promised: int, sample_rate: int) -> AudioError:
+    """What is said of a file with fewer samples than its header promises."""
+    return AudioError(
+        f"{path}: the audio is cut short: {found / sample_rate:.3f} s are there; expected the "
+        f"{promised / sample_rate:.3f} s its header promises. Get the file again."
     )
 
 

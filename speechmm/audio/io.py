@@ -1,11 +1,10 @@
-"""Reads audio: all libsndfile reads, mono, at the rate asked for, or an error that says why.
+"""Reads audio: all libsndfile and FFmpeg read, mono, at the rate asked for, or an error that says why.
 
 Nothing is cut in silence: a file that holds less than its header promises is an error, as is a
 sample that is not a number.
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.audio.channels import check_channels, choose_columns
-from speechmm.audio.containers import check_one_flac, damaged, find_parts
+from speechmm.audio.containers import (
+    check_complete,
+    check_one_flac,
+    cut_short,
+    damaged,
+    find_parts,
+)
 from speechmm.audio.content import Content, Part, PartFile
+from speechmm.audio.media import INSTALL, MediaFile, media_installed
 from speechmm.audio.resample import resample_blocks
 from speechmm.errors import AudioError
 from speechmm.files.pipes import is_pipe, read_pipe
@@ -30,11 +36,9 @@ from speechmm.timing import samples_to_seconds, seconds_to_samples
 _END_TOLERANCE = 0.025  # seconds by which a rounded time may pass the end of the file
 _BLOCK_SECONDS = 30.0
 _LOUDEST = 64.0  # full scale is 1; more than this is a file of floats on the scale of integers
-_LENGTH_UNKNOWN = 0x7FFF_0000  # a size from here on in a 32-bit header means "written to a pipe"
 _MP3_FRAME = 1152  # samples: what decoders may drop or add at the end of an mp3
 _RATES = (1000, 768_000)  # Hz
-_DATA_SIZE = re.compile(r"^\s*(BODY|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_FRAME_COUNT = re.compile(r"frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+_UNKNOWN = ("not recognised", "Unrecognised", "nimplemented", "nsupported", "in flac decoder")
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class AudioInfo:
     duration: float
     """Seconds."""
     format: str
-    """libsndfile's name of the container, such as "WAV", "FLAC" or "NIST"."""
+    """Name of the container, such as "WAV", "FLAC" or "NIST"; "MOV" is that of m4a and mp4, too."""
     subtype: str
-    """libsndfile's name of the coding, such as "PCM_16"."""
+    """Name of the coding, such as "PCM_16" or "AAC"."""
 
 
 def audio_info(path: str | Path) -> AudioInfo:
@@ -80,7 +84,7 @@ def read_audio(
     Full scale is 1; files of floats and lossy files may exceed it a little.
 
     Args:
-        path: Any file libsndfile reads.
+        path: Any file libsndfile reads, or FFmpeg where the extra ``media`` is installed.
         sample_rate: Wanted rate in Hz; the file may have any.
         start: Where to begin, in seconds.
         duration: How much to read, in seconds; None reads to the end.
@@ -102,7 +106,7 @@ def iter_audio(
     The blocks, joined, are what :func:`read_audio` gives for the whole file.
 
     Args:
-        path: Any file libsndfile reads.
+        path: Any file libsndfile reads, or FFmpeg where the extra ``media`` is installed.
         sample_rate: Wanted rate in Hz.
         block_seconds: Length of a block, about; the last one is what is left.
 
@@ -135,7 +139,7 @@ class _Span:
 class _Piece:
     """A part of a file with its decoder."""
 
-    file: soundfile.SoundFile
+    file: soundfile.SoundFile | MediaFile
     num_samples: int
     slack: int
     """Samples that the decoder may give less."""
@@ -157,19 +161,55 @@ def _open(path: Path, *, whole: bool = False) -> Iterator[list[_Piece]]:
         try:
             if whole:
                 check_one_flac(content, path)
-            pieces = []
-            for part in find_parts(content, path):
-                plain = part == Part(0, content.size) and isinstance(source, int)
-                name = source if plain else PartFile(content, part)
-                file = stack.enter_context(soundfile.SoundFile(name, closefd=False))
-                if plain or not part.prefix:
-                    _check_complete(file, path, content)
-                slack = _MP3_FRAME * (4 if part.prefix else 1)
-                is_mpeg = file.format.startswith("MP")
-                pieces.append(_Piece(file, _length(file), slack if is_mpeg else 0))
+            try:
+                pieces = _pieces(content, path, source, stack)
+            except soundfile.LibsndfileError as error:
+                pieces = [_media_piece(content, path, source, stack, error)]
             yield pieces
         except (soundfile.LibsndfileError, TypeError) as error:
-            raise _damaged(path, str(getattr(error, "error_string", error))) from error
+            raise damaged(path, _reason(error)) from error
+
+
+def _pieces(content: Content, path: Path, source: int | bytes, stack: ExitStack) -> list[_Piece]:
+    """The parts of a file that libsndfile reads."""
+    pieces = []
+    for part in find_parts(content, path):
+        plain = part == Part(0, content.size) and isinstance(source, int)
+        name = source if plain else PartFile(content, part)
+        file = stack.enter_context(soundfile.SoundFile(name, closefd=False))
+        if plain or not part.prefix:
+            check_complete(file, path, content)
+        slack = _MP3_FRAME * (4 if part.prefix else 1)
+        is_mpeg = file.format.startswith("MP")
+        pieces.append(_Piece(file, _length(file), slack if is_mpeg else 0))
+    return pieces
+
+
+def _media_piece(
+    content: Content, path: Path, source: int | bytes, stack: ExitStack, error: Exception
+) -> _Piece:
+    """The sound of a file that libsndfile does not read, if it may be one of FFmpeg's."""
+    reason = _reason(error)
+    if not any(sign in reason for sign in _UNKNOWN):
+        raise damaged(path, reason) from error
+    if not media_installed():
+        raise AudioError(
+            f"{path}: it is not audio in a format libsndfile reads ({reason}); expected wav, flac, "
+            f"ogg, mp3, sph or the like; m4a, mp4, webm and others it needs {INSTALL}. Install "
+            'that, or convert it, for example with "ffmpeg -i IN OUT.flac".'
+        ) from error
+    file = MediaFile(content, path, () if isinstance(source, bytes) else _state(os.fstat(source)))
+    stack.callback(file.close)
+    return _Piece(file, file.frames, 0)
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    """What is another when a file is another."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).strip()
 
 
 def _source(path: Path, stack: ExitStack) -> int | bytes:
@@ -192,16 +232,6 @@ def _source(path: Path, stack: ExitStack) -> int | bytes:
         ) from error
     stack.callback(os.close, descriptor)
     return descriptor
-
-
-def _damaged(path: Path, reason: str) -> AudioError:
-    if "not recognised" in reason or "Unrecognised" in reason or "nimplemented" in reason:
-        return AudioError(
-            f"{path}: it is not audio in a format libsndfile reads ({reason.strip()}); "
-            "expected wav, "
-            'flac, ogg, mp3, sph or the like. Convert it, for example with "ffmpeg -i IN OUT.flac".'
-        )
-    return damaged(path, reason)
 
 
 def _info(pieces: Sequence[_Piece], path: Path) -> AudioInfo:
@@ -285,7 +315,7 @@ def _frames(
                 position += len(frames)
                 yield frames, before + position
             if end - position > (piece.slack if position > begin else 0):
-                raise _cut_short(info.path, before + position, before + end, info.sample_rate)
+                raise cut_short(info.path, before + position, before + end, info.sample_rate)
         before += piece.num_samples
 
 
@@ -296,8 +326,7 @@ def _columns(path: Path, there: int, channels: tuple[int, ...] | None) -> tuple[
         return None
     if len(wanted) == 1 or is_pipe(path):
         return _chosen(path, wanted, ()) if len(wanted) > 1 else wanted
-    status = path.stat()
-    return _chosen(path, wanted, (status.st_ino, status.st_size, status.st_mtime_ns))
+    return _chosen(path, wanted, _state(path.stat()))
 
 
 @lru_cache(maxsize=4096)
@@ -347,26 +376,3 @@ def _downmix(
     else:
         mono = frames[:, list(columns)].mean(axis=1)
     return torch.from_numpy(np.ascontiguousarray(mono))
-
-
-def _check_complete(file: soundfile.SoundFile, path: Path, content: Content) -> None:
-    """Compares the header's length with what is there: libsndfile quietly takes the shorter."""
-    if file.format == "NIST":
-        header = content.read(0, 1024).decode("ascii", "replace")
-        promised = re.search(r"^sample_count -i (\d+)", header, re.MULTILINE)
-        if promised and int(promised[1]) > file.frames:
-            raise _cut_short(path, file.frames, int(promised[1]), file.samplerate)
-    log = file.extra_info
-    for _, promised_bytes, found_bytes in _DATA_SIZE.findall(log):
-        if int(found_bytes) < int(promised_bytes) < _LENGTH_UNKNOWN:
-            raise _damaged(path, f"{found_bytes} bytes where the header says {promised_bytes}")
-    for found, promised_frames in _FRAME_COUNT.findall(log):
-        if int(found) < int(promised_frames):
-            raise _cut_short(path, int(found), int(promised_frames), file.samplerate)
-
-
-def _cut_short(path: Path, found: int, promised: int, sample_rate: int) -> AudioError:
-    return AudioError(
-        f"{path}: the audio is cut short: {found / sample_rate:.3f} s are there; expected the "
-        f"{promised / sample_rate:.3f} s its header promises. Get the file again."
-    )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from speechmm.audio.files import AUDIO_SUFFIXES
+from speechmm.audio.files import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 
 Parts = tuple[str, ...]
 
@@ -133,7 +133,7 @@ def name_parts(name: str) -> Parts:
     if "/" not in name:
         name = name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
-    if parts and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES:
+    if parts and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES | MEDIA_SUFFIXES:
         parts[-1] = PurePosixPath(parts[-1]).stem
     return tuple(map(_fold, parts))
 

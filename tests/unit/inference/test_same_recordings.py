@@ -36,7 +36,7 @@ IDS = {
     "linked": "fed",
 }
 NAMED = ("phone.m4a", "silent.wav")
-"""A recording in a format that must be converted, and one without text."""
+"""A recording of a kind that is not read, and one without text."""
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def corpus(
     tone_bundle: Bundle, speak: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     monkeypatch.setattr("speechmm.models.bundle.load_bundle", lambda *_, **__: tone_bundle)
+    monkeypatch.setattr("speechmm.audio.files.media_installed", lambda: False)
     monkeypatch.chdir(tmp_path)
     root = Path("corpus")
     Path("real").mkdir()
@@ -135,9 +136,10 @@ def test_a_folder_of_audio_that_must_be_converted(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("speechmm.audio.files.media_installed", lambda: False)
     Path("phone").mkdir()
     Path("phone/a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     Path("phone/a.txt").write_text("hi")
     for command in (("prepare", "folder", "phone", "out"), ("transcribe", "phone", "--model", "m")):
         assert call(*command) == 2
-        assert 'Convert it: "ffmpeg -i a.m4a -vn a.flac"' in capsys.readouterr().err
+        assert 'convert it: "ffmpeg -i a.m4a -vn a.flac"' in capsys.readouterr().err
