@@ -241,5 +241,6 @@ def _filter_warnings() -> None:
         ".*could not find the monitored key.*",  # training without validation
         ".*LightningCLI's args parameter is intended to run from within Python.*",
         ".*smaller than the logging interval.*",
+        ".*FSDP2-wrapped module .* returned a view tensor.*",  # nothing is added to it in place
     ):
         warnings.filterwarnings("ignore", message=message)

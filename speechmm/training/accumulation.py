@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from speechmm.training.processes import all_sum
+from speechmm.training.sharding import local
 
 
 class Accumulation:
@@ -52,14 +53,14 @@ class Accumulation:
         """Turns the gradients, added up, into those of the mean over all tokens of the batches."""
         if self.batches == 1 or self._first is None or self._total is None:
             return
-        gradients = [one.grad for one in network.parameters() if one.grad is not None]
+        gradients = [local(one.grad) for one in network.parameters() if one.grad is not None]
         if gradients:
             torch._foreach_mul_(gradients, self.batches * self._first / self._total)
 
     def state(self, network: nn.Module) -> dict[str, Any]:
         """What this process has added up for a step that is still to come."""
         gradients = {
-            name: _local(one.grad).detach().cpu()
+            name: local(one.grad).detach().cpu()
             for name, one in network.named_parameters()
             if one.grad is not None
         }
@@ -72,13 +73,7 @@ class Accumulation:
             gradient = state["gradients"].get(name)
             if gradient is not None:
                 weight.grad = torch.zeros_like(weight)
-                _local(weight.grad).copy_(gradient)
+                local(weight.grad).copy_(gradient)
             device = weight.device
         if self._first is not None and self._total is not None:
             self._first, self._total = self._first.to(device), self._total.to(device)
-
-
-def _local(gradient: Tensor) -> Tensor:
-    """What this process holds of it, where it is shared out."""
-    to_local = getattr(gradient, "to_local", None)
-    return gradient if to_local is None else to_local()

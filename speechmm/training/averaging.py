@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from speechmm.training.sharding import (
+    load_whole,
+    local,
+    release,
+    share_out,
+    shares_weights,
+    whole,
+)
 
 
 class Averages(AveragedModel):
@@ -30,17 +39,20 @@ class Averages(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Moves the averages towards the weights and the running means of the model."""
         seen = int(self.n_averaged)
-        averages: list[Tensor] = [*self.module.parameters(), *self.module.buffers()]
-        current = [*model.parameters(), *model.buffers()]
-        values = [
-            value.detach().to(average) for average, value in zip(averages, current, strict=True)
-        ]
+        averages, current = tensors(self.module), tensors(model)
+        values = [value.to(average) for average, value in zip(averages, current, strict=True)]
         if seen:
             share = 1.0 - min(self.decay, (1 + seen) / (10 + seen))
             torch._foreach_lerp_(averages, values, share)
         else:
             torch._foreach_copy_(averages, values)
         self.n_averaged += 1
+
+
+def tensors(module: nn.Module) -> list[Tensor]:
+    """What this process holds of the weights, and the buffers, without gradient."""
+    own: list[Tensor] = [*module.parameters(), *module.buffers()]
+    return [local(value.detach()) for value in own]
 
 
 class AveragedWeights(WeightAveraging):
@@ -50,6 +62,7 @@ class AveragedWeights(WeightAveraging):
         """Takes the upper limit of the decay."""
         super().__init__()
         self.decay = decay
+        self._shared = False
         self._own: list[Tensor] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -57,19 +70,55 @@ class AveragedWeights(WeightAveraging):
         if stage == "fit":
             pl_module.configure_model()
             device = trainer.strategy.root_device
+            mesh, pl_module._device_mesh = pl_module._device_mesh, None  # which cannot be copied
             self._average_model = Averages(pl_module, device, self.decay)
+            pl_module._device_mesh = mesh
+            self._shared = shares_weights(trainer)
+            if self._shared:
+                module = self._average_model.module
+                network: Any = module.network
+                share_out(network, trainer, root=module)
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds the averages of all processes."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._shared:
+            checkpoint["state_dict"] = whole(checkpoint["state_dict"])
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Takes up weights and averages; where they are shared out, the weights are the averages as yet."""
+        if self._average_model is None:  # they are measured, not trained
+            return
+        if not self._shared:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+            return
+        copy_all(pl_module, self._average_model.module)
+        if "averaging_state" in checkpoint:
+            self._average_model.load_state_dict(checkpoint["averaging_state"], strict=False)
+            load_whole(pl_module, checkpoint["current_model_state"])
+
+    def _copy_average_to_current(self, pl_module: L.LightningModule) -> None:
+        """Ends with the averages."""
+        assert self._average_model is not None
+        copy_all(self._average_model.module, pl_module)
 
     def _swap_models(self, pl_module: L.LightningModule) -> None:
         """Exchanges weights and averages; in 16 bits the averages would come back rounded."""
-        current = [*pl_module.parameters(), *pl_module.buffers()]
+        assert self._average_model is not None
+        release(pl_module)
+        current = tensors(pl_module)
         if self._own:
-            for value, own in zip(current, self._own, strict=True):
-                value.data.copy_(own)
+            torch._foreach_copy_(current, self._own)
             self._own = []
             return
-        assert self._average_model is not None
-        module = self._average_model.module
-        averages = itertools.chain(module.parameters(), module.buffers())
-        self._own = [value.data.clone() for value in current]
-        for value, average in zip(current, averages, strict=True):
-            value.data.copy_(average.data)
+        self._own = [value.clone() for value in current]
+        torch._foreach_copy_(current, tensors(self._average_model.module))
+
+
+def copy_all(source: nn.Module, target: nn.Module) -> None:
+    """Copies weights and buffers between modules of one kind, all or shares of them."""
+    torch._foreach_copy_(tensors(target), tensors(source))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +37,7 @@ from speechmm.training.lm_data import TextDataModule
 from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
 from speechmm.training.renamed_settings import upgrade_arguments
+from speechmm.training.sharding import chosen_strategy
 from speechmm.training.tasks import TasksConfig
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 
@@ -254,7 +254,9 @@ class TrainingCLI(LightningCLI):
         if self.config.trainer.logger is None:
             kwargs["logger"] = loggers if self.name == "fit" else False
         try:
-            return super().instantiate_trainer(callbacks=own, **self._plugins(), **kwargs)
+            return super().instantiate_trainer(
+                callbacks=own, **self._plugins(), **self._strategy(), **kwargs
+            )
         except MisconfigurationException as error:
             first_line = str(error).splitlines()[0]
             raise ConfigError(f"trainer: {first_line} Correct the config.") from error
@@ -264,5 +266,10 @@ class TrainingCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer", default={})
         given = settings.get("plugins") or []
         given = list(given) if isinstance(given, list | tuple) else [given]
-        own_files = re.search("fsdp|deepspeed|modelparallel", str(settings.get("strategy")).lower())
+        own_files = "deepspeed" in str(settings.get("strategy")).lower()
         return {"plugins": given if own_files else [*given, WholeCheckpoints()]}
+
+    def _strategy(self) -> dict[str, Any]:
+        """How several processes train together, where that is more than a name of Lightning's."""
+        settings = self._get(self.config_init, "trainer", default={})
+        return chosen_strategy(settings.get("strategy"), settings.get("precision"))

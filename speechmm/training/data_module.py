@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from speechmm.training.trainable import TrainingData
 
 logger = logging.getLogger(__name__)
 
+COPY = re.compile(r"_dup\d+$")  # what lhotse adds to the id
 CMVN_CUTS = 300  # utterances that the feature statistics are taken from
 USUAL_SHARE = 0.95  # of the training utterances are at most as long as what is called usual
 
@@ -214,6 +216,13 @@ class SpeechDataModule(TrainingData):
             if index % step == 0:
                 accumulator.add(dataset.load(cut))
         return accumulator.stats()
+
+    def are_copies(self, ids: Sequence[str]) -> bool:
+        """Whether these are utterances that another process has, given again lest this one has none."""
+        if not all(COPY.search(one) for one in ids):
+            return False
+        known = self._splits["test" if self.trainer and self.trainer.testing else "dev"]
+        return not {cut.id for cut in known}.intersection(ids)
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of one process in the first epoch; later ones differ by a few."""

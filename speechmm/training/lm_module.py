@@ -17,7 +17,11 @@ from speechmm.models.losses import attention_loss
 from speechmm.text.tokenizer import EOS
 from speechmm.training.lm_data import TextBatch
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.processes import all_sum, mean_over_processes
+from speechmm.training.processes import (
+    all_sum,
+    mean_over_processes,
+    total_over_processes,
+)
 from speechmm.training.trainable import SELECTION, TrainingModule
 
 
@@ -79,7 +83,7 @@ class LanguageModule(TrainingModule):
         self.log(
             "train/loss",
             loss.detach(),
-            batch_size=len(batch),
+            batch_size=total_over_processes(len(batch), like=loss),  # type: ignore[arg-type]
             on_step=False,
             on_epoch=True,
             sync_dist=True,
@@ -88,6 +92,7 @@ class LanguageModule(TrainingModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the last validation's sums."""
+        super().on_validation_epoch_start()
         self._nats, self._tokens = 0.0, 0
 
     def validation_step(self, batch: TextBatch, batch_idx: int) -> None:
@@ -104,6 +109,7 @@ class LanguageModule(TrainingModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs nats per token and perplexity; by the former the best checkpoint is chosen."""
+        super().on_validation_epoch_end()
         loss = self._log_perplexity("val")
         self.log(SELECTION, loss, sync_dist=True)
 
@@ -126,6 +132,7 @@ class LanguageModule(TrainingModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the perplexity."""
+        super().on_test_epoch_end()
         self._log_perplexity("test")
 
     def scores(self, metrics: dict[str, Any]) -> str:

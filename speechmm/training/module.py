@@ -21,7 +21,11 @@ from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.processes import all_sum, gather_from_processes
+from speechmm.training.processes import (
+    all_sum,
+    gather_from_processes,
+    total_over_processes,
+)
 from speechmm.training.renamed_settings import tasks_by_old_name
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
@@ -150,7 +154,8 @@ class JointModule(TrainingModule):
         )
         losses, shared = sum_losses(self.tasks, self._step(batch, encoding))
         self._augmenter.learn(augmented, shared.get(OCCUPANCY))
-        self._log_losses("train", losses, batch)
+        rows = total_over_processes(len(batch), like=losses["loss"])
+        self._log_losses("train", losses, rows)
         return self.accumulation.weigh(losses["loss"], batch.token_lengths.sum(), batch_idx)
 
     def _step(self, batch: Batch, encoding: SpeechEncoding) -> Step:
@@ -164,12 +169,14 @@ class JointModule(TrainingModule):
             wanted=self.tasks.reads if self.training else frozenset(),
         )
 
-    def _log_losses(self, stage: str, losses: dict[str, Tensor], batch: Batch) -> None:
+    def _log_losses(self, stage: str, losses: dict[str, Tensor], rows: Any) -> None:
+        """Adds to the means of an epoch, weighted by rows: the same in all processes while training."""
         values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(values, batch_size=len(batch), on_step=False, on_epoch=True, sync_dist=True)
+        self.log_dict(values, batch_size=rows, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the sums of the last validation."""
+        super().on_validation_epoch_start()
         self._sums = defaultdict(lambda: (0.0, 0.0))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -179,7 +186,10 @@ class JointModule(TrainingModule):
     def _evaluate(self, stage: str, batch: Batch) -> None:
         step = self._step(batch, self.model.encode_speech(batch.features, batch.feature_lengths))
         losses, _ = sum_losses(self.tasks, step)
-        self._log_losses(stage, losses, batch)
+        copies = self.data.are_copies(batch.ids)  # of what another process measures
+        self._log_losses(stage, losses, 0.0 if copies else float(len(batch)))
+        if copies:
+            return
         for task in self.tasks.active:
             for name, (above, below) in task.measure(step).items():
                 known = self._sums[name]
@@ -187,6 +197,7 @@ class JointModule(TrainingModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; ``val/selection`` is what the best checkpoint is chosen by."""
+        super().on_validation_epoch_end()
         self._log_metrics("val")
 
     def _log_metrics(self, stage: str) -> None:
@@ -214,6 +225,7 @@ class JointModule(TrainingModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the metrics."""
+        super().on_test_epoch_end()
         self._log_metrics("test")
 
     def scores(self, metrics: dict[str, Any]) -> str:

@@ -51,6 +51,16 @@ def all_sum(values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     return total
 
 
+def total_over_processes(count: int, *, like: Tensor) -> int | Tensor:
+    """The sum of a number of the host; with several processes on the device of ``like``, unwaited for.
+
+    In float32 then, as Lightning divides sums of weights by the number of processes.
+    """
+    if process_count() == 1:
+        return count
+    return all_sum(torch.full((), float(count), device=like.device))
+
+
 def mean_over_processes(mean: Float[Tensor, ""], count: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
     """A mean, scaled so that its average over processes is the mean over the items of all of them.
 

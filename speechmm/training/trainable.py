@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ from speechmm.training.optimization import (
 from speechmm.training.precision import allow_tf32, clip_gradients, keep_float32
 from speechmm.training.processes import gather_from_processes
 from speechmm.training.resumable import ResumableSampler, RunningMeans, place_in_training
+from speechmm.training.sharding import (
+    check_strategy,
+    gather,
+    release,
+    share_out,
+    shares_weights,
+    whole,
+)
 from speechmm.training.time_limit import TimeLimit, running_timer
 
 SELECTION = "val/selection"
@@ -111,6 +120,7 @@ class TrainingModule(L.LightningModule):
         self.seed = seed
         self.accumulation = Accumulation(1)
         self._unfinished: list[dict[str, Any]] = []  # by process
+        self._plain: list[nn.Module] = []  # without weights, where those are shared out
         self._planned = math.inf
         self.last_step = math.inf
         """The optimiser step at which training will end, by epochs, steps or the clock, as far as known."""
@@ -134,6 +144,45 @@ class TrainingModule(L.LightningModule):
         """Keeps in float32 what ``trainer.precision`` must not round."""
         keep_float32(self.trainer)
         allow_tf32(self.optimization.float32_products, self.trainer.strategy.root_device)
+        if shares_weights(self.trainer):
+            self._share_out()
+
+    def _share_out(self) -> None:
+        """Leaves each process a share of the weights; averages have been made of them before."""
+        strategy: Any = self.trainer.strategy
+        check_strategy(strategy, self.optimization.optimizer)
+        self.configure_model()
+        assert self.network is not None
+        self._plain = [copy.deepcopy(self.network).to("meta")]
+        share_out(self.network, self.trainer, root=self)
+
+    def join_shares(self) -> None:
+        """Makes the network one of whole weights again; every process must call it.
+
+        It is trained no further.
+        """
+        if self._plain:
+            assert self.network is not None
+            weights = whole(self.network.state_dict())
+            network = self._plain.pop().to_empty(device="cpu")
+            network.load_state_dict(weights)
+            self.network = network
+
+    def on_validation_epoch_start(self) -> None:
+        """Holds all weights while they are measured, so that no process waits for another's search."""
+        gather(self)
+
+    def on_validation_epoch_end(self) -> None:
+        """Goes back to shares of them."""
+        release(self)
+
+    def on_test_epoch_start(self) -> None:
+        """As for validation."""
+        TrainingModule.on_validation_epoch_start(self)
+
+    def on_test_epoch_end(self) -> None:
+        """As for validation."""
+        TrainingModule.on_validation_epoch_end(self)
 
     def configure_gradient_clipping(
         self,

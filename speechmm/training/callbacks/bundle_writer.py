@@ -24,9 +24,10 @@ class BundleWriter(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Loads the best checkpoint and saves it without its optimiser."""
+        assert isinstance(pl_module, TrainingModule)
+        pl_module.join_shares()
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, TrainingModule)
         assert pl_module.network is not None
         pl_module.network.float()  # averages of weights in 16 bits are in float32
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")

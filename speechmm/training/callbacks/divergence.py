@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from speechmm.errors import ConfigError
+from speechmm.training.sharding import local
 
 LOOK_EVERY = 500
 """Steps from one look to the next: looking makes the host wait for the device."""
@@ -59,7 +60,8 @@ class StopWhenDiverged(Callback):
 
 def _finite(module: L.LightningModule) -> Tensor:
     """Whether all weights are numbers, on their device."""
-    sums = [p.detach().float().abs().amax() for p in module.parameters() if p.numel()]
+    weights = [local(weight.detach()) for weight in module.parameters()]
+    sums = [weight.float().abs().amax() for weight in weights if weight.numel()]
     if not sums:
         return torch.tensor(True)
     return torch.stack([one.to(sums[0].device) for one in sums]).isfinite().all()

@@ -1,0 +1,226 @@
+"""Trainings in two processes, with weights copied or shared out: the losses of one, exact resuming."""
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
+
+from speechmm.data.manifest import write_cuts
+from speechmm.errors import ConfigError
+from speechmm.models.bundle import load_bundle
+from speechmm.training.callbacks.metrics import read_metrics
+from speechmm.training.sharding import check_strategy, chosen_strategy
+
+pytestmark = [
+    pytest.mark.usefixtures("no_picture"),
+    pytest.mark.skipif(sys.platform == "win32", reason="forks"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*returned a view tensor.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The first cut drawn in batch:UserWarning"),
+    pytest.mark.timeout(500),
+]
+
+EPOCHS, STEPS = 2, 4
+STOP = (1, 3)
+"""Epoch and batch before which a training is killed; the last checkpoint is of (1, 2)."""
+NETWORK = {"d_model": 16, "heads": 2, "ff_dim": 16, "encoder_layers": 2, "decoder_layers": 1}
+NOTHING_BY_CHANCE = {
+    "spec_augment": {"time_masks": 0, "freq_masks": 0},
+    "features": {"gain_db": 0.0},
+}
+MODEL_PARALLEL = {
+    "data_parallel_size": 2,
+    "tensor_parallel_size": 1,
+    "save_distributed_checkpoint": False,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """OpenMP's threads do not outlive a fork."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Study:
+    """The same training by one process and by two: two utterances a step, three in the dev set."""
+
+    def __init__(self, shop) -> None:
+        self.shop = shop
+        self.sets = shop.root / "train.jsonl", shop.root / "dev.jsonl"
+        texts = ("go home", "a word", "go now", "home")
+        write_cuts(
+            [shop.cut(f"train-{i}", 0.6, texts[i % 4]) for i in range(2 * STEPS)], self.sets[0]
+        )
+        write_cuts([shop.cut(f"dev-{i}", 2.0 + 0.1 * i, texts[i]) for i in range(3)], self.sets[1])
+
+    def config(self, name: str, processes: int, strategy: Any = "auto", **model: Any) -> Path:
+        # an utterance for each process a step; those of the dev set are longer, so each comes alone
+        model = {
+            "network": {**NETWORK, "front_channels": 4, "dropout": 0.0},
+            "augmentation": NOTHING_BY_CHANCE,
+            "optimization": {"warmup_steps": 3, "ema_decay": 0.9, **model},
+        }
+        trainer = {"max_epochs": EPOCHS, "devices": processes, "val_check_interval": 2}
+        return self.shop.config(
+            name,
+            *self.sets,
+            data={"batch_seconds": 1.2 / processes},
+            model=model,
+            trainer={**trainer, "strategy": strategy},
+        )
+
+    def folder(self, name: str) -> Path:
+        return self.shop.root / "runs" / name
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        return read_metrics(self.folder(name) / "metrics.csv")
+
+
+@pytest.fixture(scope="module")
+def study(shop) -> Study:
+    return Study(shop)
+
+
+@pytest.fixture(scope="module")
+def one(study: Study) -> str:
+    """The name of a run of one process."""
+    assert study.shop.fit(study.config("one", 1)).code == 0
+    return "one"
+
+
+def fit_in_two(study: Study, config: Path, *arguments: object, command: str = "fit") -> list[int]:
+    """Exit codes of two processes as a launcher starts them; exceptions end with 1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def child(rank: int) -> None:
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+        }
+        rank_zero_only.rank = rank  # known since the import
+        outcome = study.shop.fit(config, *arguments, command=command)
+        if outcome.code:
+            print(outcome.err, file=sys.stderr)
+        os._exit(outcome.code)
+
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=child, args=(rank,)) for rank in range(2)]
+    for one in children:
+        one.start()
+    for one in children:
+        one.join(200)
+    codes = [one.exitcode for one in children]
+    for one in children:
+        one.kill()
+    assert None not in codes, "a process waits for ever"
+    return codes
+
+
+def check_same(study: Study, name: str, other: str) -> None:
+    """Every loss and score of every epoch, and the weights of the bundle."""
+    found, expected = study.metrics(name), study.metrics(other)
+    assert found.keys() == expected.keys()
+    for metric, rows in expected.items():
+        values = [value for _, value in found[metric]]
+        assert values == pytest.approx([value for _, value in rows], rel=2e-4), metric
+    weights, others = (
+        load_bundle(study.folder(one) / "bundle").model.state_dict() for one in (name, other)
+    )
+    for key, value in others.items():
+        torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_fit_by_the_command_measures_an_uneven_dev_set(study: Study, one: str) -> None:
+    """Three utterances, each decoded: the second process has none of its own at the end."""
+    config = study.config("by-command", 2, "ddp")
+    done = subprocess.run(
+        [sys.executable, "-m", "speechmm", "fit", "--config", config],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    check_same(study, "by-command", one)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_and_go_on_in_mid_epoch(
+    strategy: str, study: Study, one: str, each_batch
+) -> None:
+    name = f"two-{strategy}"
+    config = study.config(name, 2, strategy)
+
+    def note_and_stop(part: str, stop: tuple[int, int] | None) -> None:
+        def note(epoch: int, index: int, ids: list[str]) -> None:
+            if (epoch, index) == stop:
+                os._exit(9)
+            seen = study.shop.root / f"{name}-{part}-{os.environ['LOCAL_RANK']}.txt"
+            with seen.open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{epoch} {index} {one}\n" for one in ids)
+
+        each_batch(note)
+
+    note_and_stop("first", STOP)
+    assert fit_in_two(study, config) == [9, 9]
+    note_and_stop("second", None)
+    assert fit_in_two(study, config, "--ckpt_path", "last") == [0, 0]
+
+    def seen(part: str) -> list[list[str]]:
+        files = [study.shop.root / f"{name}-{part}-{rank}.txt" for rank in range(2)]
+        return [line.split() for file in files for line in file.read_text("utf-8").splitlines()]
+
+    assert {tuple(row[:2]) for row in seen("second")} == {("1", "2"), ("1", "3")}
+    kept = [row for row in seen("first") if (int(row[0]), int(row[1])) < (1, 2)] + seen("second")
+    for epoch in range(EPOCHS):
+        ids = [row[2] for row in kept if row[0] == str(epoch)]
+        assert sorted(ids) == [f"train-{i}" for i in range(2 * STEPS)]
+    check_same(study, name, one)
+    assert fit_in_two(study, config, command="validate") == [0, 0]
+
+
+def test_lightning_s_model_parallel_strategy_trains_as_one_process(study: Study, one: str) -> None:
+    path = "lightning.pytorch.strategies.ModelParallelStrategy"
+    config = study.config("parallel", 2, {"class_path": path, "init_args": MODEL_PARALLEL})
+    assert fit_in_two(study, config) == [0, 0]
+    check_same(study, "parallel", one)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "precision", "message"),
+    [
+        ("fsdp", "bf16-true", "bf16-true and .*expected 32-true or"),
+        ("fsdp", "16-mixed", "16-mixed and .*expected 32-true or"),
+        ("fsdp_cpu_offload", None, "fsdp_cpu_offload; expected fsdp, "),
+        (FSDPStrategy(), "32-true", "FSDPStrategy; expected fsdp, "),
+    ],
+)
+def test_what_shares_cannot_do_is_refused(strategy: Any, precision: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        chosen_strategy(strategy, precision)
+
+
+def test_only_whole_checkpoints_and_elementwise_optimisers_go_with_shares() -> None:
+    check_strategy(ModelParallelStrategy(**MODEL_PARALLEL), "adamw")
+    with pytest.raises(ConfigError, match="expected adamw"):
+        check_strategy(ModelParallelStrategy(**MODEL_PARALLEL), "soap")
+    with pytest.raises(ConfigError, match=r"tensor_parallel_size auto .*expected 1 and false"):
+        check_strategy(ModelParallelStrategy(), "adamw")
+    assert chosen_strategy("ddp", "16-mixed") == {}
