@@ -2,9 +2,10 @@
 
     python tools/ablation.py recipes/an4/ablation.yaml [--jobs 2] [--seeds 0,1,2] [--out FILE.md]
 
-The file names the config, the set to measure on, the decoding, and the variants: settings of
-``speechmm fit`` by variant, the first being the reference of all others. Runs that are finished are
-left alone and broken ones go on, so the program can be stopped and started again.
+The file names the config, the sets to measure on, the decoding, and the variants: settings of
+``speechmm fit`` by variant, the first being the reference of all others. Variants of one config make
+equally many steps, whatever tasks they train; the table says how many. Runs that are finished are left
+alone and broken ones go on, so the program can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Plan:
     """What the YAML file says."""
 
     config: str
-    manifest: str
+    manifests: dict[str, str]
+    """Sets to measure on, by name."""
     folder: Path
     decode: str
     normalizer: str
@@ -56,7 +58,7 @@ class Plan:
         data = yaml.safe_load(path.read_text("utf-8"))
         return cls(
             config=data["config"],
-            manifest=data["manifest"],
+            manifests=data.get("manifests") or {"": data["manifest"]},
             folder=Path(data["folder"]),
             decode=data.get("decode", ""),
             normalizer=data.get("normalizer", "basic"),
@@ -65,13 +67,31 @@ class Plan:
         )
 
 
+@dataclass(frozen=True)
+class Run:
+    """One training, and errors and words of every utterance of each set."""
+
+    errors: dict[str, list[int]]
+    words: dict[str, list[int]]
+    minutes: float
+    steps: int
+
+
 @dataclass
 class Result:
-    """One variant: errors of every utterance, seed by seed."""
+    """One variant on one set: errors of every utterance, seed by seed."""
 
     errors: list[list[int]] = field(default_factory=list)
     words: list[int] = field(default_factory=list)
     minutes: list[float] = field(default_factory=list)
+    steps: int = 0
+
+    def add(self, run: Run, name: str) -> None:
+        """Takes up what one seed gave on a set."""
+        self.errors.append(run.errors[name])
+        self.words = run.words[name]
+        self.minutes.append(run.minutes)
+        self.steps = run.steps
 
     @property
     def rates(self) -> list[float]:
@@ -79,8 +99,8 @@ class Result:
         return [sum(one) / sum(self.words) for one in self.errors]
 
 
-def run(plan: Plan, name: str, seed: int, threads: int) -> tuple[list[int], list[int], float]:
-    """Errors and words of each utterance after one training, and the minutes it took."""
+def run(plan: Plan, name: str, seed: int, threads: int) -> Run:
+    """One variant, trained and measured; what is finished is left alone."""
     settings = {**plan.settings, **plan.variants[name]}
     decode = str(settings.pop("decode", plan.decode))
     key = "_".join(f"{k.rsplit('.', 1)[-1]}={v}" for k, v in sorted(settings.items()))
@@ -88,15 +108,25 @@ def run(plan: Plan, name: str, seed: int, threads: int) -> tuple[list[int], list
         plan.folder / f"{''.join(c if c.isalnum() or c in '=._-' else '-' for c in key)}-{seed}"
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with LOCKS[folder]:  # variants that only decode differently share a training
-        return train_and_score(plan, folder, settings, decode, seed, threads)
-
-
-def train_and_score(  # noqa: PLR0917
-    plan: Plan, folder: Path, settings: dict[str, Any], decode: str, seed: int, threads: int
-) -> tuple[list[int], list[int], float]:
-    """What is missing of one run, and its result."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with LOCKS[folder]:  # variants that only decode differently share a training
+        train(plan, folder, settings, seed, environment)
+        scored = {
+            set_name: measure(plan, folder, decode, manifest, environment)
+            for set_name, manifest in plan.manifests.items()
+        }
+    return Run(
+        errors={set_name: errors for set_name, (errors, _) in scored.items()},
+        words={set_name: words for set_name, (_, words) in scored.items()},
+        minutes=json.loads((folder / "minutes.json").read_text()),
+        steps=json.loads((folder / "bundle" / "config.json").read_text())["training"]["steps"],
+    )
+
+
+def train(
+    plan: Plan, folder: Path, settings: dict[str, Any], seed: int, environment: dict[str, str]
+) -> None:
+    """What is missing of one training."""
     arguments = [f"--{k}={json.dumps(v)}" for k, v in settings.items()]
     begin = time.monotonic()
     call(
@@ -108,20 +138,25 @@ def train_and_score(  # noqa: PLR0917
     clock = folder / "minutes.json"
     if not clock.exists():
         clock.write_text(json.dumps((time.monotonic() - begin) / 60))
-    label = "".join(c if c.isalnum() else "-" for c in decode) or "default"
+
+
+def measure(
+    plan: Plan, folder: Path, decode: str, manifest: str, environment: dict[str, str]
+) -> tuple[list[int], list[int]]:
+    """Errors and words of each utterance of a set."""
+    parts = [decode] if len(plan.manifests) == 1 else [decode, manifest]
+    label = "".join(c if c.isalnum() else "-" for c in " ".join(parts)) or "default"
     hypotheses = folder / f"{label}.jsonl"
     call(
-        ["transcribe", plan.manifest, "--model", str(folder / "bundle"), *shlex.split(decode),
+        ["transcribe", manifest, "--model", str(folder / "bundle"), *shlex.split(decode),
          "--format", "jsonl", "--out", str(hypotheses)],
         folder / "transcribe.log",
         environment,
     )  # fmt: skip
-    scored = score_files(hypotheses, Path(plan.manifest), plan.normalizer)
-    errors = [one.counts.errors for one in scored.words]
+    scored = score_files(hypotheses, Path(manifest), plan.normalizer)
     return (
-        errors,
+        [one.counts.errors for one in scored.words],
         [one.counts.reference_words for one in scored.words],
-        json.loads(clock.read_text()),
     )
 
 
@@ -139,18 +174,25 @@ def table(results: dict[str, Result]) -> str:
     """Markdown: WER as mean and spread over the seeds, and the difference from the reference."""
     reference = next(iter(results.values()))
     rows = [
-        "| variant | WER, mean of seeds | spread | difference, 95 % interval | minutes |",
-        "|---|---|---|---|---|",
+        "| variant | WER, mean of seeds | 95 % interval | spread | difference, 95 % interval | steps "
+        "| minutes |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         rates = result.rates
         spread = f"{100 * statistics.stdev(rates):.1f}" if len(rates) > 1 else ""
         difference = "" if result is reference else compare(result, reference)
         rows.append(
-            f"| {name} | {100 * statistics.mean(rates):.1f} % | {spread} | {difference} "
-            f"| {statistics.median(result.minutes):.0f} |"
+            f"| {name} | {100 * statistics.mean(rates):.1f} % | {interval(result)} | {spread} "
+            f"| {difference} | {result.steps} | {statistics.median(result.minutes):.0f} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def interval(result: Result) -> str:
+    """Of the word error rate in percent, by bootstrap over utterances."""
+    ci = _interval(np.mean(np.asarray(result.errors), axis=0), result.words)
+    return f"{100 * ci[0]:.1f} to {100 * ci[1]:.1f}" if ci else ""
 
 
 def compare(result: Result, reference: Result) -> str:
@@ -159,11 +201,21 @@ def compare(result: Result, reference: Result) -> str:
     differences = np.mean(
         np.asarray(result.errors[:seeds]) - np.asarray(reference.errors[:seeds]), axis=0
     )
-    words = np.asarray(reference.words, np.float64)
-    sums = resample_sums(np.column_stack([differences, words]))
-    ci = interval95(sums[:, 0], sums[:, 1])
-    point = 100 * differences.sum() / words.sum()
+    ci = _interval(differences, reference.words)
+    point = 100 * differences.sum() / sum(reference.words)
     return f"{point:+.1f} ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})" if ci else f"{point:+.1f}"
+
+
+def _interval(errors: np.ndarray, words: list[int]) -> tuple[float, float] | None:
+    sums = resample_sums(np.column_stack([errors, np.asarray(words, np.float64)]))
+    return interval95(sums[:, 0], sums[:, 1])
+
+
+def tables(results: dict[str, dict[str, Result]]) -> str:
+    """A table for every set, under its name where there are several."""
+    if len(results) == 1:
+        return table(next(iter(results.values())))
+    return "\n".join(f"{name}:\n\n{table(result)}" for name, result in results.items())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -177,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     plan = Plan.load(arguments.plan)
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    results: dict[str, Result] = {}
+    results: dict[str, dict[str, Result]] = {set_name: {} for set_name in plan.manifests}
     with ThreadPoolExecutor(arguments.jobs) as jobs:
         waiting = [
             (name, jobs.submit(run, plan, name, seed, arguments.threads))
@@ -185,12 +237,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name in plan.variants
         ]
         for name, future in waiting:
-            errors, words, minutes = future.result()
-            result = results.setdefault(name, Result())
-            result.errors.append(errors)
-            result.minutes.append(minutes)
-            result.words = words
-            text = table(results)
+            done = future.result()
+            for set_name, result in results.items():
+                result.setdefault(name, Result()).add(done, set_name)
+            text = tables(results)
             print(text, flush=True)
             if arguments.out:
                 arguments.out.write_text(text, encoding="utf-8")

@@ -14,6 +14,29 @@ from speechmm.audio.packed import PackedClips
 
 
 @dataclass
+class UnpairedTexts:
+    """Texts without audio, padded as those of a batch are."""
+
+    tokens: Int[Tensor, "texts tokens"]
+    token_lengths: Int[Tensor, "texts"]
+    align_tokens: Int[Tensor, "texts align_tokens"]
+    """What is stretched in time: ``Tokenizer.encode_aligned``."""
+    align_lengths: Int[Tensor, "texts"]
+    frame_lengths: Int[Tensor, "texts"]
+    """Feature frames that each text is to last."""
+    longest: int
+    """Of ``frame_lengths``, as the host knows it, padding included."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "UnpairedTexts":
+        """The same with every tensor changed."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        changed: dict[str, Any] = {
+            name: function(value) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **changed)
+
+
+@dataclass
 class Batch:
     """Padded utterances with everything that tasks need.
 
@@ -50,6 +73,9 @@ class Batch:
     frames: list[int] = field(default_factory=list)
     """``feature_lengths`` as the host knows them, so that nobody has to ask the device."""
 
+    unpaired: UnpairedTexts | None = None
+    """Texts that no row says, to train on beside them."""
+
     def __post_init__(self) -> None:
         if not self.frames:
             self.frames = self.feature_lengths.tolist()
@@ -72,8 +98,9 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def duplicated(self) -> "Batch":
-        """Every utterance two times: all of them, then all of them again."""
+        """Every utterance two times: all of them, then all of them again; unpaired texts once."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
+        del values["unpaired"]
         doubled: dict[str, Any] = {
             name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
             for name, value in values.items()
@@ -85,6 +112,8 @@ class Batch:
         changed: dict[str, Any] = {
             name: function(value) for name, value in values.items() if isinstance(value, Tensor)
         }
+        if self.unpaired is not None:
+            changed["unpaired"] = self.unpaired.map(function)
         return replace(self, **changed)
 
 

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.audio.packed import Stretch, as_recorded, pack, played_samples
-from speechmm.data.batch import Batch, WaveformBatch, pad_tokens
+from speechmm.data.batch import Batch, UnpairedTexts, WaveformBatch, pad_tokens
 from speechmm.data.features import check_features, load_features
 from speechmm.data.manifest import cut_text, reference_alignment
-from speechmm.data.plan import BatchPlan, PlannedUtterance
+from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import (
     load_recorded,
@@ -122,6 +122,23 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             speakers=[_speaker(cut) for cut in firsts],
             speeds=[speed_factor(cut) for cut in firsts],
             recombined=made,
+            unpaired=self._unpaired(plan.unpaired) if plan.unpaired else None,
+        )
+
+    def _unpaired(self, planned: Sequence[PlannedText]) -> UnpairedTexts:
+        texts = [one.text for one in planned]
+        tokens, token_lengths = pad_tokens([self._tokens([text]) for text in texts], self.round_up)
+        align_tokens, align_lengths = pad_tokens(
+            [self._align_tokens([text]) for text in texts], self.round_up
+        )
+        longest = max(one.frames for one in planned)
+        return UnpairedTexts(
+            tokens,
+            token_lengths,
+            align_tokens,
+            align_lengths,
+            torch.tensor([one.frames for one in planned], dtype=torch.int64),
+            longest if self.round_up is None else self.round_up(longest),
         )
 
     def _text(self, utterance: PlannedUtterance) -> str:

@@ -31,11 +31,22 @@ class PlannedUtterance:
 
 
 @dataclass(frozen=True)
+class PlannedText:
+    """A text without audio, and how long it is to last."""
+
+    text: str
+    frames: int
+    """Feature frames it is stretched to."""
+
+
+@dataclass(frozen=True)
 class BatchPlan:
     """What a process that reads audio makes a batch of; small, and without audio."""
 
     rows: list[list[PlannedUtterance]]
     """One utterance a row, or several, one after the other."""
+    unpaired: tuple[PlannedText, ...] = ()
+    """Texts that come with the batch."""
 
     @staticmethod
     def of(cuts: Iterable[MonoCut]) -> BatchPlan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from lhotse import CutSet, MonoCut
@@ -61,6 +61,28 @@ def make_sampler(
         sync_buckets=True,  # without it lhotse 1.33 ends the epoch at the first empty bucket
         **shared,
     )
+
+
+def group_by_length(
+    lengths: Sequence[int], most: int, source: random.Random | None
+) -> list[list[int]]:
+    """Indices of items of like length together, the shortest groups first.
+
+    Args:
+        lengths: Of every item.
+        most: Sum of the lengths of a group, padding included; a longer item comes alone.
+        source: Of the order of equally long items; None for the order given.
+    """
+    order = list(range(len(lengths)))
+    if source is not None:
+        source.shuffle(order)
+    order.sort(key=lambda index: lengths[index])
+    groups: list[list[int]] = [[]]
+    for index in order:
+        if groups[-1] and (len(groups[-1]) + 1) * lengths[index] > most:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 def duration_bins(durations: Iterable[float], target: float = TARGET_PADDING) -> list[float]:

@@ -66,6 +66,19 @@ class OwnScale(Protocol):
         ...
 
 
+@runtime_checkable
+class SecondEntrance(Protocol):
+    """An encoder whose layers also take what another front end makes, such as stretched text."""
+
+    def encode_frames(
+        self,
+        vectors: Float[Tensor, "batch enc_frames d_model"],
+        lengths: Int[Tensor, " batch"],
+    ) -> Encoded:
+        """Frames of vectors that enter behind the audio front end, at the rate it gives."""
+        ...
+
+
 class ConvTransformerEncoder(nn.Module):
     """Convolutions over log-mel features, then Transformer or Conformer layers."""
 
@@ -93,6 +106,13 @@ class ConvTransformerEncoder(nn.Module):
         self, inputs: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
     ) -> Encoded:
         """Frames of normalised log-mel features."""
-        x, lengths = self.front_end(inputs, lengths)
-        frames, middle = self.stack(x, length_mask(lengths, x.shape[1]))
+        return self.encode_frames(*self.front_end(inputs, lengths))
+
+    def encode_frames(
+        self,
+        vectors: Float[Tensor, "batch enc_frames d_model"],
+        lengths: Int[Tensor, " batch"],
+    ) -> Encoded:
+        """Frames of what a front end made: the audio's, or another one."""
+        frames, middle = self.stack(vectors, length_mask(lengths, vectors.shape[1]))
         return Encoded(frames, lengths, middle)

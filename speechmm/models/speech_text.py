@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
-from speechmm.models.encoder import ConvTransformerEncoder, Encoder, OwnScale
+from speechmm.models.encoder import ConvTransformerEncoder, Encoder, OwnScale, SecondEntrance
 from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
@@ -240,6 +240,31 @@ class SpeechTextModel(nn.Module):
         encoded = self.encoder(features, lengths)
         seen = features if clean is None else clean
         return SpeechEncoding(encoded.frames, encoded.lengths, seen, lengths, encoded.middle)
+
+    def check_second_entrance(self, wanted_by: str) -> None:
+        """Raises a ``ConfigError`` where the encoder takes audio only."""
+        if not isinstance(self.encoder, SecondEntrance):
+            raise ConfigError(
+                f"{wanted_by}: the encoder is a {type(self.encoder).__name__}, which takes audio only; "
+                "expected one with encode_frames, behind whose front end text can enter. Switch the "
+                "task off, or train an encoder of model.network."
+            )
+
+    def encode_frames(
+        self,
+        vectors: Float[Tensor, "batch enc_frames d_model"],
+        lengths: Int[Tensor, " batch"],
+    ) -> SpeechEncoding:
+        """Vectors of another front end, such as stretched text, through the layers that encode speech.
+
+        There are no features: CTC and the decoder can read it, the alignment head cannot.
+        """
+        assert isinstance(self.encoder, SecondEntrance)
+        encoded = self.encoder.encode_frames(vectors, lengths)
+        nothing = vectors.new_zeros(len(vectors), 0, self.n_mels)
+        return SpeechEncoding(
+            encoded.frames, encoded.lengths, nothing, torch.zeros_like(lengths), encoded.middle
+        )
 
     def ctc_log_probs(
         self, encoding: SpeechEncoding, *, middle: bool = False

@@ -25,6 +25,7 @@ from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
+from speechmm.training.unpaired import TextPool, WithTexts, make_pool
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class SpeechDataModule(TrainingData):
         seed: int = 0,
         log_mel_on: Literal["auto", "workers", "device"] = "auto",
         batch_shapes: Literal["auto", "exact", "few"] = "auto",
+        text: Sequence[str] = (),
+        text_share: float = 0.5,
     ):
         """Keeps the settings; nothing is read before ``setup``.
 
@@ -81,6 +84,10 @@ class SpeechDataModule(TrainingData):
             batch_shapes: How far batches are padded: "exact" to their longest row, "few" a little
                 further, to one of few lengths, for layers compiled for a shape. "auto" is "few" on
                 a CUDA GPU.
+            text: Texts without audio for the task text: cuts manifests, or text files with one
+                sentence a line.
+            text_share: Text beside every batch, as seconds it would last when spoken, relative to
+                batch_seconds; 0 for none.
         """
         super().__init__(tokenizer, strict=strict, seed=seed)
         self.planner: BatchPlanner | None = None
@@ -88,6 +95,9 @@ class SpeechDataModule(TrainingData):
         self.log_mel_on = log_mel_on
         self.batch_shapes = batch_shapes
         self.train_paths, self.dev_paths, self.test_paths = list(train), list(dev), list(test)
+        self.text_paths = list(text)
+        self.text_share = text_share
+        self._texts: TextPool | None = None
         self.features = features
         self.cmvn_path = cmvn
         self.batch_seconds = batch_seconds
@@ -101,17 +111,19 @@ class SpeechDataModule(TrainingData):
         self._splits: dict[str, CutSet] = {}
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
-        if not positive or (num_workers or 0) < 0 or cache_gb < 0:
+        if not positive or min(num_workers or 0, cache_gb, text_share) < 0:
             raise ConfigError(
                 f"data: batch_seconds {batch_seconds}, speeds {self.speeds}, num_workers "
-                f"{num_workers}, cache_gb {cache_gb}; expected positive seconds and speeds, no "
-                "negative number of workers or gigabytes. Correct the config."
+                f"{num_workers}, cache_gb {cache_gb}, text_share {text_share}; expected positive seconds "
+                "and speeds, no negative number of workers or gigabytes, no negative share. Correct "
+                "the config."
             )
 
     def input_files(self) -> list[Path]:
         """The files a training depends on."""
-        paths = [*self.train_paths, *self.dev_paths, self.tokenizer_path, self.cmvn_path]
-        return [Path(path) for path in paths if path]
+        paths = [*self.train_paths, *self.dev_paths, *self.text_paths]
+        paths += [self.tokenizer_path, *([self.cmvn_path] if self.cmvn_path else [])]
+        return [Path(path) for path in paths]
 
     def setup(self, stage: str) -> None:
         """Reads and checks the manifests that the stage needs.
@@ -137,6 +149,17 @@ class SpeechDataModule(TrainingData):
                 usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
             )
             self._splits["train"] = self._fast_enough(expand_speeds(train, self.speeds))
+            if self.text_paths and self.text_share:
+                self._texts = make_pool(
+                    [Path(path) for path in self.text_paths],
+                    self._splits["train"],
+                    self.text_tokenizer,
+                    self.features,
+                    seconds=self.text_share * self.batch_seconds,
+                    subsampling=self.subsampling,
+                    seed=self.seed,
+                    skipped=self.skipped,
+                )
         if stage in ("fit", "validate") and "dev" not in self._splits:
             self._splits["dev"] = self._read("dev", self.dev_paths)
         if stage == "test":
@@ -248,6 +271,11 @@ class SpeechDataModule(TrainingData):
         if name == "train" and self.planner is not None:
             by_id = {cut.id: cut for cut in self._splits[name]}
             sampler = PlannedBatches(sampler, self.planner, by_id, rank)
+        if name == "train" and self._texts is not None:
+            batches = self.batches_per_epoch(world_size)
+            sampler = WithTexts(
+                sampler, self._texts, batches=batches, world_size=world_size, rank=rank
+            )
         workers = self._workers(shuffle=shuffle)
         few = self.batch_shapes == "few" or (self.batch_shapes == "auto" and self._on_cuda)
         dataset = SpeechDataset(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from speechmm.data.batch import pad_tokens
+from speechmm.data.sampling import group_by_length
 from speechmm.data.texts import read_texts
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.text.normalize import normalize
@@ -84,16 +85,8 @@ class _TextSampler(Sampler[list[int]]):
 
     def _batches(self) -> list[list[int]]:
         source = random.Random(self.seed * 7_919 + self.epoch)
-        order = list(range(len(self.lengths)))
-        if self.shuffle:
-            source.shuffle(order)
-        order.sort(key=lambda index: self.lengths[index])
-        batches: list[list[int]] = [[]]
-        for index in order:
-            padded = (len(batches[-1]) + 1) * (self.lengths[index] + 1)
-            if batches[-1] and padded > self.batch_tokens:
-                batches.append([])
-            batches[-1].append(index)
+        with_ends = [length + 1 for length in self.lengths]
+        batches = group_by_length(with_ends, self.batch_tokens, source if self.shuffle else None)
         while self.shuffle and len(batches) < self.world_size:  # fewer texts than processes
             batches.append(batches[0])
         if self.shuffle:

@@ -108,6 +108,7 @@ class JointModule(TrainingModule):
         if self.network is not None:
             return
         data = self.data
+        self._check_texts(data)
         torch.manual_seed(self.seed)
         network = SpeechTextModel(
             self.network_config,
@@ -127,6 +128,19 @@ class JointModule(TrainingModule):
             self.augmentation, data.features, views=self.tasks.views, seed=self.seed
         )
         data.planner = self._augmenter.planner
+
+    def _check_texts(self, data: SpeechDataModule) -> None:
+        """Refuses texts that nobody reads, and a task that lacks them."""
+        if self.tasks.unpaired and not data.text_paths:
+            raise ConfigError(
+                f"model.tasks.text: weight is {self.tasks.text.weight} and data.text names no file; "
+                "expected texts to train on. Set data.text, or switch the task off."
+            )
+        if data.text_paths and not self.tasks.unpaired:
+            raise ConfigError(
+                f"data.text: {len(data.text_paths)} files, and no active task reads them; expected "
+                "model.tasks.text.weight to be positive. Set it, or leave data.text out."
+            )
 
     def on_fit_start(self) -> None:
         """Compiles the layers, now that the weights are where they will be."""

@@ -38,6 +38,7 @@ NETWORK = {
     "align_dim": 16,
     "conv_kernel": 5,
 }
+LINES = "dad bac\ncab\nab ab dad\nbad cad ac\n"
 VARIANTS: dict[str, dict[str, Any]] = {
     "guided": {
         "network": {**NETWORK, "utterance_cmn": True},
@@ -67,6 +68,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "warmup_steps": 4,
             "ema_decay": 0.9,
         },
+    },
+    "unpaired": {
+        "network": NETWORK,
+        "tasks": {
+            "align": {"warmup_steps": 10},
+            "text": {"weight": 0.5, "mask_tokens": 2, "after_steps": 3},
+            "match": {"weight": 0.5},
+        },
+        "optimization": {"learning_rate": 0.01, "warmup_steps": 4, "ema_decay": 0.9},
     },
 }
 
@@ -112,6 +122,7 @@ def write_corpus(folder: Path, name: str, texts: tuple[str, ...]) -> Path:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("golden")
     train_tokenizer(TEXTS, kind="char").save(folder / "tokenizer.json")
+    (folder / "lines.txt").write_text(LINES, encoding="utf-8")
     write_corpus(folder, "train", TEXTS)
     write_corpus(folder, "dev", TEXTS[::-1][:3])
     return folder
@@ -147,6 +158,8 @@ def fit(corpus: Path, variant: str) -> Path:
             "limit_train_batches": STEPS_AN_EPOCH,
         },
     }
+    if "text" in VARIANTS[variant]["tasks"]:
+        settings["data"]["text"] = [str(corpus / "lines.txt")]
     config = corpus / f"{variant}.yaml"
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     assert main(["fit", "--config", str(config), "--seed_everything", "3"]) == 0

@@ -15,17 +15,21 @@ from speechmm.models.speech_text import HEADS
 from speechmm.training.tasks.align import Align
 from speechmm.training.tasks.asr import Asr
 from speechmm.training.tasks.guided_attention import GuidedAttention
+from speechmm.training.tasks.match import Match
 from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
+from speechmm.training.tasks.text import Text
 
 __all__ = [
     "Align",
     "Asr",
     "GuidedAttention",
+    "Match",
     "Metric",
     "Step",
     "Task",
     "TaskLosses",
     "TasksConfig",
+    "Text",
     "sum_losses",
 ]
 
@@ -40,6 +44,10 @@ class TasksConfig:
     """Speech and text to a monotonic alignment."""
     guided_attention: GuidedAttention = field(default_factory=GuidedAttention)
     """The decoder attends where the alignment has its tokens."""
+    text: Text = field(default_factory=Text)
+    """Texts without audio, through the encoder to themselves."""
+    match: Match = field(default_factory=Match)
+    """Speech and its own text look alike half-way up the encoder."""
     others: Sequence[Task] = ()
     """Tasks of your own: class_path and init_args (docs/adding-a-task.md)."""
 
@@ -79,7 +87,14 @@ class TasksConfig:
     @property
     def all(self) -> list[Task]:
         """Every task, in the order in which their losses are computed."""
-        return [self.asr, self.align, self.guided_attention, *self.others]
+        return [
+            self.asr,
+            self.align,
+            self.guided_attention,
+            self.text,
+            self.match,
+            *self.others,
+        ]
 
     @property
     def active(self) -> list[Task]:
@@ -105,6 +120,11 @@ class TasksConfig:
     def reads(self) -> frozenset[str]:
         """What tasks read of each other."""
         return frozenset().union(*(task.reads for task in self.active))
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether any reads texts without audio."""
+        return any(task.unpaired for task in self.active)
 
     def settings(self) -> dict[str, Any]:
         """The settings of the active tasks, as plain values."""

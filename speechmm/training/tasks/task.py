@@ -87,6 +87,8 @@ class Task:
     """What it reads of the tasks before it (:attr:`TaskLosses.shared`)."""
     gives: ClassVar[frozenset[str]] = frozenset()
     """What it shares with later tasks that read it."""
+    unpaired: ClassVar[bool] = False
+    """Whether it reads texts without audio (``data.text``)."""
     weight: float
     """Of its total in the loss."""
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from speechmm.data.corpora.synth.grammar import PATTERNS, cardinal, clock, ordinal, sentences, year
+from speechmm.data.corpora.synth.grammar import DOMAINS, cardinal, clock, ordinal, sentences, year
 
 
 @pytest.mark.parametrize(
@@ -65,5 +65,17 @@ def test_a_test_set_has_new_sentences_of_known_words():
 
 def test_every_pattern_can_be_said():
     rng = Random(0)
-    for pattern in PATTERNS:
+    for pattern in DOMAINS["all"]:
         assert all(pattern(rng).split() for _ in range(50))
+
+
+def test_each_half_of_the_grammar_has_words_of_its_own():
+    assert (*DOMAINS["commands"], *DOMAINS["statements"]) == DOMAINS["all"]
+    words = {
+        domain: {
+            word for text in islice(sentences(0, domain=domain), 2000) for word in text.split()
+        }
+        for domain in DOMAINS
+    }
+    assert {"february", "thousand", "london", "yellow"} <= words["statements"] - words["commands"]
+    assert {"shopping", "please", "heating"} <= words["commands"] - words["statements"]

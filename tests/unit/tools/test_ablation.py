@@ -36,16 +36,28 @@ def test_variants_that_only_decode_differently_share_a_training(load_tool, spoke
     load_tool("ablation").main([str(tmp_path / "plan.yaml"), "--out", str(out)])
     rows = out.read_text(encoding="utf-8").splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| as it is", "| attention"]
+    assert [row.split(" | ")[5] for row in rows] == ["1", "1"]  # steps
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_the_difference_is_in_points_of_the_reference_with_an_interval(load_tool):
     tool = load_tool("ablation")
-    reference = tool.Result(errors=[[1, 0, 2, 1]], words=[10, 10, 10, 10], minutes=[3.0])
-    better = tool.Result(errors=[[0, 0, 0, 0]], words=[10, 10, 10, 10], minutes=[3.0])
+    reference = tool.Result(errors=[[1, 0, 2, 1]], words=[10, 10, 10, 10], minutes=[3.0], steps=100)
+    better = tool.Result(errors=[[0, 0, 0, 0]], words=[10, 10, 10, 10], minutes=[3.0], steps=100)
     table = tool.table({"reference": reference, "better": better}).splitlines()
-    assert table[2] == "| reference | 10.0 % |  |  | 3 |"
-    assert table[3].startswith("| better | 0.0 % |  | -10.0 (-")
+    assert table[2] == "| reference | 10.0 % | 2.5 to 17.5 |  |  | 100 | 3 |"
+    assert table[3].startswith("| better | 0.0 % | 0.0 to 0.0 |  | -10.0 (-")
+
+
+def test_each_set_has_a_table_of_its_own(load_tool):
+    tool = load_tool("ablation")
+    result = tool.Result()
+    run = tool.Run({"one": [1], "two": [0]}, {"one": [4], "two": [5]}, minutes=2.0, steps=7)
+    result.add(run, "two")
+    assert (result.errors, result.words, result.steps) == ([[0]], [5], 7)
+    text = tool.tables({"one": {"a": result}, "two": {"a": result}})
+    assert [line for line in text.splitlines() if line.endswith(":")] == ["one:", "two:"]
+    assert text.count("| a | 0.0 % |") == 2
 
 
 def test_a_command_that_fails_names_its_log(load_tool, tmp_path):

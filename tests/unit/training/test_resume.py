@@ -241,6 +241,34 @@ def test_words_of_other_utterances_are_drawn_again_as_they_would_have_been(
     check_same(study, *names)
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_unpaired_texts_are_drawn_and_stretched_as_they_would_have_been(
+    study: Study, each_batch: EachBatch
+) -> None:
+    lines = study.shop.root / "lines.txt"
+    lines.write_text("go home now\na word\nhome\na word and a home\n" * 3, encoding="utf-8")
+    names = ("texts", "texts-resumed")
+    for name, workers in zip(names, (0, 2), strict=True):
+        study.shop.config(
+            name,
+            study.train,
+            study.dev,
+            trainer={"max_epochs": EPOCHS},
+            model={"tasks": {"text": {"weight": 0.5, "after_steps": 1}, "match": {"weight": 0.2}}},
+            data={"num_workers": workers, "text": [str(lines)], "text_share": 0.3},
+        )
+    configs = [study.shop.root / f"{name}.yaml" for name in names]
+    assert study.shop.fit(configs[0]).code == 0
+    each_batch(stop_at(2, 1))
+    assert study.shop.fit(configs[1]).code == 130
+    each_batch(lambda *_: None)
+    assert study.shop.fit(configs[1], *CKPT).code == 0
+    assert "train/loss_text_ctc" in (study.folder(names[0]) / "metrics.csv").read_text()
+    weights = study.state(names[0])["state_dict"]
+    assert weights["network.heads.text_front_end.durations.gathered"].any()
+    check_same(study, *names)
+
+
 @pytest.mark.parametrize(
     ("every", "accumulated", "stop"),
     [(2, 1, (1, 3)), (3, 2, (1, 4)), (5, 1, (2, 0)), (1, 4, (2, 2))],

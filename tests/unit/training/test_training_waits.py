@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.batch import Batch
+from speechmm.data.batch import Batch, UnpairedTexts
 from speechmm.models.kernels import dispatch
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import SIL, Tokenizer
@@ -23,7 +23,16 @@ from speechmm.training.augmentation.features import FeatureAugmentConfig
 from speechmm.training.augmentation.noise_reverb import NoiseReverbConfig
 from speechmm.training.constants import constant
 from speechmm.training.optimization import OptimizationConfig, make_optimizer
-from speechmm.training.tasks import Align, Asr, GuidedAttention, Step, TasksConfig, sum_losses
+from speechmm.training.tasks import (
+    Align,
+    Asr,
+    GuidedAttention,
+    Match,
+    Step,
+    TasksConfig,
+    Text,
+    sum_losses,
+)
 
 ROWS, FRAMES, TOKENS = 3, 60, 6
 NETWORK = SpeechTextConfig(
@@ -97,6 +106,14 @@ def host_batch(tokenizer: Tokenizer) -> Batch:
         speakers=["s"] * ROWS,
         speeds=[1.0] * ROWS,
         recombined=[False] * ROWS,
+        unpaired=UnpairedTexts(
+            tokens=torch.randint(SIL + 1, tokenizer.vocab_size, (ROWS, TOKENS)),
+            token_lengths=torch.tensor([TOKENS, 4, 5]),
+            align_tokens=aligned.clone(),
+            align_lengths=torch.full((ROWS,), TOKENS + 2),
+            frame_lengths=torch.tensor([FRAMES, 40, 30]),
+            longest=FRAMES,
+        ),
     )
 
 
@@ -107,6 +124,7 @@ AUGMENTATION = AugmentationConfig(
 TASKS = {
     "guided": TasksConfig(guided_attention=GuidedAttention(weight=0.3)),
     "consistent": TasksConfig(asr=Asr(consistency_weight=0.2, intermediate_weight=0.3)),
+    "text": TasksConfig(text=Text(weight=0.5), match=Match(weight=0.5)),
     "align alone": TasksConfig(asr=Asr(weight=0.0), align=Align(weight=1.0)),
 }
 
@@ -123,6 +141,8 @@ def step_on(gpu: MadeUpGpu, tasks: TasksConfig, optimizer: str, tokenizer: Token
             align_vocab_size=tokenizer.align_vocab_size,
             heads=tasks.heads,
         ).train()
+        for task in tasks.active:
+            model.heads.update(task.make_heads(model))
     devices = []
     with gpu:
         moves = make_optimizer(model, OptimizationConfig(optimizer=optimizer))

@@ -17,7 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from speechmm.data.corpora.options import Option
-from speechmm.data.corpora.synth.grammar import SPLIT_SIZES, sentences
+from speechmm.data.corpora.synth.grammar import DOMAINS, SPLIT_SIZES, sentences
 from speechmm.data.skips import SkipReport
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ConfigError
@@ -37,6 +37,12 @@ OPTIONS = (
     ),
     Option(name="seed", type=int, default=0, help="another one gives another corpus"),
     Option(
+        name="domain",
+        choices=tuple(DOMAINS),
+        default="all",
+        help="which sentences: all, or one of two halves with patterns and words of their own",
+    ),
+    Option(
         name="num_workers",
         type=int,
         help="processes; as many as cores, 4 at most, when not given",
@@ -53,6 +59,7 @@ def prepare(
     dev: int = SPLIT_SIZES["dev"],
     test: int = SPLIT_SIZES["test"],
     seed: int = 0,
+    domain: str = "all",
     num_workers: int | None = None,
 ) -> dict[str, list[MonoCut]]:
     """Speak the corpus into ``out/audio`` and describe it.
@@ -64,6 +71,7 @@ def prepare(
         dev: Utterances, 0 for none.
         test: Utterances, 0 for none.
         seed: Another seed gives other sentences, pitches and speeds.
+        domain: Half of the grammar that sentences are drawn from, or all of it (``grammar.DOMAINS``).
         num_workers: Processes; None for one a core, 4 at most.
 
     Raises:
@@ -76,7 +84,7 @@ def prepare(
     sizes = {"train": train, "dev": dev, "test": test}
     _check_sizes(sizes)
     load_espeak()  # says at once when it is missing
-    orders = _make_orders(sizes, out / "audio", seed)
+    orders = _make_orders(sizes, out / "audio", seed, domain)
     _make_folders(orders)
     workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
     splits: dict[str, list[Utterance]] = {split: [] for split in sizes}
@@ -97,7 +105,7 @@ def _check_sizes(sizes: dict[str, int]) -> None:
             )
 
 
-def _make_orders(sizes: dict[str, int], folder: Path, seed: int) -> list[Order]:
+def _make_orders(sizes: dict[str, int], folder: Path, seed: int, domain: str) -> list[Order]:
     """What is to be said by whom; the sentences of train are kept out of the other splits."""
     from speechmm.data.corpora.synth.voices import Order, make_speakers
 
@@ -105,7 +113,7 @@ def _make_orders(sizes: dict[str, int], folder: Path, seed: int) -> list[Order]:
     said: frozenset[str] = frozenset()
     for split, size in sizes.items():
         rng = Random(f"orders {seed} {split}")
-        texts = list(islice(sentences(f"{seed} {split}", avoid=said), size))
+        texts = list(islice(sentences(f"{seed} {split}", avoid=said, domain=domain), size))
         said |= frozenset(texts)
         speakers = make_speakers(split, seed)
         for number, text in enumerate(texts):

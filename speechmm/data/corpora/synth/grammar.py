@@ -248,7 +248,8 @@ def _sometimes(rng: Random, word: str) -> str:
     return rng.choice(("", "", f" {word}"))
 
 
-PATTERNS: tuple[Callable[[Random], str], ...] = (
+Pattern = Callable[[Random], str]
+COMMANDS: tuple[Pattern, ...] = (
     _device_command,
     _timer_command,
     _call_command,
@@ -256,6 +257,8 @@ PATTERNS: tuple[Callable[[Random], str], ...] = (
     _list_command,
     _short_command,
     _short_command,
+)
+STATEMENTS: tuple[Pattern, ...] = (
     _direction,
     _appointment,
     _travel,
@@ -264,19 +267,28 @@ PATTERNS: tuple[Callable[[Random], str], ...] = (
     _calendar,
     _calendar,
 )
+DOMAINS: dict[str, tuple[Pattern, ...]] = {
+    "all": (*COMMANDS, *STATEMENTS),
+    "commands": COMMANDS,
+    "statements": STATEMENTS,
+}
+"""The grammar, and two halves of it. Months, years, ordinals, places, colours, weather, hundreds and
+thousands are in statements only; devices, food, music and what is done with them in commands only."""
 
 
-def sentence(rng: Random) -> str:
+def sentence(rng: Random, domain: str = "all") -> str:
     """One sentence in lower case without punctuation, 2 to 16 words."""
-    return rng.choice(PATTERNS)(rng)
+    return rng.choice(DOMAINS[domain])(rng)
 
 
-def sentences(seed: int | str, *, avoid: frozenset[str] = frozenset()) -> Iterator[str]:
+def sentences(
+    seed: int | str, *, avoid: frozenset[str] = frozenset(), domain: str = "all"
+) -> Iterator[str]:
     """Endless different sentences, none of which is in ``avoid``; the same for the same seed."""
     rng = Random(f"sentences {seed}")
     said = set(avoid)
     while True:
-        text = sentence(rng)
+        text = sentence(rng, domain)
         if text not in said:
             said.add(text)
             yield text
