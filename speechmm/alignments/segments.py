@@ -11,6 +11,8 @@ TIME_DECIMALS = 4
 """Times are written to a tenth of a millisecond, below one sample of 8 kHz audio."""
 
 CONFIDENCE_DECIMALS = 4
+LONGEST_SECONDS = 1e9
+"""30 years: no recording is longer, and times can still be rounded to a microsecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Segment:
         """The reverse of :meth:`to_dict`.
 
         Raises:
-            AlignmentError: A key is missing, a time is not a finite number, or the end comes before
+            AlignmentError: A key is missing, a time is no possible number, or the end comes before
                 the start.
         """
         try:
@@ -61,7 +63,12 @@ class Segment:
                 f"segment {row!r}: {type(error).__name__} {error}; expected an object with "
                 '"label", "start" and "end" (seconds). Write the file again with "speechmm align".'
             ) from error
-        if not -math.inf < segment.start <= segment.end < math.inf:
+        if not math.isfinite(segment.confidence or 0.0):
+            raise AlignmentError(
+                f"segment {segment.label!r}: its confidence is {segment.confidence}; expected a number. "
+                "Correct it."
+            )
+        if not -LONGEST_SECONDS < segment.start <= segment.end < LONGEST_SECONDS:
             raise AlignmentError(
                 f"segment {segment.label!r}: it ends at {segment.end} s and starts at "
                 f"{segment.start} s; expected start <= end. Correct its times."
@@ -86,6 +93,18 @@ class Alignment:
     """How sure the model is of the whole, in [0, 1]; None where nothing says."""
     flags: tuple[str, ...] = ()
     """What may be wrong with it, such as "low_confidence"; empty when nothing is."""
+
+    def __post_init__(self) -> None:
+        """Refuses times that no recording has.
+
+        Raises:
+            AlignmentError: Start or duration is not a number, or too large a one.
+        """
+        if not max(abs(self.start), abs(self.duration)) < LONGEST_SECONDS:
+            raise AlignmentError(
+                f"alignment {self.id!r}: {self.duration} s from {self.start} s; expected times of a "
+                "recording. Correct its times."
+            )
 
     @property
     def words(self) -> list[Segment]:

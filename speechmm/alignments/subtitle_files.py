@@ -13,7 +13,7 @@ from speechmm.files.text import all_lines
 
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".ass")
 
-_CLOCK = r"(?:(\d+):)?(\d+):(\d+)[.,](\d{1,3})"
+_CLOCK = r"(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})[.,](\d{1,3})"
 _CUE_TIMES = re.compile(rf"\s*{_CLOCK}\s*-->\s*{_CLOCK}(\s.*)?")
 _ASS_FIELDS_BEFORE_TEXT = 9
 _SRT_TAG = re.compile(r"</?(?:b|i|u|s|font)(?:\s[^>]*)?>|\{\\[^}]*\}", re.IGNORECASE)

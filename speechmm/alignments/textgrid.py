@@ -75,6 +75,8 @@ def read_textgrid(path: Path, *, id: str) -> Alignment:
     from praatio.data_classes.interval_tier import IntervalTier
 
     try:
+        if not path.is_file():
+            raise OSError("it is no regular file")
         grid = textgrid.openTextgrid(
             str(path), includeEmptyIntervals=False, duplicateNamesMode="rename"
         )
@@ -93,7 +95,7 @@ def read_textgrid(path: Path, *, id: str) -> Alignment:
                 f"{path}: two tiers hold the unit {unit!r}; expected one. Rename or remove one."
             )
         units[unit] = [
-            Segment(label=entry.label, start=float(entry.start), end=float(entry.end))
+            Segment.from_dict({"label": entry.label, "start": entry.start, "end": entry.end})
             for entry in tier.entries
             if entry.label.strip()
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from speechmm.alignments.ids import escaped_id, percent_escaped
+from speechmm.alignments.segments import LONGEST_SECONDS
 
 _TRN = re.compile(r"(?P<text>.*?)\s*\((?P<id>(?:[^()]|\([^()]*\))+)\)\s*")
 _STRICT_TRN = re.compile(r".*\([^()\s]+\)\s*")
@@ -76,7 +77,7 @@ def parse_stm_line(line: str) -> tuple[str, StmRow] | None:
     if [word.lower() for word in words] == [_NOT_SCORED]:
         return None
     row = StmRow(name, speaker, float(start), float(end), _plain_text(" ".join(words)))
-    if not 0 <= row.start <= row.end:
+    if not 0 <= row.start <= row.end < LONGEST_SECONDS:
         raise ValueError(f"it ends at {end} s and starts at {start} s")
     return channel, row
 

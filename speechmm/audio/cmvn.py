@@ -13,6 +13,7 @@ from torch import Tensor
 from speechmm.errors import ConfigError
 from speechmm.files.atomic import write_text
 from speechmm.files.json_text import fits, parse_json
+from speechmm.files.text import read_text
 
 _STD_FLOOR = 1e-3  # of a band that never changes, such as digital silence
 
@@ -51,12 +52,12 @@ class CmvnStats:
             ConfigError: The file is missing or not of this kind.
         """
         try:
-            row = parse_json(path.read_text(encoding="utf-8"))
+            row = parse_json(read_text(path, error=ConfigError))
             if not fits(row, {"mean": [float], "std": [float], "frames": int}):
                 raise ValueError("it does not hold them")
             mean, std = torch.tensor(row["mean"]), torch.tensor(row["std"])
             return CmvnStats(mean, std, int(row["frames"]))
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise ConfigError(
                 f"{path}: no feature statistics ({error}); expected JSON with mean, std and "
                 'frames. Run "speechmm features" again.'

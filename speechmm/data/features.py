@@ -152,8 +152,15 @@ def load_features(cut: MonoCut, config: LogMelConfig) -> Float[Tensor, "frames n
     check_features(cut, config)
     path = Path(cut.features.storage_path) / cut.features.storage_key
     try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        wanted = (cut.features.num_frames, config.n_mels)
+        if not isinstance(found, np.ndarray) or (found.shape, found.dtype) != (wanted, np.float32):
+            raise ValueError(f"no float32 of shape {wanted}")
+        frames = np.array(found)
+        if not np.isfinite(frames).all():
+            raise ValueError("not all of them are finite numbers")
+        return torch.from_numpy(frames)
+    except Exception as error:  # NumPy reads its header as Python: anything may happen
         raise ManifestError(
             f"{path}: its features are damaged ({error}); expected a whole numpy file. "
             'Remove the folder and run "speechmm features" again.'

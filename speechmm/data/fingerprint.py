@@ -9,10 +9,9 @@ import re
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from io import BufferedIOBase
 from pathlib import Path
 
-from speechmm.files.text import is_gzip, unpacked
+from speechmm.files.text import open_lines
 
 _FOLDER = re.compile(rb'("(?:source|storage_path)": ")[^"]*/')
 _SOURCE = re.compile(rb'"source": ("(?:[^"\\]|\\.)*")')
@@ -24,7 +23,7 @@ def content_digest(path: Path) -> str:
     """A digest of a file's content, unpacked; folders of audio that a manifest names do not count."""
     digest = hashlib.sha256()
     try:
-        with _open(path) as file:
+        with open_lines(path) as file:
             for line in file:
                 digest.update(_FOLDER.sub(rb"\1", line))
     except (OSError, EOFError, zlib.error):  # reading it will say why
@@ -37,7 +36,7 @@ def audio_files(manifests: Iterable[Path]) -> list[Path]:
     found: dict[bytes, None] = {}
     for manifest in manifests:
         try:
-            with _open(manifest) as file:
+            with open_lines(manifest) as file:
                 for line in file:
                     found.update((name, None) for name in _SOURCE.findall(line))
         except (OSError, EOFError, zlib.error):
@@ -50,10 +49,6 @@ def audio_digest(manifests: Iterable[Path]) -> str:
     with ThreadPoolExecutor(_THREADS) as pool:
         samples = pool.map(_sample, audio_files(manifests))
         return hashlib.sha256(b"".join(samples)).hexdigest()
-
-
-def _open(path: Path) -> BufferedIOBase:
-    return unpacked(path) if is_gzip(path) else path.open("rb")
 
 
 def _text(name: bytes) -> str | None:

@@ -32,7 +32,7 @@ from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
 from speechmm.files.json_text import fits, parse_json
-from speechmm.files.text import is_gzip, unpacked
+from speechmm.files.text import open_lines
 
 MIN_SPEED = 0.1
 """Audio is played ten times slower at most, and ten times faster."""
@@ -304,8 +304,7 @@ def _is_transform(row: Any) -> bool:
 def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers from 1."""
     try:
-        packed = path.suffix == ".gz" or is_gzip(path)
-        with unpacked(path) if packed else path.open("rb") as file:
+        with open_lines(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line

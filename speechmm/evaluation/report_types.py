@@ -281,6 +281,8 @@ def load_report(path: Path) -> Report:
             f"{path}: no report (no numbers under wer, cer and normalizer); expected what speechmm "
             "score --out writes. Give its folder."
         )
+    for name in ("wer", "cer"):
+        found[name].setdefault("ci95", None)
     return cast(Report, found)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from speechmm.errors import ConfigError
 from speechmm.evaluation.report_types import Interval, RateRow, Report
 from speechmm.files.atomic import write_text
+from speechmm.files.text import read_text
 
 LONG_WORDS = 25
 """Characters a word, on average, above which texts hardly have spaces: Greenlandic has 13."""
@@ -47,13 +48,7 @@ def write_results(path: Path, title: str, lines: Sequence[str]) -> None:
 def _read(path: Path) -> str:
     if not path.exists():
         return HEADER
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error}); expected a Markdown file or none. "
-            "Choose another path."
-        ) from error
+    return read_text(path, error=ConfigError)
 
 
 def wer_lines(report: Report) -> list[str]:

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from speechmm.errors import SpeechmmError
 from speechmm.files.atomic import is_plain_name, write_text
 from speechmm.files.json_text import parse_json, to_json
+from speechmm.files.text import read_text
 
 Record = dict[str, Any]
 """What a finished command says again when nothing has changed, with its stamp and outputs."""
@@ -63,8 +65,8 @@ def write_record(
 def read_record(path: Path) -> Record:
     """The record in place, whatever it was made from; empty when there is none that can be read."""
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = parse_json(read_text(path))
+    except (SpeechmmError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
+import os
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +17,9 @@ from pathlib import Path
 from speechmm.errors import ManifestError, SpeechmmError
 
 _GZIP = b"\x1f\x8b"
-_MOST_RATIO = 200
-_MOST_UNPACKED = 256_000_000
+_MOST_RATIO = 100
+_MOST_UNPACKED = 16_000_000
+_MOST_FROM_DEVICE = 256_000_000
 _LONGEST_LINE = 64_000_000
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -80,26 +84,20 @@ def all_lines(path: Path, *, error: type[SpeechmmError] = ManifestError) -> list
     return lines
 
 
-def is_gzip(path: Path) -> bool:
-    """Whether a file is gzipped, whatever its name.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        return file.read(len(_GZIP)) == _GZIP
-
-
 class _Bounded(gzip.GzipFile):
     """Refuses to unpack what can only be meant to fill the memory."""
 
-    def __init__(self, path: Path):
-        super().__init__(path, "rb")
-        self._limit = max(_MOST_UNPACKED, path.stat().st_size * _MOST_RATIO)
+    def __init__(self, file: io.BufferedIOBase):
+        super().__init__(fileobj=file, mode="rb")
+        self._file = file
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
 
     def _bounded(self, data: bytes) -> bytes:
-        if self.tell() > self._limit:
-            raise OSError(f"it unpacks to more than {self._limit / 1e6:.0f} MB, which is no text")
+        if self.tell() > max(_MOST_UNPACKED, _MOST_RATIO * self._file.tell()):
+            raise OSError(f"it unpacks to more than {_MOST_RATIO} times its size, which is no text")
         return data
 
     def read(self, size: int | None = -1) -> bytes:
@@ -121,12 +119,29 @@ class _Bounded(gzip.GzipFile):
         return line
 
 
-def unpacked(path: Path) -> gzip.GzipFile:
-    """The content of a gzipped file, to be read whole or line by line.
+def open_lines(path: Path) -> io.BufferedIOBase:
+    """The content of a file, to be read whole or line by line; unpacked where it is gzipped.
 
-    What unpacks to 200 times its size and more than 256 MB is an `OSError`, as is a line of 64 MB.
+    What unpacks to 100 times its size and more than 16 MB is an `OSError`, as is a packed line of
+    64 MB. A pipe or a device is read to its end at once, which is to come within 256 MB.
+
+    Raises:
+        OSError: It cannot be read, or has no end.
     """
-    return _Bounded(path)
+    file: io.BufferedIOBase = path.open("rb")
+    try:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            data = file.read(_MOST_FROM_DEVICE + 1)
+            file.close()
+            file = io.BytesIO(data)
+            if len(data) > _MOST_FROM_DEVICE:
+                raise OSError(f"no file, and no end within {_MOST_FROM_DEVICE / 1e6:.0f} MB")
+        packed = file.read(len(_GZIP)) == _GZIP or path.suffix == ".gz"
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return _Bounded(file) if packed else file
 
 
 def peek_lines(path: Path) -> list[str]:
@@ -150,10 +165,7 @@ _ADVICE = 'Convert it, for example with "iconv -f WINDOWS-1252 -t UTF-8".'
 
 def _read_bytes(path: Path, error: type[SpeechmmError]) -> bytes:
     try:
-        data = path.read_bytes()
-        if not data.startswith(_GZIP):
-            return data
-        with unpacked(path) as file:
+        with open_lines(path) as file:
             return file.read()
     except (OSError, EOFError, zlib.error) as cause:  # gzip reports damage with all three
         reason = getattr(cause, "strerror", None) or cause

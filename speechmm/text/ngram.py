@@ -12,6 +12,7 @@ from typing import Any
 
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.files.atomic import write_aside
+from speechmm.files.text import open_lines
 
 START, END, UNKNOWN_WORD = "<s>", "</s>", "<unk>"
 LN10 = math.log(10.0)
@@ -67,7 +68,7 @@ class NgramModel:
         by_order: dict[int, list[Words]] = defaultdict(list)
         for words in sorted(self.log_probs):
             by_order[len(words)].append(words)
-        with write_aside(path) as aside, _open(aside, "wb") as file:
+        with write_aside(path) as aside, _open(aside) as file:
             lines = ["", "\\data\\", *(f"ngram {n}={len(by_order[n])}" for n in sorted(by_order))]
             file.write("\n".join(lines).encode() + b"\n")
             for n in sorted(by_order):
@@ -90,7 +91,7 @@ class NgramModel:
             ManifestError: there is no such file, or it is damaged or no ARPA file.
         """
         try:
-            with _open(path, "rb") as file:
+            with open_lines(path) as file:
                 return cls._parse(path, file)
         except (OSError, EOFError, zlib.error) as error:
             raise ManifestError(
@@ -157,9 +158,9 @@ def _parse_ngram(line: str, order: int) -> tuple[Words, float, float | None]:
     return words, log_prob, backoff
 
 
-def _open(path: Path, mode: str) -> Any:
-    """A binary file, through gzip where its name ends in ``.gz``."""
-    return gzip.open(path, mode) if path.suffix == ".gz" else path.open(mode)
+def _open(path: Path) -> Any:
+    """A binary file to write, through gzip where its name ends in ``.gz``."""
+    return gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb")
 
 
 def estimate_ngrams(sentences: Iterable[str], *, order: int = 3) -> NgramModel:

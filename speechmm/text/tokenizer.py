@@ -67,6 +67,11 @@ class Tokenizer:
                 "a SentencePiece model; expected a model for bpe and unigram only. "
                 'Train it again with "speechmm tokenizer".'
             )
+        if kind not in SENTENCEPIECE_KINDS and SPACE not in pieces:
+            raise ConfigError(
+                f'tokenizer pieces: no space among them; expected "{SPACE}". Train it again with '
+                '"speechmm tokenizer".'
+            )
         self.kind = kind
         self.normalizer = normalizer
         self.language = language

@@ -169,14 +169,21 @@ class Aligner:
     def _cut_long(
         self, source: Source, aligned: AlignedTokens
     ) -> Iterator[Chunk[ChunkText] | ChunkResult[ChunkAlignment]]:
-        """The segments of long audio, which is in memory once."""
-        waveform = source.whole(self.features.sample_rate)
-        self._check_length(source, aligned, len(waveform))
+        """The segments of long audio, which is read as it is worked on."""
+        rate = self.features.sample_rate
+        samples = round(source.duration(rate) * rate)
+        self._check_length(source, aligned, samples)
         segments = segment_audio(
-            self.encoder, self.tokenizer, self.features, waveform, aligned, name=source.name
+            self.encoder,
+            self.tokenizer,
+            self.features,
+            lambda: source.blocks(rate),
+            aligned,
+            name=source.name,
+            expected_samples=samples,
         )
         for number, segment in enumerate(segments, 1):
-            yield self._chunk(waveform, segment, f"{source.id}-{number:04d}")
+            yield self._chunk(segment, f"{source.id}-{number:04d}")
 
     def _tokens(self, source: Source) -> AlignedTokens:
         """The tokens of the text of a source.
@@ -193,17 +200,18 @@ class Aligner:
         return aligned
 
     def _chunk(
-        self, waveform: Float[Tensor, " samples"], segment: AudioSegment, id: str
+        self, segment: AudioSegment, id: str
     ) -> Chunk[ChunkText] | ChunkResult[ChunkAlignment]:
         """A segment of long audio; one too long or too dense for the head keeps its CTC times."""
         rate = self.features.sample_rate
-        part = waveform[segment.first_sample : segment.last_sample]
-        start, seconds = segment.first_sample / rate, len(part) / rate
+        samples = segment.last_sample - segment.first_sample
+        start, seconds = segment.first_sample / rate, samples / rate
         needed = frames_needed(segment.aligned)
-        if seconds > 2 * ONE_PASS_SECONDS or needed > self.features.num_frames(len(part)):
+        if seconds > 2 * ONE_PASS_SECONDS or needed > self.features.num_frames(samples):
             found = self._units(segment.path, segment.aligned, segment.clock)
             return ChunkResult(start=start, value=found)
         text = ChunkText(aligned=segment.aligned, id=id)
+        part = segment.waveform[segment.first_sample : segment.last_sample]
         return Chunk(waveform=part, start=start, seconds=seconds, payload=text)
 
     def _align_batch(self, chunks: Sequence[Chunk[ChunkText]]) -> list[ChunkAlignment]:

@@ -9,7 +9,7 @@ places the words of each segment to 10 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
 from speechmm.inference.alignment.token_path import TokenPath
 from speechmm.inference.alignment.viterbi import Floats, Ints
+from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
@@ -44,6 +45,8 @@ QUIET_SECONDS = 0.05
 class AudioSegment:
     """A part of the audio with the part of the text that is said in it, and its CTC path."""
 
+    waveform: SampleWindow
+    """Of the whole audio, from which this part may be taken until the next segment is asked for."""
     first_sample: int
     last_sample: int
     """One past the end."""
@@ -73,55 +76,86 @@ def segment_audio(
     encoder: WaveformEncoder,
     tokenizer: Tokenizer,
     features: LogMelConfig,
-    waveform: Float[Tensor, " samples"],
+    blocks: Callable[[], Iterable[Float[Tensor, " samples"]]],
     aligned: AlignedTokens,
     *,
     name: str,
+    expected_samples: int = 0,
 ) -> Iterator[AudioSegment]:
     """Cuts long audio and its text into segments of at most about 20 s, in the order of time.
+
+    The audio is read twice and never held as a whole: once for CTC, once to be cut.
 
     Args:
         encoder: Gives the CTC scores.
         tokenizer: Whose labels CTC emits.
         features: Say how long a frame is.
-        waveform: The whole audio.
+        blocks: Reads the audio from its beginning.
         aligned: The whole text.
         name: Of the audio, for messages.
+        expected_samples: How long the audio says that it is.
 
     Raises:
         AlignmentError: The text has more tokens than the audio has encoder frames, or the search
             would take more memory than it may.
     """
-    log_probs = block_log_probs(encoder, features, waveform)
+    log_probs, samples = block_log_probs(
+        encoder, features, SampleWindow(blocks()), expected_samples=expected_samples
+    )
     labels = ctc_labels(tokenizer, aligned)
     path = align_labels(log_probs, labels, len(aligned.ids), name=name)
+    del log_probs, labels
     grid = FrameGrid.of(features, encoder.model.subsampling)
-    yield from _Cutter(waveform, aligned, path, _words_of(aligned, path), grid).segments()
+    waveform = SampleWindow(blocks())
+    yield from _Cutter(waveform, samples, aligned, path, _words_of(aligned, path), grid).segments()
 
 
 def block_log_probs(
-    encoder: WaveformEncoder, features: LogMelConfig, waveform: Float[Tensor, " samples"]
-) -> Floats:
-    """CTC log-probabilities (encoder frames, vocab) of audio of any length, block by block."""
+    encoder: WaveformEncoder,
+    features: LogMelConfig,
+    waveform: SampleWindow,
+    *,
+    expected_samples: int = 0,
+) -> tuple[Floats, int]:
+    """CTC log-probabilities (encoder frames, vocab) of audio of any length, and its samples.
+
+    Args:
+        encoder: Gives the scores, block by block.
+        features: Say how long a frame is.
+        waveform: The audio from its beginning; nothing is left of it.
+        expected_samples: How long the audio says that it is; more or fewer will do.
+    """
     grid = FrameGrid.of(features, encoder.model.subsampling)
     block = max(1, round(grid.frames(BLOCK_SECONDS)))
     context = round(grid.frames(CONTEXT_SECONDS))
-    total = -(-features.num_frames(len(waveform)) // encoder.model.subsampling)
-    scores = np.empty((total, encoder.model.vocab_size), np.float32)
-    starts = list(range(0, total, block))
-    for index in range(0, len(starts), BLOCKS_PER_BATCH):
+
+    def frames(samples: int) -> int:
+        return -(-features.num_frames(samples) // encoder.model.subsampling)
+
+    scores = np.empty((frames(expected_samples), encoder.model.vocab_size), np.float32)
+    total = start = 0
+    while True:
         # Encoder frames [first, last) of each block of the batch, with its context.
-        batch = starts[index : index + BLOCKS_PER_BATCH]
-        edges = [(max(0, start - context), start + block + context) for start in batch]
+        starts = range(start, start + BLOCKS_PER_BATCH * block, block)
+        edges = [(max(0, first - context), first + block + context) for first in starts]
+        total = frames(waveform.reach(edges[-1][1] * grid.hop))  # or so far, where there is more
+        edges = [edge for first, edge in zip(starts, edges, strict=True) if first < total]
+        if not edges:
+            break
         with torch.inference_mode():
             encoding = encoder.encode([waveform[a * grid.hop : b * grid.hop] for a, b in edges])
             log_probs = encoder.model.ctc_log_probs(encoding).float().cpu().numpy()
+        stop = min(total, start + len(edges) * block)
+        if stop > len(scores):
+            scores = np.concatenate([scores, np.empty_like(scores, shape=(stop, scores.shape[1]))])
         # Without the context: log_probs is (blocks, enc_frames, vocab).
-        for row, start in enumerate(batch):
-            stop = min(total, start + block)
-            before = start - edges[row][0]
-            scores[start:stop] = log_probs[row, before : before + stop - start]
-    return scores
+        for row, (first, _) in enumerate(edges):
+            own = start + row * block
+            last = min(stop, own + block)
+            scores[own:last] = log_probs[row, own - first : last - first]
+        start += BLOCKS_PER_BATCH * block
+        waveform.forget(max(0, start - context) * grid.hop)
+    return scores[:total], waveform.reach(0)
 
 
 def _words_of(aligned: AlignedTokens, path: TokenPath) -> _Words:
@@ -142,7 +176,9 @@ def _words_of(aligned: AlignedTokens, path: TokenPath) -> _Words:
 class _Cutter:
     """Cuts at the largest gaps between words and hands out the text accordingly."""
 
-    waveform: Float[Tensor, " samples"]
+    waveform: SampleWindow
+    samples: int
+    """Of the whole audio."""
     aligned: AlignedTokens
     path: TokenPath
     words: _Words
@@ -153,12 +189,13 @@ class _Cutter:
         """All segments, in the order of time; they do not overlap."""
         begin = first_sample = 0
         for end in self._ends():
-            cut = len(self.waveform)
+            cut = self.samples
             if end < len(self.words.first):
                 gap = self._last_sample(end - 1), self._first_sample(end)
                 cut = _quietest(self.waveform, *gap, self.grid.sample_rate)
             yield self._segment(begin, end, first_sample, cut)
             begin, first_sample = end, cut
+            self.waveform.forget(cut)
 
     def _ends(self) -> Iterator[int]:
         """One past the last word of each segment."""
@@ -200,7 +237,7 @@ class _Cutter:
         own = TokenPath(path.first[tokens], path.last[tokens], path.log_probs[tokens])
         seconds = (last_sample - first_sample) / self.grid.sample_rate
         clock = self.grid.clock(int(words.last[-1]) + 1, seconds, first_sample=first_sample)
-        return AudioSegment(first_sample, last_sample, inside, own, clock)
+        return AudioSegment(self.waveform, first_sample, last_sample, inside, own, clock)
 
     def _first_sample(self, word: int) -> int:
         return self._sample(int(self.words.first[word]))
@@ -209,12 +246,11 @@ class _Cutter:
         return self._sample(int(self.words.last[word]))
 
     def _sample(self, boundary: int) -> int:
-        return min(len(self.waveform), max(0, self.grid.sample(boundary)))
+        return min(self.samples, max(0, self.grid.sample(boundary)))
 
 
-def _quietest(waveform: Float[Tensor, " samples"], first: int, last: int, sample_rate: int) -> int:
+def _quietest(waveform: SampleWindow, first: int, last: int, sample_rate: int) -> int:
     """The middle of the quietest moment in samples [first, last), or of the gap if it is short."""
-    first, last = max(0, first), min(len(waveform), last)
     width = round(QUIET_SECONDS * sample_rate)
     if last - first <= width:
         return (first + last) // 2

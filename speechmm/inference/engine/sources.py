@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -112,17 +111,6 @@ class Source:
         if self.waveform is None and self.cut is None and not self.is_pipe:
             return iter_audio(self.audio, sample_rate=sample_rate)
         return iter([self.load(sample_rate)])
-
-    def whole(self, sample_rate: int) -> Float[Tensor, " samples"]:
-        """The same as :meth:`load`, of a long file with hardly more memory than the result takes."""
-        room = torch.empty(round(self.duration(sample_rate) * sample_rate) + 1)
-        filled = 0
-        for block in self.blocks(sample_rate):
-            if filled + len(block) > len(room):  # longer than its header says
-                room = torch.cat([room, torch.empty(len(room) // 2 + len(block))])
-            room[filled : filled + len(block)] = block
-            filled += len(block)
-        return room[:filled]
 
     def transcript(self) -> str:
         """What is said: the given text, or that of the ``.txt`` or ``.lab`` file of the audio.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +18,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from speechmm.files.atomic import write_aside
 
 METRICS = "metrics.csv"
+_STEP = re.compile(r"[0-9]{1,18}")
 
 
 class MetricsTable(CSVLogger):
@@ -111,19 +114,22 @@ class RestoreMetrics(Callback):
 
 
 def _rows(table: Path) -> list[dict[str, Any]]:
-    """Whole rows only: a killed program may have left half of one."""
-    with table.open(newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if None not in row.values()]
+    """Whole rows only: a killed program may have left half of one, a bad disk anything."""
+    rows: list[dict[str, Any]] = []
+    with table.open(newline="", encoding="utf-8", errors="replace") as stream:
+        lines = csv.DictReader(line.replace("\0", "") for line in stream)
+        with contextlib.suppress(csv.Error):  # whatever comes after cannot be told apart
+            rows.extend(row for row in lines if None not in row and None not in row.values())
     filled = [{name: value for name, value in row.items() if value} for row in rows]
-    return [row for row in filled if row.get("step", "").isdigit()]
+    return [row for row in filled if _STEP.fullmatch(row.get("step", ""))]
 
 
 def read_metrics(table: Path) -> dict[str, list[tuple[float, float]]]:
-    """(step, value) pairs by metric name, from Lightning's CSV log."""
+    """(step, value) pairs by metric name, from Lightning's CSV log; damaged rows are left out."""
     series: dict[str, list[tuple[float, float]]] = {}
-    with table.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch") and row.get("step"):
+    for row in _rows(table):
+        for name, value in row.items():
+            with contextlib.suppress(ValueError):
+                if name not in ("step", "epoch"):
                     series.setdefault(name, []).append((float(row["step"]), float(value)))
     return series

@@ -19,6 +19,7 @@ from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
 from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.soft_alignment import SoftAlignment
 from speechmm.inference.alignment.token_path import find_paths, word_segments
+from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.sources import Source, find_sources
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
@@ -145,8 +146,11 @@ def test_blocks_give_the_frames_of_the_whole(tone_bundle: Bundle, speak: Callabl
     aligner = Aligner(tone_bundle)
     waveform = speak(random_text(130), pauses=[0.3]).waveform
     whole = aligner.encoder.model.ctc_log_probs(aligner.encoder.encode([waveform]))[0]
-    parts = long_audio.block_log_probs(aligner.encoder, tone_bundle.features, waveform)
-    np.testing.assert_allclose(parts, whole.numpy(), atol=1e-5)
+    for pieces in (1, 7, 1000):
+        window = SampleWindow(waveform.tensor_split(pieces))
+        parts, samples = long_audio.block_log_probs(aligner.encoder, tone_bundle.features, window)
+        assert samples == len(waveform)
+        np.testing.assert_allclose(parts, whole.numpy(), atol=1e-5)
 
 
 def test_segments_cover_every_word_once(random_bundle: Path) -> None:
@@ -158,7 +162,12 @@ def test_segments_cover_every_word_once(random_bundle: Path) -> None:
     waveform = torch.randn(100 * RATE, generator=torch.Generator().manual_seed(0)) * 0.1
     found = list(
         long_audio.segment_audio(
-            aligner.encoder, bundle.tokenizer, bundle.features, waveform, aligned, name="noise"
+            aligner.encoder,
+            bundle.tokenizer,
+            bundle.features,
+            lambda: waveform.split(5000),
+            aligned,
+            name="noise",
         )
     )
     assert len(found) > 2
