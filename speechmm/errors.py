@@ -5,8 +5,19 @@ turns each of these into one line on stderr and exit status 2; any other excepti
 """
 
 
+LONGEST_MESSAGE = 1500
+"""Letters; of a longer one, which holds what a damaged file says, the middle is left out."""
+
+
 class SpeechmmError(Exception):
     """Something the user gave cannot be used; the message says what and how to mend it."""
+
+    def __str__(self) -> str:
+        """The message, its middle left out where it is very long."""
+        message = super().__str__()
+        half = LONGEST_MESSAGE // 2 - 2
+        long = len(message) > LONGEST_MESSAGE
+        return f"{message[:half]}...{message[-half:]}" if long else message
 
 
 class ConfigError(SpeechmmError):

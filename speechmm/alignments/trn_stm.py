@@ -9,11 +9,12 @@ from urllib.parse import unquote
 from speechmm.alignments.ids import escaped_id, percent_escaped
 from speechmm.alignments.segments import LONGEST_SECONDS
 
-_TRN = re.compile(r"(?P<text>.*?)\s*\((?P<id>(?:[^()]|\([^()]*\))+)\)\s*")
+_PARENTHESIS = re.compile("[()]")
 _STRICT_TRN = re.compile(r".*\([^()\s]+\)\s*")
 _SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|(?<!\S);(?=;)")
 """What sclite takes for its own in a text: alternatives, the empty word, a comment line."""
 _ESCAPED_SIGNS = re.compile("%7B|%7D|%40|%3B")
+_DEEPEST_ID = 2  # "(rec (1))"
 _NOT_SCORED = "ignore_time_segment_in_scoring"
 
 
@@ -32,8 +33,11 @@ def parse_trn_line(line: str) -> tuple[str, str] | None:
 
     An id with blanks and parentheses that another program did not escape is read all the same.
     """
-    match = _TRN.fullmatch(line)
-    return None if match is None else (match["id"], _plain_text(match["text"]))
+    line = line.rstrip()
+    first = _opening(line)
+    if first is None or first + 2 >= len(line):
+        return None
+    return line[first + 1 : -1], _plain_text(line[:first].rstrip())
 
 
 def is_trn_line(line: str) -> bool:
@@ -80,6 +84,20 @@ def parse_stm_line(line: str) -> tuple[str, StmRow] | None:
     if not 0 <= row.start <= row.end < LONGEST_SECONDS:
         raise ValueError(f"it ends at {end} s and starts at {start} s")
     return channel, row
+
+
+def _opening(line: str) -> int | None:
+    """Where the parenthesis is opened that closes a line; there may be one level more within it."""
+    if not line.endswith(")"):
+        return None
+    depth = 0
+    for sign in reversed(list(_PARENTHESIS.finditer(line))):
+        depth += 1 if sign[0] == ")" else -1
+        if depth == 0:
+            return sign.start()
+        if depth > _DEEPEST_ID:
+            return None
+    return None
 
 
 def _plain_text(text: str) -> str:

@@ -259,6 +259,17 @@ _RECORDING = {
     "duration": float,
     "sources": [{"type": str, "source": str}],
 }
+_FEATURES = {
+    "type": str,
+    "num_frames": int,
+    "num_features": int,
+    "frame_shift": float,
+    "sampling_rate": int,
+    "storage_type": str,
+    "storage_path": str,
+    "storage_key": str,
+}
+_CHANNELS = (int, [int])
 _ITEM_LENGTHS = (3, 4)  # symbol, start, duration, and sometimes a score
 
 
@@ -266,6 +277,11 @@ def _fits_where_given(data: dict[str, Any]) -> bool:
     """Whether the parts of a cut have the types that all code after this takes for granted."""
     supervisions, recording = data.get("supervisions", []), data.get("recording")
     if not fits(supervisions, [_SUPERVISION]) or not all(map(_is_supervision, supervisions)):
+        return False
+    if not fits(data.get("features"), (_FEATURES, None)) or not fits(data.get("channel", 0), _CHANNELS):
+        return False
+    custom = data.get("custom") or {}
+    if not isinstance(custom, dict) or not fits(custom.get(AVERAGED), ([int], None)):
         return False
     if recording is None:
         return True

@@ -71,13 +71,16 @@ class Verdict:
     memory: int = 0
 
 
-def make_input(case: Case, world: Path, folder: Path) -> tuple[Path, str]:
+def make_input(
+    case: Case, world: Path, folder: Path, *, places: Sequence[str] = PLACES
+) -> tuple[Path, str]:
     """Copies a valid input and damages it; its path, and what was done.
 
     Args:
         case: What is drawn.
         world: The valid inputs.
         folder: An empty one.
+        places: What may stand in the place of a file.
     """
     draw = case.random
     found = sorted({path for seed in case.target.seeds for path in world.glob(seed)})
@@ -90,7 +93,7 @@ def make_input(case: Case, world: Path, folder: Path) -> tuple[Path, str]:
         shutil.copy2(chosen, copy)
     victim = _victim(copy, draw) if copy.is_dir() else copy
     if draw.random() < _PLACE_SHARE:
-        what = draw.choice(PLACES)
+        what = draw.choice(places)
         put_in_place(victim, what, draw)
     elif draw.random() < 0.04 and victim.is_file():
         what = f"named {(name := draw.choice(_OTHER_NAMES))!a}"

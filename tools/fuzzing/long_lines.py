@@ -43,6 +43,11 @@ class Subject:
     """{} is replaced by the long line."""
     read: Callable[[Path], object]
 
+    def filled(self, sign: str, size: int) -> str:
+        """The content of the file with a line of so many letters."""
+        line = (sign * (size // len(sign) + 1))[:size]
+        return self.template.replace("{{", "{").replace("}}", "}").replace("{}", line)
+
 
 def subjects() -> list[Subject]:
     """All readers of lines, and the normalizers."""
@@ -141,9 +146,7 @@ def _forked(subject: Subject, sign: str, folder: Path) -> tuple[float, float] | 
 def _seconds(subject: Subject, sign: str, size: int, folder: Path) -> float:
     path = folder / "in" / subject.file
     path.parent.mkdir(exist_ok=True)
-    line = (sign * (size // len(sign) + 1))[:size]
-    text = subject.template.replace("{{", "{").replace("}}", "}").replace("{}", line)
-    path.write_text(text, "utf-8", errors="surrogatepass")
+    path.write_text(subject.filled(sign, size), "utf-8", errors="surrogatepass")
     begin = time.process_time()
     with contextlib.suppress(Exception):  # damage.py looks for those
         subject.read(path)

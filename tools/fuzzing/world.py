@@ -54,7 +54,7 @@ def make_texts(root: Path) -> None:
 def make_world(root: Path) -> None:
     """Everything: texts, recordings, corpora, a trained model with all that its commands write."""
     make_texts(root / "texts")
-    _make_audio(root / "audio")
+    make_audio(root / "audio")
     _make_corpora(root / "corpora")
     _make_model(root)
     _make_results(root)
@@ -84,7 +84,8 @@ def record(path: Path, seconds: float = 0.5, *, seed: int = 0, subtype: str | No
     return path
 
 
-def _make_audio(folder: Path) -> None:
+def make_audio(folder: Path) -> None:
+    """A recording in every format that can be written here."""
     for number, (name, subtype) in enumerate(AUDIO.items()):
         with contextlib.suppress(soundfile.LibsndfileError):  # what this version cannot write
             record(folder / name, 0.4, seed=number, subtype=subtype)
