@@ -4,7 +4,6 @@ A message has four parts: where, what was found, what was expected, what to do. 
 turns each of these into one line on stderr and exit status 2; any other exception is a bug.
 """
 
-
 LONGEST_MESSAGE = 1500
 """Letters; of a longer one, which holds what a damaged file says, the middle is left out."""
 

@@ -278,7 +278,9 @@ def _fits_where_given(data: dict[str, Any]) -> bool:
     supervisions, recording = data.get("supervisions", []), data.get("recording")
     if not fits(supervisions, [_SUPERVISION]) or not all(map(_is_supervision, supervisions)):
         return False
-    if not fits(data.get("features"), (_FEATURES, None)) or not fits(data.get("channel", 0), _CHANNELS):
+    if not fits(data.get("features"), (_FEATURES, None)) or not fits(
+        data.get("channel", 0), _CHANNELS
+    ):
         return False
     custom = data.get("custom") or {}
     if not isinstance(custom, dict) or not fits(custom.get(AVERAGED), ([int], None)):
