@@ -57,6 +57,8 @@ def check_checkpoint(path: Path) -> None:
     if path.is_dir():
         return
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no regular file")
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:

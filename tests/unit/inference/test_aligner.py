@@ -84,7 +84,7 @@ def test_words_that_are_not_spoken_are_empty(aligner: Aligner, speak: Callable) 
 
 def test_unknown_characters_are_flagged_by_name(aligner: Aligner, speak: Callable) -> None:
     found = aligner.align(speak("ab cd").waveform, "ab xcdß")
-    assert "unknown_characters: s x" in found.flags  # casefold makes two s of one ß
+    assert "unknown_characters: x ß" in found.flags
 
 
 def test_wrong_text_is_flagged(aligner: Aligner, speak: Callable) -> None:
