@@ -29,6 +29,19 @@ def seconds_to_frames(seconds: float, hop_length: int, sample_rate: int) -> int:
     return _round_half_up(seconds * sample_rate / hop_length)
 
 
+def nearest_edge(seconds: float, frame_shift: float) -> int:
+    """The edge between frames nearest to a time, halves up; frames are ``frame_shift`` s long."""
+    return _round_half_up(seconds / frame_shift)
+
+
+def count_frames(seconds: float, frame_shift: float) -> int:
+    """Frames of log-mel features of audio of a length in seconds: 1 + samples // hop.
+
+    One stands at sample 0 and one at every hop after it, as in librosa and torch (``center``).
+    """
+    return 1 + math.floor(max(0.0, seconds) / frame_shift + 1e-6)
+
+
 def format_clock(seconds: float, *, decimal: Literal[",", "."] = ".") -> str:
     """A time as ``HH:MM:SS.mmm``, rounded to the nearest millisecond, halves up.
 

@@ -7,23 +7,30 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from speechmm.alignments.ids import id_without_spaces
+from speechmm.alignments.ids import escaped_id, unescaped_id
 from speechmm.alignments.segments import Alignment, Segment
 from speechmm.errors import AlignmentError
 from speechmm.files.text import all_lines
 
 _DECIMALS = 3
 _NUMBER = r"-?\d*\.?\d+"
-_CTM_LINE = re.compile(rf"\S+\s+\S+\s+{_NUMBER}\s+{_NUMBER}\s+\S+(\s+({_NUMBER}|NA))?\s*")
+_UNKNOWN = ("NA", "-", "N/A", "NAN", "NULL")
+"""What stands for a confidence that is not known, in capitals."""
+_CTM_LINE = re.compile(
+    rf"\S+\s+\S+\s+{_NUMBER}\s+{_NUMBER}\s+\S+(\s+({_NUMBER}|NA|N/A|-|nan|null)(\s+\S+){{0,2}})?\s*",
+    re.IGNORECASE,
+)
+"""After the confidence NIST has a type and a speaker."""
 
 
 def ctm_lines(alignment: Alignment) -> Iterator[str]:
     """A line for each segment of the first unit: id, channel, start, duration, label, confidence.
 
-    Segments without a label (silence) are left out; white space in ids and labels becomes "_".
+    Segments without a label (silence) are left out; white space in labels becomes "_", ids are
+    escaped.
     Starts and ends are rounded to a millisecond, so that segments which touch still do.
     """
-    name = id_without_spaces(alignment.id)
+    name = escaped_id(alignment.id)
     for segment in next(iter(alignment.units.values()), []):
         label = "_".join(segment.label.split())
         if not label:
@@ -70,7 +77,7 @@ def _parsed(line: str, where: str) -> tuple[str, str, Segment]:
         name, channel, start, duration, label, *more = line.split()
         begin = float(start)
         end = begin + float(duration)
-        confidence = float(more[0]) if more and more[0] != "NA" else None
+        confidence = float(more[0]) if more and more[0].upper() not in _UNKNOWN else None
     except ValueError as error:
         raise AlignmentError(
             f"{where}: {line.strip()[:60]!r} is not a line of ctm; expected id, channel, "
@@ -78,6 +85,6 @@ def _parsed(line: str, where: str) -> tuple[str, str, Segment]:
         ) from error
     row = {"label": label, "start": begin, "end": end, "confidence": confidence}
     try:
-        return name, channel, Segment.from_dict(row)
+        return unescaped_id(name), channel, Segment.from_dict(row)
     except AlignmentError as error:
         raise AlignmentError(f"{where}: {error}") from error

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from speechmm.alignments.ctm import ctm_lines, read_ctm
 from speechmm.alignments.durations import DURATIONS_FILE, write_durations
-from speechmm.alignments.ids import id_of_file, id_without_spaces
+from speechmm.alignments.ids import id_of_file
 from speechmm.alignments.jsonl import jsonl_line, read_jsonl
 from speechmm.alignments.kinds import kind_of
 from speechmm.alignments.segments import Alignment
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES
 from speechmm.alignments.subtitles import format_ass, format_srt, format_vtt, group_words
-from speechmm.alignments.textgrid import format_textgrid, read_textgrid
+from speechmm.alignments.textgrid import format_textgrid
+from speechmm.alignments.textgrid_files import read_textgrid
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.files.atomic import STDOUT, safe_name, write_aside, write_text
 from speechmm.files.tree import list_files
@@ -53,10 +54,10 @@ def write_alignments(
             "Choose one of these."
         )
     if format in ("jsonl", "ctm"):
-        return [_write_lines(_distinct(alignments, format), out, format)]
+        return [_write_lines(_distinct(alignments), out, format)]
     if format == "durations":
-        return [write_durations(_distinct(alignments, format), out, frame_shift=frame_shift)]
-    return _write_each(_distinct(alignments, format), out, format)
+        return [write_durations(_distinct(alignments), out, frame_shift=frame_shift)]
+    return _write_each(_distinct(alignments), out, format)
 
 
 def read_alignments(path: str | Path, units: Sequence[str] | None = None) -> list[Alignment]:
@@ -133,17 +134,16 @@ _FORMATTERS: dict[str, Callable[[Alignment], str]] = {
 }
 
 
-def _distinct(alignments: Iterable[Alignment], format: str) -> Iterator[Alignment]:
+def _distinct(alignments: Iterable[Alignment]) -> Iterator[Alignment]:
     """The same alignments; raises at the second of one name."""
     seen = set()
     for alignment in alignments:
-        name = id_without_spaces(alignment.id) if format == "ctm" else alignment.id
-        if name in seen:
+        if alignment.id in seen:
             raise AlignmentError(
                 f"{alignment.id}: two alignments have this id; expected ids that differ. "
                 "Rename one utterance."
             )
-        seen.add(name)
+        seen.add(alignment.id)
         yield alignment
 
 

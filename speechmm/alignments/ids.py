@@ -14,14 +14,24 @@ from speechmm.files.atomic import safe_name
 Value = TypeVar("Value")
 
 
+_NOT_IN_IDS = re.compile(r"[\s()\ufeff]|^;|%(?=[0-9A-F]{2})")
+"""White space, parentheses, the start of a comment, and what would be taken for an escape."""
+
+
 def id_without_spaces(id: str) -> str:
-    """An id as CTM and tables of transcripts hold it: "_" for every run of white space."""
+    """An id as other tools' tables hold it: "_" for every run of white space."""
     return "_".join(id.split()) or "_"
 
 
 def escaped_id(id: str) -> str:
-    """An id as trn and stm hold it: white space and parentheses as in a URL."""
-    return re.sub(r"[\s()]", percent_escaped, id)
+    """An id as ctm, trn and stm hold it: some signs as in a URL, so that different ids stay so."""
+    return _NOT_IN_IDS.sub(percent_escaped, id)
+
+
+def unescaped_id(written: str) -> str:
+    """The id that `escaped_id` wrote; one that it did not write stays as it is."""
+    id = unquote(written, errors="surrogateescape")
+    return id if escaped_id(id) == written else written
 
 
 def looks_like_id(word: str) -> bool:

@@ -1,24 +1,12 @@
-"""Reads and writes Praat TextGrids: a tier for every unit."""
+"""Writes Praat TextGrids: a tier for every unit."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from speechmm.alignments.segments import Alignment, Segment
 from speechmm.errors import AlignmentError
 
 _DECIMALS = 6
 _TOUCHING = 1e-6  # seconds: what is less apart than this is no gap and no overlap
-_UNIT_OF_TIER = {
-    "words": "word",
-    "phones": "phone",
-    "phonemes": "phone",
-    "phoneme": "phone",
-    "chars": "char",
-    "characters": "char",
-    "letters": "char",
-    "syllables": "syllable",
-    "tokens": "token",
-}
 
 
 def format_textgrid(alignment: Alignment) -> str:
@@ -59,47 +47,6 @@ def format_textgrid(alignment: Alignment) -> str:
                 f"            text = {_quoted(label)}",
             ]
     return "\n".join(lines) + "\n"
-
-
-def read_textgrid(path: Path, *, id: str) -> Alignment:
-    """The interval tiers of a TextGrid as units; intervals without a label are left out.
-
-    Args:
-        path: A TextGrid in the long or the short text format, UTF-8 or UTF-16.
-        id: The utterance it belongs to.
-
-    Raises:
-        AlignmentError: The file is missing or not a TextGrid, or two tiers are one unit.
-    """
-    from praatio import textgrid
-    from praatio.data_classes.interval_tier import IntervalTier
-
-    try:
-        if not path.is_file():
-            raise OSError("it is no regular file")
-        grid = textgrid.openTextgrid(
-            str(path), includeEmptyIntervals=False, duplicateNamesMode="rename"
-        )
-    except Exception as error:  # praatio raises its own errors, and IndexError and the like
-        raise AlignmentError(
-            f"{path}: cannot be read as a TextGrid ({type(error).__name__}: {error}); expected one "
-            "as Praat saves it. Open it in Praat and save it again."
-        ) from error
-    units: dict[str, list[Segment]] = {}
-    for tier in grid.tiers:
-        if not isinstance(tier, IntervalTier):
-            continue
-        unit = _UNIT_OF_TIER.get(tier.name.strip().lower(), tier.name.strip())
-        if unit in units:
-            raise AlignmentError(
-                f"{path}: two tiers hold the unit {unit!r}; expected one. Rename or remove one."
-            )
-        units[unit] = [
-            Segment.from_dict({"label": entry.label, "start": entry.start, "end": entry.end})
-            for entry in tier.entries
-            if entry.label.strip()
-        ]
-    return Alignment(id=id, duration=float(grid.maxTimestamp), units=units)
 
 
 def _intervals(

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from speechmm.alignments.ids import escaped_id, percent_escaped
+from speechmm.alignments.ids import escaped_id, percent_escaped, unescaped_id
 from speechmm.alignments.segments import LONGEST_SECONDS
 
 _PARENTHESIS = re.compile("[()]")
 _STRICT_TRN = re.compile(r".*\([^()\s]+\)\s*")
-_SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|(?<!\S);(?=;)")
-"""What sclite takes for its own in a text: alternatives, the empty word, a comment line."""
-_ESCAPED_SIGNS = re.compile("%7B|%7D|%40|%3B")
+_SIGNS = re.compile(r"[{}]|(?<!\S)@(?!\S)|(?<!\S);(?=;)|%(?=(?:25)*(?:7B|7D|40|3B))")
+"""What sclite takes for its own in a text (alternatives, the empty word, a comment), and escapes."""
+_ESCAPED_SIGNS = re.compile("%7B|%7D|%40|%3B|%25(?=(?:25)*(?:7B|7D|40|3B))")
 _DEEPEST_ID = 2  # "(rec (1))"
 _NOT_SCORED = "ignore_time_segment_in_scoring"
 
@@ -29,7 +29,7 @@ def trn_line(id: str, text: str) -> str:
 
 
 def parse_trn_line(line: str) -> tuple[str, str] | None:
-    """Id, as the file writes it, and text of a trn line; None where it is not one.
+    """Id and text of a trn line; None where it is not one.
 
     An id with blanks and parentheses that another program did not escape is read all the same.
     """
@@ -37,7 +37,7 @@ def parse_trn_line(line: str) -> tuple[str, str] | None:
     first = _opening(line)
     if first is None or first + 2 >= len(line):
         return None
-    return line[first + 1 : -1], _plain_text(line[:first].rstrip())
+    return unescaped_id(line[first + 1 : -1]), _plain_text(line[:first].rstrip())
 
 
 def is_trn_line(line: str) -> bool:
@@ -80,6 +80,7 @@ def parse_stm_line(line: str) -> tuple[str, StmRow] | None:
         words = words[1:]
     if [word.lower() for word in words] == [_NOT_SCORED]:
         return None
+    name, speaker = unescaped_id(name), unescaped_id(speaker)
     row = StmRow(name, speaker, float(start), float(end), _plain_text(" ".join(words)))
     if not 0 <= row.start <= row.end < LONGEST_SECONDS:
         raise ValueError(f"it ends at {end} s and starts at {start} s")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,11 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     _check_out(arguments.out, arguments.format)
     _check_aligner(arguments)
+    if arguments.frame_shift is not None and arguments.format != "durations":
+        raise ConfigError(
+            f"--frame-shift: has no effect with --format {arguments.format}; expected it with "
+            "--format durations. Leave one of the two out."
+        )
     from speechmm.data.skips import SkipReport
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.alignment.plot import PictureFolder
@@ -66,7 +72,7 @@ def run(argv: list[str]) -> int:
     else:
         from speechmm.alignments import write_alignments
 
-        shift = bundle.features.frame_shift
+        shift = arguments.frame_shift or bundle.features.frame_shift
         write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
     skipped.print(total)
     for alignment in flagged:
@@ -142,12 +148,32 @@ def _add_output_arguments(parser: CommandParser) -> None:
         "PATH ends so (one input only); otherwise a folder; - writes one file to stdout",
     )
     parser.add_argument(
+        "--frame-shift",
+        type=_seconds_of_a_frame,
+        metavar="SECONDS",
+        help="with --format durations: from one frame to the next, as a number or as a fraction such "
+        "as 256/22050 (hop/rate); the bundle's when not given",
+    )
+    parser.add_argument(
         "--pictures",
         type=Path,
         metavar="DIR",
         help="with --aligner head: folder for a picture per input: spectrogram, words, soft "
         "alignment (PNG)",
     )
+
+
+def _seconds_of_a_frame(text: str) -> float:
+    """A number of seconds, or a fraction; argparse makes a line of its error."""
+    try:
+        seconds = float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        seconds = 0.0
+    if not 1e-4 <= seconds <= 1.0:
+        raise ArgumentTypeError(
+            f"found {text!r}; expected 0.0001 to 1 s, such as 0.0125 or 256/22050"
+        )
+    return seconds
 
 
 def _check_out(out: Path, format: str) -> None:

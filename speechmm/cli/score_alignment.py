@@ -17,14 +17,16 @@ def run(argv: list[str]) -> int:
     check_results_arguments(arguments.results, arguments.title)
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.alignment_page import write_alignment_page
-    from speechmm.evaluation.alignment_sets import read_alignment_set
+    from speechmm.evaluation.alignment_sets import read_alignment_set, speakers_of
     from speechmm.evaluation.boundaries import score_boundaries, write_boundary_report
     from speechmm.evaluation.boundary_tables import boundary_lines, boundary_table
     from speechmm.evaluation.results import write_results
 
     command = shlex.join(["speechmm", "score-alignment", *argv])
     score = score_boundaries(
-        read_alignment_set(arguments.hypothesis), read_alignment_set(arguments.reference)
+        read_alignment_set(arguments.hypothesis),
+        read_alignment_set(arguments.reference),
+        speakers=speakers_of(arguments.reference),
     )
     if arguments.out is not None:
         write_boundary_report(score, arguments.out, command=command)

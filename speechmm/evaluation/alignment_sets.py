@@ -7,10 +7,8 @@ from pathlib import Path
 
 from speechmm.alignments import Alignment, Segment, read_alignments
 from speechmm.alignments.kinds import kind_of
+from speechmm.alignments.silences import is_silence
 from speechmm.errors import ManifestError
-
-SILENCES = frozenset(["", "<eps>", "<sil>", "sil", "sp", "pau"])
-"""Labels other aligners give to pauses, which are no units."""
 
 
 def read_alignment_set(path: Path) -> dict[str, Alignment]:
@@ -37,9 +35,18 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
     return found
 
 
+def speakers_of(path: Path) -> dict[str, str]:
+    """Who says each utterance, by id, where the file is a cuts manifest."""
+    from speechmm.evaluation.text_sets import read_text_set
+
+    if not path.is_file() or kind_of(path) != "cuts":
+        return {}
+    return {id: one.speaker for id, one in read_text_set(path).by_id.items()}
+
+
 def spoken_segments(alignment: Alignment, unit: str) -> list[Segment]:
     """The segments of a unit, without those that say there was a pause."""
-    return [one for one in alignment.units.get(unit, ()) if one.label.strip() not in SILENCES]
+    return [one for one in alignment.units.get(unit, ()) if not is_silence(one.label)]
 
 
 def _from_cuts(path: Path) -> Iterator[Alignment]:

@@ -17,7 +17,7 @@ from speechmm.errors import ManifestError
 from speechmm.evaluation.alignment_sets import spoken_segments
 from speechmm.evaluation.error_rate import score_units
 from speechmm.evaluation.report_types import BoundaryReportRow, BoundaryRow
-from speechmm.evaluation.significance import bootstrap_rate
+from speechmm.evaluation.significance import bootstrap_rate, sums_by_speaker
 from speechmm.files.atomic import write_text
 from speechmm.text.normalize import normalize
 
@@ -84,13 +84,23 @@ class _Edges:
 
 
 def score_boundaries(
-    hypotheses: Mapping[str, Alignment], references: Mapping[str, Alignment], *, seed: int = 0
+    hypotheses: Mapping[str, Alignment],
+    references: Mapping[str, Alignment],
+    *,
+    speakers: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> BoundaryScore:
     """Start and end errors of every reference unit, by kind of unit.
 
     Units are matched by order within the utterance. Where labels differ (compared without case and
     punctuation) the alignment of the labels with the fewest edits decides which units are missing or
     extra; a unit under another label at the same place is matched.
+
+    Args:
+        hypotheses: By id.
+        references: By id.
+        speakers: By id of the references, where they are known.
+        seed: Of the bootstrap.
 
     Raises:
         ManifestError: No utterance or no kind of unit in common.
@@ -113,8 +123,9 @@ def score_boundaries(
     empty = Alignment(id="", duration=0.0)
     pairs = [(found.get(id, empty), reference) for id, reference in references.items()]
     edges = {kind: _edges(kind, pairs) for kind in sorted(asked & given)}
+    names = [(speakers or {}).get(id, "") for id in references]
     return BoundaryScore(
-        units={kind: _summary(one, seed) for kind, one in edges.items()},
+        units={kind: _summary(one, names, seed) for kind, one in edges.items()},
         utterances=len(references),
         missing=[id for id in references if id not in found],
         extra=[id for id in found if id not in references],
@@ -159,15 +170,23 @@ def _labels(segments: Sequence[Segment]) -> list[str]:
     return [normalize(one.label, "basic") or one.label.strip() for one in segments]
 
 
-def _summary(edges: _Edges, seed: int) -> BoundaryRow:
+def _summary(edges: _Edges, speakers: Sequence[str], seed: int) -> BoundaryRow:
     starts = np.asarray([m.start_ms for row in edges.matches for m in row], np.float64)
     ends = np.asarray([m.end_ms for row in edges.matches for m in row], np.float64)
     signed = np.concatenate([starts, ends])
     errors = np.abs(signed)
-    by_utterance = [
-        (sum(abs(m.start_ms) + abs(m.end_ms) for m in row), 2 * len(row)) for row in edges.matches
-    ]
-    interval = bootstrap_rate(*zip(*by_utterance, strict=True), seed=seed)
+    by_utterance = np.asarray(
+        [
+            (sum(abs(m.start_ms) + abs(m.end_ms) for m in row), 2 * len(row))
+            for row in edges.matches
+        ],
+        np.float64,
+    )
+    interval = bootstrap_rate(*by_utterance.T.tolist(), seed=seed)
+    speaker_rows = sums_by_speaker(by_utterance, speakers)
+    by_speaker = None
+    if speaker_rows is not None:
+        by_speaker = bootstrap_rate(*speaker_rows.T.tolist(), seed=seed)
     return {
         "boundaries": len(errors),
         "mean_ms": _mean(errors),
@@ -177,6 +196,7 @@ def _summary(edges: _Edges, seed: int) -> BoundaryRow:
         "extra": edges.extra,
         "relabelled": edges.relabelled,
         "ci95_ms": None if interval is None else list(interval),
+        "ci95_ms_speakers": None if by_speaker is None else list(by_speaker),
         "p95_ms": float(np.percentile(errors, 95)) if len(errors) else None,
         "start": {"mean_ms": _mean(np.abs(starts)), "bias_ms": _mean(starts)},
         "end": {"mean_ms": _mean(np.abs(ends)), "bias_ms": _mean(ends)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore
-from speechmm.evaluation.report_types import BoundaryRow
+from speechmm.evaluation.report_types import BoundaryRow, Interval
 from speechmm.evaluation.results import text_table
 
 
@@ -21,7 +21,13 @@ def boundary_table(score: BoundaryScore) -> str:
         rows.append(
             (kind, str(row["boundaries"]), *numbers, str(row["missing"]), str(row["extra"]))
         )
-    return "\n".join([*text_table(rows), f"{score.utterances} utterances"])
+    lines = [*text_table(rows), f"{score.utterances} utterances"]
+    lines += [
+        f"95 % interval of {kind} edges by speaker: {_ends(row['ci95_ms_speakers'])} ms"
+        for kind, row in score.units.items()
+        if row["ci95_ms_speakers"] is not None
+    ]
+    return "\n".join(lines)
 
 
 def boundary_lines(score: BoundaryScore, *, command: str, commit: str | None) -> list[str]:
@@ -34,7 +40,7 @@ def boundary_lines(score: BoundaryScore, *, command: str, commit: str | None) ->
         within = ", ".join(f"{limit} ms {_within(row, limit)}" for limit in THRESHOLDS_MS)
         lines += [
             f"- {kind} edges: mean error **{_milliseconds(row['mean_ms'])} ms** (95 % interval "
-            f"{_interval(row)}), median {_milliseconds(row['median_ms'])} ms, "
+            f"{_interval(row)}{_by_speaker(row)}), median {_milliseconds(row['median_ms'])} ms, "
             f"{row['boundaries']} edges; {row['missing']} {kind}s missing, {row['extra']} extra",
             f"  - within {within}",
         ]
@@ -51,7 +57,15 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _interval(row: BoundaryRow) -> str:
-    ends = row["ci95_ms"]
+    return _ends(row["ci95_ms"])
+
+
+def _by_speaker(row: BoundaryRow) -> str:
+    ends = row["ci95_ms_speakers"]
+    return "" if ends is None else f", by speaker {_ends(ends)}"
+
+
+def _ends(ends: Interval) -> str:
     return "" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"
 
 

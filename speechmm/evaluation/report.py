@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from speechmm.alignments.scripts import unspaced_share
 from speechmm.errors import ManifestError
 from speechmm.evaluation import breakdowns
-from speechmm.evaluation.calibration import expected_calibration_error, reliability
+from speechmm.evaluation.calibration import (
+    calibration_line,
+    equal_mass_error,
+    expected_calibration_error,
+    reliability,
+)
 from speechmm.evaluation.error_rate import UtteranceErrors, total_counts
 from speechmm.evaluation.report_types import (
     Interval,
-    RateRow,
     Report,
     SerRow,
     SpeakerRow,
@@ -28,6 +32,7 @@ from speechmm.evaluation.significance import (
     compare_systems,
     interval95,
     resample_sums,
+    sums_by_speaker,
 )
 from speechmm.files.provenance import RunMeta
 from speechmm.options import BOOTSTRAP_DRAWS
@@ -35,8 +40,6 @@ from speechmm.options import BOOTSTRAP_DRAWS
 MAX_CHARACTERS = 200
 MAX_SPEAKERS = 200
 """With more speakers than this, none gets an interval of its own."""
-MIN_SPEAKERS = 5
-"""With fewer speakers than this, resampling speakers says nothing."""
 
 
 def make_report(
@@ -69,6 +72,11 @@ def make_report(
         "matched_by": "order" if scored.by_order else "id",
         "missing_hypotheses": scored.missing,
         "extra_hypotheses": scored.extra,
+        "utterance_speakers": {
+            id: one.speaker
+            for id, one in zip(scored.ids, scored.sources, strict=True)
+            if one.speaker
+        },
         "by_speaker": _by_speaker(scored, draws, seed),
         "by_length": breakdowns.by_length(scored.words),
         "by_duration": breakdowns.by_duration(scored),
@@ -93,7 +101,7 @@ def make_report(
 
 class _Rates(TypedDict):
     wer: WerRow
-    cer: RateRow
+    cer: WerRow
     ser: SerRow
 
 
@@ -116,23 +124,28 @@ def _rates(scored: Scored, draws: int, seed: int) -> _Rates:
     sums = resample_sums(rows, draws=draws, seed=seed)
     wer, cer, ser = (_interval(sums[:, at], sums[:, at + 1]) for at in (0, 2, 4))
     wrong = int(rows[:, 4].sum())
-    speaker_rows = _sums_by_speaker(scored, rows[:, :2])
-    by_speaker = None
-    if len(speaker_rows) >= MIN_SPEAKERS:
-        speaker_sums = resample_sums(speaker_rows, draws=draws, seed=seed)
-        by_speaker = _interval(speaker_sums[:, 0], speaker_sums[:, 1])
+    speaker_rows = sums_by_speaker(rows, _speakers(scored))
+    by_speaker: list[Interval] = [None] * 3
+    if speaker_rows is not None:
+        drawn = resample_sums(speaker_rows, draws=draws, seed=seed)
+        by_speaker = [_interval(drawn[:, at], drawn[:, at + 1]) for at in (0, 2, 4)]
     return {
         "wer": {
             **breakdowns.counts_row(total_counts(scored.words)),
             "ci95": wer,
-            "ci95_speakers": by_speaker,
+            "ci95_speakers": by_speaker[0],
         },
-        "cer": {**breakdowns.counts_row(total_counts(scored.characters)), "ci95": cer},
+        "cer": {
+            **breakdowns.counts_row(total_counts(scored.characters)),
+            "ci95": cer,
+            "ci95_speakers": by_speaker[1],
+        },
         "ser": {
             "value": wrong / len(rows),
             "wrong": wrong,
             "utterances": len(rows),
             "ci95": ser,
+            "ci95_speakers": by_speaker[2],
         },
     }
 
@@ -142,15 +155,8 @@ def _interval(above: NDArray[np.float64], below: NDArray[np.float64]) -> Interva
     return None if found is None else list(found)
 
 
-def _sums_by_speaker(scored: Scored, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows added up by speaker; none where a speaker is not known."""
-    names = [source.speaker for source in scored.sources]
-    if not all(names):
-        return rows[:0]
-    _, group = np.unique(names, return_inverse=True)
-    sums = np.zeros((group.max() + 1, rows.shape[1]))
-    np.add.at(sums, group, rows)
-    return sums
+def _speakers(scored: Scored) -> list[str]:
+    return [source.speaker for source in scored.sources]
 
 
 def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, SpeakerRow]:
@@ -203,10 +209,14 @@ def _word_confidence(scored: Scored) -> WordConfidence | None:
     confidences, correct = confidence_targets(scored)
     if not confidences:
         return None
+    slope, intercept = calibration_line(confidences, correct)
     return {
         "words": len(confidences),
         "correct": sum(correct),
         "expected_calibration_error": expected_calibration_error(confidences, correct),
+        "equal_mass_error": equal_mass_error(confidences, correct),
+        "slope": slope,
+        "intercept": intercept,
         "bins": [group.to_row() for group in reliability(confidences, correct)],
     }
 
@@ -229,12 +239,15 @@ def add_comparison(
             f"{second.hypothesis}: matched with other references than {first.hypothesis}; expected "
             "the same. Score both against one reference file with ids."
         )
-    result = compare_systems(first.words, second.words, draws=draws, seed=seed)
+    result = compare_systems(
+        first.words, second.words, speakers=_speakers(first), draws=draws, seed=seed
+    )
     report["comparison"] = {
         "test": result.test,
         "p_value": result.p_value,
         "wer_difference": result.wer_difference,
         "ci95": None if result.ci95 is None else list(result.ci95),
+        "ci95_speakers": None if result.ci95_speakers is None else list(result.ci95_speakers),
         "segments": result.segments,
         "probability_better": result.probability_better,
         "against": {

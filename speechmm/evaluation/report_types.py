@@ -34,7 +34,7 @@ class RateRow(CountsRow):
 
 
 class WerRow(RateRow):
-    """Word errors over everything."""
+    """Errors over everything."""
 
     ci95_speakers: Interval
     """Speakers resampled; None with few of them."""
@@ -47,6 +47,7 @@ class SerRow(TypedDict):
     wrong: int
     utterances: int
     ci95: Interval
+    ci95_speakers: Interval
 
 
 class GroupRow(CountsRow):
@@ -128,6 +129,11 @@ class WordConfidence(TypedDict):
     words: int
     correct: int
     expected_calibration_error: float
+    equal_mass_error: float
+    """The same with bins of equally many words."""
+    slope: float
+    """Of the log-odds of being right over those of the confidence; below 1 for overconfidence."""
+    intercept: float
     bins: list[BinRow]
 
 
@@ -180,6 +186,7 @@ class ComparisonRow(TypedDict):
     p_value: float
     wer_difference: float
     ci95: Interval
+    ci95_speakers: Interval
     segments: int
     probability_better: float
     against: OtherSystem
@@ -187,7 +194,7 @@ class ComparisonRow(TypedDict):
 
 class _Measured(TypedDict):
     wer: WerRow
-    cer: RateRow
+    cer: WerRow
     ser: SerRow
     normalizer: str
     respelled_words: int
@@ -200,6 +207,8 @@ class _Measured(TypedDict):
     """id or order."""
     missing_hypotheses: list[str]
     extra_hypotheses: list[str]
+    utterance_speakers: dict[str, str]
+    """By id, where they are known."""
     by_speaker: dict[str, SpeakerRow]
     by_length: list[LengthRow]
     by_duration: list[DurationRow]
@@ -247,6 +256,8 @@ class BoundaryRow(TypedDict):
     extra: int
     relabelled: int
     ci95_ms: Interval
+    ci95_ms_speakers: Interval
+    """Speakers resampled; None where they are not known or few."""
     p95_ms: float | None
     start: EdgeRow
     end: EdgeRow

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from speechmm.errors import ConfigError
-from speechmm.evaluation.report_types import Interval, RateRow, Report
+from speechmm.evaluation.report_types import ComparisonRow, Interval, RateRow, Report, WerRow
 from speechmm.files.atomic import write_text
 from speechmm.files.text import read_text
 
@@ -56,10 +56,12 @@ def wer_lines(report: Report) -> list[str]:
     wer, cer, ser = report["wer"], report["cer"], report["ser"]
     errors = wer["substitutions"] + wer["deletions"] + wer["insertions"]
     lines = [
-        f"- WER: **{100 * wer['value']:.2f} %**, 95 % interval {_interval(wer['ci95'])} %: "
+        f"- WER: **{100 * wer['value']:.2f} %**, 95 % interval {_interval(wer['ci95'])} %"
+        f"{_speaker_interval(wer)}: "
         f"{errors} errors in {wer['reference_words']} words ({wer['substitutions']} substitutions, "
         f"{wer['deletions']} deletions, {wer['insertions']} insertions)",
-        f"- CER: {100 * cer['value']:.2f} %, 95 % interval {_interval(cer['ci95'])} %",
+        f"- CER: {100 * cer['value']:.2f} %, 95 % interval {_interval(cer['ci95'])} %"
+        f"{_speaker_interval(cer)}",
         f"- utterances: {report['utterances']}, {ser['wrong']} with an error"
         + (f"; {report['speakers']} speakers" if report["speakers"] else ""),
         f"- normalizer: {report['normalizer']}",
@@ -76,7 +78,8 @@ def wer_lines(report: Report) -> list[str]:
             f"- against {other['against']['hypothesis']} "
             f"({100 * other['against']['wer']['value']:.2f} %): "
             f"{100 * other['wer_difference']:+.2f} points, 95 % interval "
-            f"{_interval(other['ci95'])}, p = {other['p_value']:.4f} ({other['test']})"
+            f"{_interval(other['ci95'])}{_speaker_interval(other)}, p = {other['p_value']:.4f} "
+            f"({other['test']})"
         )
     if report["rtf"] is not None:
         lines.append(f"- real-time factor: {report['rtf']:.4f}")
@@ -131,6 +134,12 @@ def wer_table(report: Report) -> str:
     rows.append(("SER", rate, interval, right, "", "", "", str(ser["utterances"])))
     lines = text_table(rows)
     lines.append(f"{report['utterances']} utterances, normalizer {report['normalizer']}")
+    if report["wer"].get("ci95_speakers") is not None:
+        lines.append(
+            f"95 % intervals by speaker ({report['speakers']} speakers): "
+            f"WER {_interval(report['wer']['ci95_speakers'])}, "
+            f"CER {_interval(report['cer'].get('ci95_speakers'))}"
+        )
     lines += reading_notes(report)
     if "comparison" in report:
         other = report["comparison"]
@@ -138,7 +147,8 @@ def wer_table(report: Report) -> str:
             f"against {other['against']['hypothesis']}: WER "
             f"{100 * other['against']['wer']['value']:.2f} %; difference "
             f"{100 * other['wer_difference']:+.2f} points (95 % interval "
-            f"{_interval(other['ci95'], unknown='')}), p = {other['p_value']:.4f} "
+            f"{_interval(other['ci95'], unknown='')}{_speaker_interval(other)}), "
+            f"p = {other['p_value']:.4f} "
             f"({other['test']}, {other['segments']} segments)"
         )
     return "\n".join(lines)
@@ -158,6 +168,12 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
+
+
+def _speaker_interval(row: WerRow | ComparisonRow) -> str:
+    """The interval by speaker, after that by utterance; "" where there is none."""
+    ends = row.get("ci95_speakers")
+    return "" if ends is None else f" (by speaker {_interval(ends)})"
 
 
 def _interval(ends: Interval, *, unknown: str = "not known") -> str:

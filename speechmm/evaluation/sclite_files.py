@@ -47,7 +47,7 @@ def write_timed(
     for id in sorted(references, key=lambda id: escaped_id(id).encode()):
         one = texts[id]
         segments.append(stm_line(StmRow(id, one.speaker, 0.0, one.duration, references[id])))
-        words += ctm_lines(_timed_words(escaped_id(id), hypotheses[id], one))
+        words += ctm_lines(_timed_words(id, hypotheses[id], one))
     write_text(stm, "".join(segments), ours=True)
     write_text(ctm, "".join(words), ours=True)
     return True

@@ -11,6 +11,7 @@ from speechmm.evaluation.html import render_html
 from speechmm.evaluation.report_types import Report, load_report
 from speechmm.evaluation.scoring import Scored, score_files
 from speechmm.evaluation.significance import Comparison, compare_systems
+from speechmm.files.json_text import fits
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,25 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
                 f"{folder}: scored with the normalizer {report['normalizer']}, and {folders[0]} "
                 f"with {reports[0]['normalizer']}; expected the same. Score one of them again."
             )
+    speakers = {
+        id: speaker for report in reports for id, speaker in _utterance_speakers(report).items()
+    }
     first = _scored(folders[0])
     rows = [Row(names[0], reports[0], None)]
     for name, folder, report in zip(names[1:], folders[1:], reports[1:], strict=True):
         other = _scored(folder)
         comparison = None
         if first is not None and other is not None and _same(first, other):
-            comparison = compare_systems(other.words, first.words)
+            names_said = [speakers.get(id, "") for id in first.ids]
+            comparison = compare_systems(other.words, first.words, speakers=names_said)
         rows.append(Row(name, report, comparison))
     return rows
+
+
+def _utterance_speakers(report: Report) -> dict[str, str]:
+    """Who says what; reports of earlier versions do not tell."""
+    found = report.get("utterance_speakers")
+    return found if fits(found, {str: str}) else {}
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -78,6 +89,26 @@ HEAD = (
     "system", "WER %", "95 % interval", "sub", "del", "ins", "words", "CER %",
     "against the first, points", "p", "real-time factor",
 )  # fmt: skip
+SPEAKERS_HEAD = ("WER % by speaker", "against the first, by speaker")
+"""Intervals by speaker, where they are known of any system."""
+
+
+def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """The head and the lines of the table."""
+    pairs = [(cells(row), _speaker_cells(row)) for row in rows]
+    if any(any(by_speaker) for _, by_speaker in pairs):
+        return (*HEAD, *SPEAKERS_HEAD), [[*one, *by_speaker] for one, by_speaker in pairs]
+    return HEAD, [one for one, _ in pairs]
+
+
+def _speaker_cells(row: Row) -> list[str]:
+    """The intervals by speaker, "" where there are none."""
+    ends = row.report["wer"].get("ci95_speakers")
+    against = None if row.against_first is None else row.against_first.ci95_speakers
+    return [
+        "" if ends is None else f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}",
+        "" if against is None else f"{100 * against[0]:+.2f} to {100 * against[1]:+.2f}",
+    ]
 
 
 def cells(row: Row) -> list[str]:
@@ -109,13 +140,15 @@ def cells(row: Row) -> list[str]:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table in Markdown."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for row in rows:
-        shown = [cell.replace("|", "\\|") for cell in cells(row)]
+    head, body = table(rows)
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for line in body:
+        shown = [cell.replace("|", "\\|") for cell in line]
         lines.append("| " + " | ".join(shown) + " |")
     note = (
         f"Normalizer {rows[0].report['normalizer']}. Differences from the first system, below 0 "
-        "when better: paired bootstrap over utterances, and p of the matched-pair test (MAPSSWE)."
+        "when better: paired bootstrap over utterances (and over speakers, which is the wider interval "
+        "where speakers differ), and p of the matched-pair test (MAPSSWE)."
     )
     return "\n".join([*lines, "", note]) + "\n"
 
@@ -123,10 +156,11 @@ def markdown(rows: Sequence[Row]) -> str:
 def page(rows: Sequence[Row]) -> str:
     """The table as one HTML page that loads nothing; every text in it is escaped."""
     worst = max(0.01, *((row.report["wer"].get("ci95") or [0, 0])[1] for row in rows))
+    head, body = table(rows)
     return render_html(
         "compare.html.j2",
-        head=HEAD,
-        rows=[(cells(row), row.report["wer"]) for row in rows],
+        head=head,
+        rows=[(line, row.report["wer"]) for line, row in zip(body, rows, strict=True)],
         scale=100 / worst,
         normalizer=rows[0].report["normalizer"],
     )

@@ -4,6 +4,7 @@ import gzip
 import json
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechmm.alignments import Alignment, Segment, group_words, read_alignments, write_alignments
+from speechmm.alignments.durations import unit_durations
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import AlignmentError, ConfigError
 
 FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations")
@@ -74,9 +77,9 @@ def test_ctm_of_ids_and_labels_with_spaces(tmp_path: Path) -> None:
     words = [segment("New York", 0.0, 0.5), segment("", 0.5, 0.6), segment("x", 0.6, 0.7)]
     write_alignments([Alignment(id="a b\tc", duration=1.0, units={"word": words})], out, "ctm")
     (found,) = read_alignments(out)
-    assert (found.id, [word.label for word in found.words]) == ("a_b_c", ["New_York", "x"])
+    assert (found.id, [word.label for word in found.words]) == ("a b\tc", ["New_York", "x"])
     with pytest.raises(AlignmentError, match="two alignments have this id"):
-        write_alignments([spoken("a b"), spoken("a_b")], tmp_path / "b.ctm", "ctm")
+        write_alignments([spoken("a b"), spoken("a b")], tmp_path / "b.ctm", "ctm")
     assert not (tmp_path / "b.ctm").exists()
 
 
@@ -273,14 +276,39 @@ def test_durations_add_up(tmp_path: Path, frame_shift: float, duration: float) -
     write_alignments([spoken("a/b", duration)], tmp_path, "durations", frame_shift=frame_shift)
     frames = np.load(tmp_path / "a%2Fb.npy")
     assert frames.dtype == np.int64 and frames.min() >= 0
-    assert frames.sum() == int(duration / frame_shift + 0.5)
+    samples = round(duration * 100_000)
+    assert frames.sum() == 1 + int(samples / (100_000 * frame_shift) + 1e-6)
     name, labels, numbers = (tmp_path / "durations.txt").read_text("utf-8").rstrip().split("|")
     assert name == "a%2Fb"
     assert [int(number) for number in numbers.split()] == frames.tolist()
     assert [label for label in labels.split() if label != "<sil>"] == list("abçd")
     edges = np.cumsum(frames) * frame_shift
-    for time in (0.1, 0.25, 0.4, 0.55, 0.7, 1.2):
+    for time in (0.1, 0.25, 0.4, 0.55, 0.7):
         assert np.abs(edges - time).min() <= frame_shift / 2 + 1e-6
+    # The frame that stands at the end of the audio belongs to what ends there.
+    assert np.abs(edges - 1.2).min() <= frame_shift + 1e-6
+
+
+@pytest.mark.parametrize("hop", [160, 200, 256, 320])
+@pytest.mark.parametrize(
+    "samples", [1, 159, 160, 161, 256 * 50, 48_384, 49_000 + 7, 3_600 * 16_000]
+)
+def test_durations_are_as_many_as_frames_of_log_mel(hop: int, samples: int) -> None:
+    features = LogMelConfig(hop_length=hop)
+    whole = [segment("a", 0.0, samples / 16_000)]
+    one = Alignment(id="a", duration=samples / 16_000, units={"word": whole})
+    labels, frames = unit_durations(one, features.frame_shift)
+    assert sum(frames) == features.num_frames(samples) == 1 + samples // hop
+    assert labels == ["a"] or samples < hop
+
+
+def test_labels_of_durations_keep_their_columns(tmp_path: Path) -> None:
+    words = [segment("a|b", 0.0, 0.1), segment("%7C", 0.1, 0.2), segment("5%", 0.2, 0.3)]
+    one = Alignment(id="x|y", duration=0.3, units={"word": words})
+    write_alignments([one], tmp_path, "durations")
+    (line,) = (tmp_path / "durations.txt").read_text().splitlines()
+    assert line == "x%7Cy|a%7Cb %257C 5%|10 10 11"
+    assert [unquote(label) for label in line.split("|")[1].split()] == ["a|b", "%7C", "5%"]
 
 
 def test_an_unfinished_file_does_not_appear(tmp_path: Path) -> None:

@@ -22,18 +22,23 @@ from speechmm.errors import AlignmentError, ManifestError
 from speechmm.files.atomic import safe_name
 
 LETTERS = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
-IDS = st.text(LETTERS, min_size=1, max_size=12).map(str.strip).filter(bool)
-TEXTS = st.text(LETTERS, max_size=20).map(lambda text: " ".join(text.split()))
-ESCAPES = ("%7B", "%7D", "%40", "%3B")
+IDS = st.one_of(
+    st.text(LETTERS, min_size=1, max_size=12),
+    st.lists(st.deferred(lambda: HARD_SIGNS), min_size=1, max_size=6).map("".join),
+)
+HARD_SIGNS = st.sampled_from(
+    ["%20", "%257B", "%7D", "(", ")", ";;", "@", "{", "_", " ", "|", '"', "a"]
+)
+TEXTS = st.one_of(st.text(LETTERS, max_size=20), st.lists(HARD_SIGNS, max_size=6).map("".join)).map(
+    lambda text: " ".join(text.split())
+)
 
 
 @given(IDS, TEXTS)
 def test_trn_round_trip(id: str, text: str) -> None:
     found = parse_trn_line(trn_line(id, text).rstrip("\n"))
     assert found is not None and is_trn_line(trn_line(id, text).rstrip("\n"))
-    assert found[0] == escaped_id(id)
-    if not any(escape in text for escape in ESCAPES):
-        assert found[1] == text
+    assert found == (id, text)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +57,8 @@ def test_trn_of_other_programs(line: str, found: tuple[str, str] | None) -> None
 
 @given(IDS, TEXTS)
 def test_stm_round_trip(id: str, text: str) -> None:
-    if any(escape in text for escape in ESCAPES):
-        return
     line = stm_line(StmRow(id, "", 0.0, 1.5, text))
-    assert parse_stm_line(line) == ("1", StmRow(escaped_id(id), "unknown", 0.0, 1.5, text))
+    assert parse_stm_line(line) == ("1", StmRow(id, "unknown", 0.0, 1.5, text))
 
 
 def test_stm_of_other_programs() -> None:
@@ -86,6 +89,40 @@ def test_matching_keeps_every_value_once(found: list[str], references: list[str]
     matched = match_ids(dict(zip(found, range(len(found)), strict=True)), references)
     assert sorted(matched.values()) == list(range(len(found)))
     assert all(matched[id] == found.index(id) for id in set(found) & set(references))
+
+
+LABELS = TEXTS.map(lambda text: "".join(text.split())).filter(bool)
+
+
+@given(st.lists(IDS, unique=True, min_size=1, max_size=3), st.lists(LABELS, min_size=1, max_size=3))
+@pytest.mark.parametrize("format", ["ctm", "jsonl", "textgrid"])
+def test_ids_and_words_come_back(
+    tmp_path_factory: pytest.TempPathFactory, format: str, ids: list[str], labels: list[str]
+) -> None:
+    words = [Segment(label=label, start=float(at), end=at + 0.5) for at, label in enumerate(labels)]
+    folder = tmp_path_factory.mktemp("formats")
+    out = folder / ("out" if format == "textgrid" else f"out.{format}")
+    written = [Alignment(id=id, duration=9.0, units={"word": words}) for id in ids]
+    write_alignments(written, out, format)
+    found = {one.id: [word.label for word in one.words] for one in read_alignments(out)}
+    assert found == dict.fromkeys(ids, labels)
+
+
+def test_recordings_whose_names_are_alike_have_different_ids_in_a_ctm(tmp_path: Path) -> None:
+    word = {"word": [Segment(label="x", start=0.0, end=0.5)]}
+    ids = ["a b", "a_b", "a  b", "a%20b", "(a) b", ";;a"]
+    written = [Alignment(id=id, duration=1.0, units=word) for id in ids]
+    write_alignments(written, tmp_path / "a.ctm", "ctm")
+    names = [line.split()[0] for line in (tmp_path / "a.ctm").read_text().splitlines()]
+    assert names[:4] == ["a%20b", "a_b", "a%20%20b", "a%2520b"]
+    assert [one.id for one in read_alignments(tmp_path / "a.ctm")] == ids
+
+
+@pytest.mark.parametrize("unknown", ["NA", "-", "na", "N/A"])
+def test_ctm_of_other_programs(tmp_path: Path, unknown: str) -> None:
+    (tmp_path / "words").write_text(f"u1 A 0.40 .3 turn {unknown} lex anna\nu1 A 0.7 0.3 on 0.5\n")
+    (found,) = read_alignments(tmp_path / "words")
+    assert [(word.label, word.confidence) for word in found.words] == [("turn", None), ("on", 0.5)]
 
 
 SRT = """\ufeff1\r

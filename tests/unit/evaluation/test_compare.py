@@ -97,3 +97,35 @@ def test_a_report_of_an_earlier_version_is_read(
     assert main(["compare", *reports[:2]]) == 0
     cells = capsys.readouterr().out.splitlines()[3].split(" | ")
     assert cells[:3] == ["| bad", "37.50", ""]
+
+
+def test_intervals_by_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speakers = [f"s{number % 6}" for number in range(60)]
+    rows = [
+        {"id": f"u{number}", "text": f"w{number} x{number}", "speaker": speaker}
+        for number, speaker in enumerate(speakers)
+    ]
+    wrong = [{**row, "text": "no"} if row["speaker"] == "s1" else row for row in rows]
+    for name, texts in (("ref", rows), ("good", rows), ("bad", wrong)):
+        lines = "".join(json.dumps(text) + "\n" for text in texts)
+        (tmp_path / f"{name}.jsonl").write_text(lines)
+    path = {name: str(tmp_path / f"{name}.jsonl") for name in ("ref", "good", "bad")}
+    out = {name: str(tmp_path / name) for name in ("good", "bad")}
+    results = ("--results", str(tmp_path / "RESULTS.md"), "--title", "bad")
+    assert main(["score", path["good"], path["ref"], "--out", out["good"]]) == 0
+    arguments = ["--against", path["good"], "--out", out["bad"], *results]
+    assert main(["score", path["bad"], path["ref"], *arguments]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"by speaker \(6 speakers\): WER 0\.00 to [345]\d\.\d\d, CER 0\.00 to", shown)
+    assert re.search(r"points \(95 % interval .* \(by speaker 0\.00 to [345]", shown)
+    assert "(by speaker 0.00 to" in (tmp_path / "RESULTS.md").read_text("utf-8")
+    report = json.loads((tmp_path / "bad" / "report.json").read_text("utf-8"))
+    assert report["utterance_speakers"]["u7"] == "s1"
+    for row in (report["wer"], report["cer"], report["ser"], report["comparison"]):
+        low, high = row["ci95_speakers"]
+        assert low == 0.0 and high > row["ci95"][1]
+    assert main(["compare", out["good"], out["bad"]]) == 0
+    head, _, good, bad = capsys.readouterr().out.splitlines()[:4]
+    assert head.endswith("| WER % by speaker | against the first, by speaker |")
+    assert good.endswith("| 0.00 to 0.00 |  |")
+    assert re.search(r"\| 0\.00 to [345]\d\.\d\d \| \+0\.00 to \+[345]\d\.\d\d \|$", bad)

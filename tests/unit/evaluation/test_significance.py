@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from speechmm.evaluation.error_rate import score_texts, total_counts
 from speechmm.evaluation.sclite_files import write_timed, write_trn
@@ -18,6 +21,7 @@ from speechmm.evaluation.significance import (
     error_segments,
     matched_pair_p,
     resample_sums,
+    sums_by_speaker,
 )
 from speechmm.evaluation.text_lines import UtteranceText
 
@@ -59,12 +63,60 @@ def test_resampled_rows_keep_their_number() -> None:
 
 def test_matched_pairs_of_hand_made_differences() -> None:
     differences = [1, 0, 2, -1, 1, 1, 0, 1, 1, 2]
-    z = np.mean(differences) / (np.std(differences, ddof=1) / math.sqrt(10))
-    assert matched_pair_p(differences) == pytest.approx(math.erfc(z / math.sqrt(2)))
+    assert matched_pair_p(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     assert matched_pair_p([]) == 1.0
     assert matched_pair_p([0, 0, 0]) == 1.0
     assert matched_pair_p([1]) == 1.0
     assert matched_pair_p([1] * 6) == pytest.approx(2 / 64)
+
+
+@given(st.lists(st.integers(-4, 4), min_size=2, max_size=60).filter(lambda x: len(set(x)) > 1))
+def test_the_matched_pair_test_is_students(differences: list[int]) -> None:
+    oracle = stats.ttest_1samp(differences, 0).pvalue
+    assert matched_pair_p(differences) == pytest.approx(oracle, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("segments", [5, 10, 30])
+def test_few_segments_do_not_find_differences_where_none_are(segments: int) -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(2000, segments))
+    assert np.mean([matched_pair_p(row.tolist()) < 0.05 for row in rows]) < 0.065
+
+
+def test_intervals_by_speaker_are_wide_where_speakers_differ() -> None:
+    """Ten speakers, one of whom the first system does not understand at all."""
+    speakers = [f"s{number % 10}" for number in range(200)]
+    references = [f"w{number} x{number}" for number in range(200)]
+    first = [
+        "" if speaker == "s3" else text for speaker, text in zip(speakers, references, strict=True)
+    ]
+    pair = (score_texts(references, first), score_texts(references, references))
+    found = compare_systems(*pair, speakers=speakers)
+    assert found.ci95 is not None and found.ci95_speakers is not None
+    assert found.wer_difference == pytest.approx(0.1)
+    assert 0.05 < found.ci95[0] < found.ci95[1] < 0.15
+    assert found.ci95_speakers[0] == 0.0 and found.ci95_speakers[1] >= 0.3
+    for unknown in ([], ["s1"] * 200, ["", *speakers[1:]]):
+        assert compare_systems(*pair, speakers=unknown).ci95_speakers is None
+    single = compare_systems(*pair, speakers=[f"s{number}" for number in range(200)])
+    assert single.ci95_speakers == pytest.approx(single.ci95, abs=0.01)
+
+
+def test_intervals_by_speaker_cover_what_they_should() -> None:
+    """Error rates Beta(1, 9) of 20 speakers: utterances alone cover far less than 95 %."""
+    draw = np.random.default_rng(1)
+    covered = np.zeros(2)
+    for _ in range(100):
+        rates = draw.beta(1, 9, 20)
+        errors = draw.binomial(10, np.repeat(rates, 13)).astype(float)
+        rows = np.column_stack([errors, np.full(len(errors), 10.0)])
+        by_speaker = sums_by_speaker(rows, [f"s{at // 13}" for at in range(len(errors))])
+        assert by_speaker is not None and by_speaker.shape == (20, 2)
+        for place, one in enumerate((rows, by_speaker)):
+            interval = bootstrap_rate(*one.T.tolist(), draws=400)
+            assert interval is not None
+            covered[place] += interval[0] <= 0.1 <= interval[1]
+    assert covered[0] < 75 and covered[1] >= 85
 
 
 def test_two_right_words_of_both_end_a_segment() -> None:
@@ -185,16 +237,17 @@ def test_matched_pairs_are_those_of_sc_stats(
         write_trn(dict(zip(ids, texts, strict=True)), tmp_path / f"{name}.trn")
     for name in ("one", "two"):
         sgml += run_sclite(tmp_path, f"{name}.trn", "sgml")
-    stats = [program("sc_stats"), "-p", "-t", "mapsswe", "-v", "-n", "-"]
+    command = [program("sc_stats"), "-p", "-t", "mapsswe", "-v", "-n", "-"]
     out = subprocess.run(
-        stats, input=sgml, capture_output=True, text=True, check=True, cwd=tmp_path
+        command, input=sgml, capture_output=True, text=True, check=True, cwd=tmp_path
     ).stdout
     found = re.search(r"# segs: (\d+)\).*\(Z Stat: ([-\d.]+)\)", out)
     assert found is not None, out
     ours = compare_systems(score_texts(references, first), score_texts(references, second))
     assert ours.segments == int(found[1])
     z = abs(float(found[2]))
-    assert ours.p_value == pytest.approx(math.erfc(z / math.sqrt(2)), abs=0.001)
+    # NIST takes the normal distribution for that of Z.
+    assert ours.p_value == pytest.approx(2 * stats.t.sf(z, ours.segments - 1), abs=0.001)
 
 
 def run_sclite(folder: Path, hypothesis: str, report: str) -> str:
