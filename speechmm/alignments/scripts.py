@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
@@ -38,6 +39,51 @@ def clusters(text: str) -> list[str]:
         return list(text)
     found: list[str] = _patterns()[1].findall(text)
     return found
+
+
+def written_words(text: str) -> list[str]:
+    """What alignments and ctm count as words: between spaces, or the letters of unspaced scripts."""
+    return [piece for word in text.split() for piece in pieces(word)]
+
+
+def pieces(word: str) -> list[str]:
+    """The letters of a word in a script without spaces, else the word; joined they are the word.
+
+    Letters of other scripts in it stay together, and signs stay with the letter before them, opening
+    ones with the letter after them.
+    """
+    if not is_unspaced(word):
+        return [word]
+    found: list[str] = []
+    kind = ""
+    for cluster in clusters(word):
+        before, kind = kind, _kind(cluster)
+        follows = found and (
+            kind == "closing" or before == "opening" or (kind == before == "spaced")
+        )
+        if follows:
+            found[-1] += cluster
+            kind = before if kind == "closing" and before == "opening" else kind
+        else:
+            found.append(cluster)
+    return found
+
+
+def _kind(cluster: str) -> str:
+    """What a cluster is beside letters: one of a script with spaces or without, or a sign."""
+    if not any(letter.isalnum() for letter in cluster):
+        return "opening" if unicodedata.category(cluster[0]) in ("Ps", "Pi") else "closing"
+    return "unspaced" if is_unspaced(cluster) else "spaced"
+
+
+def columns(text: str) -> int:
+    """How wide a text is: marks take no place, East Asian wide letters that of two."""
+    return sum(
+        0
+        if unicodedata.category(letter) in ("Mn", "Me", "Cf")
+        else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
 
 
 def without_phrase_spaces(text: str) -> str:

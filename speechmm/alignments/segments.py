@@ -27,6 +27,10 @@ class Segment:
     """Seconds from the start of the audio, not before ``start``."""
     confidence: float | None = None
     """How sure the model is, in [0, 1]; None where nothing says."""
+    glued: bool = field(default=False, compare=False, repr=False)
+    """Written right after the segment before it, without a space; not kept in files."""
+    letter_starts: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    """Seconds from ``start`` at which the letters begin, where it may have to be cut between them."""
 
     @property
     def duration(self) -> float:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import floor
 
+from speechmm.alignments.scripts import columns, is_unspaced, pieces
 from speechmm.alignments.segments import Alignment, Segment
+from speechmm.alignments.word_pieces import LONG_SECONDS, cut_for_display
 from speechmm.timing import format_clock
 
 LINE_LETTERS = 42
-"""Longest line of a subtitle, as broadcasters have it."""
+"""Longest line of a subtitle in columns, as broadcasters have it; East Asian letters take two."""
 
 _CUE_LETTERS = 2 * LINE_LETTERS - 4  # two lines, which seldom fill to the end
-_CUE_SECONDS = 7.0
+_CUE_SECONDS = LONG_SECONDS
 _PAUSE_SECONDS = 0.8
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")
 
@@ -41,13 +43,15 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 def group_words(words: Sequence[Segment]) -> list[Segment]:
     """Subtitles ("cues") from words: two lines and 7 s at most, broken at pauses and sentences.
 
+    In scripts without spaces a cue may begin with any letter, and so it may in overlong words.
+
     Args:
         words: Segments in the order of time; those without a label are left out, and signs that
             no word is with.
     """
     return [
         Segment(
-            label=" ".join(_one_line(word.label) for word in group),
+            label=_joined(group),
             start=group[0].start,
             end=max(word.end for word in group),
         )
@@ -86,9 +90,9 @@ def _groups(words: Sequence[Segment]) -> Iterator[list[Segment]]:
     group: list[Segment] = []
     waiting: list[Segment] = []  # signs that were not spoken, and belong to the word after them
     letters = 0
-    for word in words:
-        length = len(_one_line(word.label)) + 1
-        if length == 1:
+    for word in cut_for_display(words, _CUE_LETTERS // 2):
+        length = columns(_one_line(word.label)) + (not word.glued)
+        if not word.label.strip():
             continue
         if word.end <= word.start:
             if waiting or not group or _is_opening(word.label) or letters + length > _CUE_LETTERS:
@@ -97,7 +101,7 @@ def _groups(words: Sequence[Segment]) -> Iterator[list[Segment]]:
                 group.append(word)
                 letters += length
             continue
-        added = length + sum(len(_one_line(sign.label)) + 1 for sign in waiting)
+        added = length + sum(columns(_one_line(sign.label)) + 1 for sign in waiting)
         if group and _breaks(group, word, letters + added):
             yield group
             group, letters = [], 0
@@ -126,18 +130,45 @@ def _is_opening(label: str) -> bool:
     return not any(map(str.isalnum, signs)) and signs[0] not in _CLOSING_SIGNS
 
 
+def _joined(group: Sequence[Segment]) -> str:
+    """The text of a cue, with spaces where there are any between its words."""
+    return "".join(
+        ("" if word.glued or word is group[0] else " ") + _one_line(word.label) for word in group
+    )
+
+
 def _one_line(label: str) -> str:
     return " ".join(label.split())
 
 
 def _wrapped(text: str) -> str:
     """The text in lines of like length, as few as will do."""
-    lines = textwrap.wrap(_one_line(text), LINE_LETTERS)
-    for width in range(max(1, len(text) // max(1, len(lines))), LINE_LETTERS):
-        balanced = textwrap.wrap(_one_line(text), width)
+    lines = _lines(_one_line(text), LINE_LETTERS)
+    for width in range(max(1, columns(text) // max(1, len(lines))), LINE_LETTERS):
+        balanced = _lines(_one_line(text), width)
         if len(balanced) == len(lines) > 1:
             return "\n".join(balanced)
     return "\n".join(lines)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """The text broken between words, or in scripts without spaces between letters.
+
+    Args:
+        text: One line.
+        width: Columns.
+    """
+    if not is_unspaced(text):
+        return textwrap.wrap(text, width)
+    lines = [""]
+    for word in text.split(" "):
+        for place, piece in enumerate(pieces(word)):
+            space = " " if place == 0 and lines[-1] else ""
+            if lines[-1] and columns(lines[-1] + space + piece) > width:
+                lines.append(piece)
+            else:
+                lines[-1] += space + piece
+    return lines
 
 
 def _span(cue: Segment, decimal: str) -> str:
@@ -162,12 +193,12 @@ def _karaoke(group: Sequence[Segment]) -> str:
     """Words with their durations in hundredths of a second; pauses are marks without a word."""
     position = _centiseconds(group[0].start)
     parts = []
-    for word in group:
+    for place, word in enumerate(group):
         start, end = _centiseconds(word.start), _centiseconds(word.end)
         if start > position:
             parts.append(f"{{\\k{start - position}}}")
         position = max(position, start)
-        last = " " if word is not group[-1] else ""
+        last = " " if place + 1 < len(group) and not group[place + 1].glued else ""
         parts.append(f"{{\\k{max(0, end - position)}}}{_ass_text(word.label)}{last}")
         position = max(position, end)
     return "".join(parts)

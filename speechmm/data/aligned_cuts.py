@@ -8,6 +8,7 @@ from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
 from speechmm.alignments import Alignment, Segment
+from speechmm.alignments.scripts import written_words
 from speechmm.data.manifest import cut_text
 from speechmm.errors import AlignmentError
 
@@ -79,7 +80,7 @@ def _owners(
     cut: MonoCut, alignment: Alignment, spoken: list[SupervisionSegment]
 ) -> dict[str, list[int]]:
     """Which supervision each segment belongs to: words by their number, other units by time."""
-    counts = [len((one.text or "").split()) for one in spoken]
+    counts = [len(written_words(one.text or "")) for one in spoken]
     words = alignment.words
     if len(words) != sum(counts):
         raise AlignmentError(

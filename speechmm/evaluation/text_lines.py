@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from speechmm.alignments.scripts import joined_words
 from speechmm.alignments.trn_stm import parse_trn_line
 from speechmm.errors import ManifestError
 from speechmm.files.json_text import parse_json
@@ -95,7 +96,7 @@ def _aligned_words(row: Mapping[str, Any]) -> str:
     """The text of an alignment row, which has no other than its words."""
     if "units" not in row:
         raise KeyError("text")
-    return " ".join(_string(word["label"]) for word in row["units"]["word"])
+    return joined_words([_string(word["label"]) for word in row["units"]["word"]])
 
 
 def _string(value: object) -> str:

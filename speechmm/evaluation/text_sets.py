@@ -11,6 +11,7 @@ from speechmm.alignments import Alignment, Transcript, read_alignments
 from speechmm.alignments.ctm import read_ctm
 from speechmm.alignments.ids import id_of_file, looks_like_id
 from speechmm.alignments.kinds import FileKind, kind_of
+from speechmm.alignments.scripts import joined_words
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, read_subtitles
 from speechmm.alignments.trn_stm import StmRow, parse_stm_line
 from speechmm.errors import AlignmentError, ManifestError
@@ -217,7 +218,7 @@ def _text_of(alignment: Alignment, unit: str) -> UtteranceText:
     words = spoken_segments(alignment, unit)
     known = [word.confidence for word in words if word.confidence is not None]
     return UtteranceText(
-        " ".join(word.label for word in words),
+        joined_words([word.label for word in words]),
         confidence=alignment.confidence,
         word_confidences=tuple(known) if len(known) == len(words) else (),
         word_times=tuple((word.start, word.end) for word in words),

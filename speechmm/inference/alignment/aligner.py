@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.alignments import Alignment, Segment
+from speechmm.alignments.word_pieces import cut_unspaced
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.alignment.ctc_utterances import CtcPosteriors, CtcUtterance
@@ -314,7 +315,7 @@ class Aligner:
         return replace(alignment, flags=tuple(flags))
 
     def _alignment(self, found: ChunkAlignment, duration: float, *, id: str) -> Alignment:
-        by_name = {"word": found.words}
+        by_name = {"word": cut_unspaced(found.words)}
         units = {unit: by_name.get(unit, found.tokens) for unit in self.units}
         confidence = float(np.exp(found.log_prob / found.frames)) if found.frames else 0.0
         return Alignment(id=id, duration=duration, units=units, confidence=min(1.0, confidence))

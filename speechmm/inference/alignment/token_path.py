@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.alignments import Segment
+from speechmm.alignments.word_pieces import may_be_cut
 from speechmm.inference.alignment.frame_times import FrameClock
 from speechmm.inference.alignment.viterbi import (
     Bools,
@@ -103,7 +104,11 @@ def word_segments(path: TokenPath, aligned: AlignedTokens, clock: FrameClock) ->
             end = segments[-1].end if segments else 0.0
             segments.append(Segment(label=label, start=end, end=end))
         else:
-            segments.append(_segment(path, spoken[first:last], label, clock))
+            word = _segment(path, spoken[first:last], label, clock)
+            if may_be_cut(label):
+                starts = (clock.seconds(int(path.first[token])) for token in spoken[first:last])
+                word = replace(word, letter_starts=tuple(at - word.start for at in starts))
+            segments.append(word)
     return segments
 
 

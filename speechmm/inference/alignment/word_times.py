@@ -47,7 +47,12 @@ def time_words(
             timed.append(_shared_equally(utterance, length))
             continue
         pairs = zip(utterance, found, strict=True)
-        timed.append([replace(word, start=at.start, end=at.end) for word, at in pairs])
+        timed.append(
+            [
+                replace(word, start=at.start, end=at.end, letter_starts=at.letter_starts)
+                for word, at in pairs
+            ]
+        )
     return timed
 
 

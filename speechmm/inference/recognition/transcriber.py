@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.alignments import Alternative, Segment, Transcript
+from speechmm.alignments.word_pieces import cut_unspaced
 from speechmm.data.skips import SkipReport
 from speechmm.inference.alignment.word_times import time_words
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
@@ -230,7 +231,7 @@ class Transcriber:
             duration=source.duration(self.features.sample_rate),
             text=" ".join(word.label for word in words),
             confidence=self._confidence(words, token_log_probs),
-            words=words if self.word_times else [],
+            words=cut_unspaced(words) if self.word_times else [],
             alternatives=self._alternatives(results),
             flags=repeated_words([word.label for word in words]),
         )
