@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:
-        print("\n".join(_lines(facts)))
+        print("\n".join(fact_lines(facts)))
     skipped.print(facts.get("utterances", 0) + len(skipped), noun="lines")
     return skipped.exit_code
 
@@ -53,8 +53,10 @@ def describe(path: Path, skipped: SkipReport) -> dict[str, Any]:
 
 def _describe_bundle(path: Path) -> dict[str, Any]:
     from speechmm.models.bundle import load_bundle
+    from speechmm.models.pretrained.description import describe as describe_encoder
 
     bundle = load_bundle(path)
+    encoder = describe_encoder(bundle.model.encoder)
     return {
         "kind": "bundle",
         "path": str(path),
@@ -69,6 +71,7 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
         "features": dataclasses.asdict(bundle.features),
         "heads": sorted(bundle.heads),
         "model": dataclasses.asdict(bundle.model.config),
+        **({} if encoder is None else {"encoder": dataclasses.asdict(encoder)}),
         "training": bundle.training.to_json(),
     }
 
@@ -108,11 +111,12 @@ def _describe_supervisions(cuts: "CutSet") -> dict[str, Any]:
     }
 
 
-def _lines(facts: dict[str, Any], prefix: str = "") -> list[str]:
+def fact_lines(facts: dict[str, Any], prefix: str = "") -> list[str]:
+    """Facts a line each, those within others under joined names."""
     lines = []
     for key, value in facts.items():
         if isinstance(value, dict):
-            lines += _lines(value, f"{prefix}{key}.")
+            lines += fact_lines(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             lines.append(f"{prefix}{key}: {', '.join(map(str, value)) or '-'}")
         else:

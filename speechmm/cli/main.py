@@ -47,6 +47,7 @@ COMMANDS = {
     "score-alignment": Command("score_alignment", "boundary errors of alignments in milliseconds"),
     "calibrate": Command("calibrate", "calibrate word confidences on a set with texts"),
     "export": Command("export", "write a bundle as ONNX graphs (extra onnx)"),
+    "import": Command("import_encoder", "name the pretrained encoder that a folder holds"),
     "compare": Command("compare", "several reports in one table, with significance"),
     "check-alignment": Command(
         "check_alignment", "judge an alignment by recognition, without a reference"

@@ -49,6 +49,9 @@ The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
   --ckpt_path last        goes on from the last checkpoint of the run folder; with none, or after
                           a change of settings or data, from the start. A finished run with
                           unchanged settings and data is left alone
+  --init_from BUNDLE      starts from the weights of a bundle, with its dimensions and features
+  --model.pretrained DIR  puts the heads on an encoder of others: Whisper, wav2vec 2.0, ... (both:
+                          docs/fine-tuning.md)
   --print_config          prints every setting with its value and ends
   --help_all              every setting with its meaning, unit and default (takes a few seconds)
   --version               prints the version

@@ -72,6 +72,10 @@ class Batch:
     """Whether the row was put together in training: from words of others, or several utterances."""
     frames: list[int] = field(default_factory=list)
     """``feature_lengths`` as the host knows them, so that nobody has to ask the device."""
+    samples: Float[Tensor, "batch samples"] | None = None
+    """The waveforms, where the encoder reads those."""
+    sample_lengths: Int[Tensor, "batch"] | None = None
+    """Valid samples per row."""
 
     unpaired: UnpairedTexts | None = None
     """Texts that no row says, to train on beside them."""
@@ -82,6 +86,13 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def waveforms(self) -> tuple[Tensor, Tensor] | None:
+        """Samples and their lengths, where the encoder reads waveforms."""
+        if self.samples is None or self.sample_lengths is None:
+            return None
+        return self.samples, self.sample_lengths
 
     @property
     def padding(self) -> float:
@@ -104,6 +115,7 @@ class Batch:
         doubled: dict[str, Any] = {
             name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
             for name, value in values.items()
+            if value is not None
         }
         return replace(self, **doubled)
 

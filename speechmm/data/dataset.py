@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -51,6 +52,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             transformed once a training and not once an epoch; cuts beyond it are read again.
         waveforms: hand over the audio, of which a device computes the features.
         round_up: from the length of the longest row to that of the batch; None for the same.
+        keep_samples: put the waveforms into the batch beside the features.
     """
 
     def __init__(
@@ -61,8 +63,10 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         *,
         waveforms: bool = False,
         round_up: Callable[[int], int] | None = None,
+        keep_samples: bool = False,
     ):
         self.tokenizer = tokenizer
+        self.keep_samples = keep_samples
         self.features = features
         self.waveforms = waveforms
         self.round_up = round_up
@@ -91,7 +95,18 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         if self.round_up is not None:
             more = self.round_up(padded.shape[1]) - padded.shape[1]
             padded = torch.nn.functional.pad(padded, (0, 0, 0, more))
-        return self._batch(plan, padded, [len(row) for row in joined])
+        batch = self._batch(plan, padded, [len(row) for row in joined])
+        return self._with_samples(batch, plan) if self.keep_samples else batch
+
+    def _with_samples(self, batch: Batch, plan: BatchPlan) -> Batch:
+        """The batch with the waveforms of its utterances, each of which is as it was recorded."""
+        rows = [self._waveform(row[0].cut) for row in plan.rows]
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        return replace(batch, samples=pad_sequence(rows, batch_first=True), sample_lengths=lengths)
+
+    def _waveform(self, cut: MonoCut) -> Float[Tensor, " samples"]:
+        rate = self.features.sample_rate
+        return self._kept((cut.id, "samples"), lambda: load_waveform(cut, rate))
 
     def _batch(self, plan: BatchPlan, features: Tensor, lengths: list[int]) -> Batch:
         """Everything but the features follows from the plan."""
@@ -172,6 +187,8 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
     def _read_features(self, cut: MonoCut) -> Tensor:
         if cut.has_features:
             return load_features(cut, self.features)
+        if self.keep_samples:
+            return compute_log_mel(self._waveform(cut), self.features)
         return compute_log_mel(load_waveform(cut, self.features.sample_rate), self.features)
 
     def _stretch(self, cut: MonoCut, first: int, end: int | None) -> Stretch:

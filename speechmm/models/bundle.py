@@ -6,7 +6,6 @@ Nothing in a bundle is pickled; loading one executes no code from it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import torch
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError, SpeechmmError
 from speechmm.files.atomic import write_folder_aside, write_text
+from speechmm.files.checksum import file_sha256
 from speechmm.files.json_text import read_json
 from speechmm.models.bundle_config import (
     FORMAT,
@@ -29,9 +29,9 @@ from speechmm.models.bundle_config import (
     TrainingInfo,
 )
 from speechmm.models.bundle_upgrade import OLD_FORMAT, upgrade_config, upgrade_weights
-from speechmm.models.encoder import ConvTransformerEncoder
 from speechmm.models.language_model import LanguageModel
 from speechmm.models.model_card import model_card
+from speechmm.models.pretrained.description import build, describe
 from speechmm.models.quantize import quantize as quantized
 from speechmm.models.speech_text import HEADS, SpeechTextModel
 from speechmm.models.weight_layout import to_column_major
@@ -83,15 +83,6 @@ class Bundle:
             )
 
 
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def save_bundle(
     path: Path,
     model: SpeechTextModel,
@@ -112,15 +103,11 @@ def save_bundle(
     Raises:
         ConfigError: The model has an encoder of another kind.
     """
-    if not isinstance(model.encoder, ConvTransformerEncoder):
-        raise ConfigError(
-            f"{path}: the model stands on a {type(model.encoder).__name__}, which no setting of a bundle "
-            "describes; expected the encoder of its config. Save its state_dict yourself."
-        )
-
+    encoder = describe(model.encoder)
     with write_folder_aside(path, mark=CONFIG_FILE) as aside:
         config = BundleConfig(
             model=model.config,
+            encoder=encoder,
             vocab_size=model.vocab_size,
             align_vocab_size=model.align_vocab_size,
             heads=tuple(head for head in HEADS if head in model.heads),
@@ -223,6 +210,17 @@ def _read_settings(path: Path) -> dict[str, Any]:
     )
 
 
+def read_bundle_config(path: Path) -> BundleConfig:
+    """The settings of a joint model's bundle; no weights are read.
+
+    Raises:
+        CheckpointError: The folder is no bundle, or its settings are damaged.
+    """
+    plain = _read_json(path, format=FORMAT)
+    with _fitting(path):
+        return BundleConfig.from_json(plain)
+
+
 def set_confidence(path: Path, decoder: str, found: ConfidenceInfo) -> None:
     """Writes what calibration found for a decoder into a bundle's settings."""
     config = _read_settings(path)
@@ -322,6 +320,7 @@ def _build(config: BundleConfig) -> SpeechTextModel:
         align_vocab_size=config.align_vocab_size,
         heads=config.heads,
         tags=config.tags,
+        encoder=None if config.encoder is None else build(config.encoder),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.files.json_text import fits
 from speechmm.models.language_model import LanguageModelConfig
+from speechmm.models.pretrained.description import CONFIGS, EncoderInfo, check_config
 from speechmm.models.speech_text import SpeechTextConfig
 
 FORMAT = "speechmm-bundle/2"
@@ -56,6 +57,18 @@ def _size(name: str, value: Any) -> Any:
     if value is not None and not (fits(value, int) and 0 < value <= LARGEST):
         raise ValueError(f"{name}: found {value!r}; expected a number of 1 to {LARGEST}")
     return value
+
+
+def _encoder(values: Any) -> EncoderInfo | None:
+    if values is None:
+        return None
+    if not fits(values, {"kind": str, "config": object}) or values["kind"] not in CONFIGS:
+        raise ValueError(f"encoder: found {str(values)[:40]}; expected one of {', '.join(CONFIGS)}")
+    info = EncoderInfo(
+        kind=values["kind"], config=_typed(CONFIGS[values["kind"]], values["config"])
+    )
+    check_config(info.config)
+    return info
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +135,8 @@ class BundleConfig:
     """The config.json of a joint model's bundle."""
 
     model: SpeechTextConfig
+    encoder: EncoderInfo | None = None
+    """A pretrained encoder; None for one of the model's own dimensions."""
     vocab_size: int
     align_vocab_size: int | None = None
     heads: tuple[str, ...]
@@ -144,6 +159,7 @@ class BundleConfig:
         """
         return cls(
             model=_typed(SpeechTextConfig, {"cmn_quiet_share": PLAIN_MEAN} | dict(values["model"])),
+            encoder=_encoder(values.get("encoder")),
             vocab_size=_size("vocab_size", values["vocab_size"]),
             align_vocab_size=_size("align_vocab_size", values.get("align_vocab_size")),
             heads=tuple(values["heads"]),
@@ -162,8 +178,9 @@ class BundleConfig:
         values = {"format": FORMAT} | dataclasses.asdict(self)
         values |= {"heads": list(self.heads), "tags": list(self.tags)}
         values["training"] = self.training.to_json()
-        if not self.confidence:
-            del values["confidence"]
+        for name in ("encoder", "confidence"):
+            if not values[name]:
+                del values[name]
         return values
 
 

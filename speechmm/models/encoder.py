@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -29,7 +30,7 @@ class Encoder(Protocol):
     """What the heads of a model stand on; an implementation is an ``nn.Module`` besides.
 
     Inputs are (batch, positions, channels): normalised log-mel features, or a waveform as one channel.
-    Batches carry features; whoever brings an encoder of waveforms puts those into the batch, too.
+    Those of waveforms are :class:`ReadsWaveforms`, too.
     Padding must not change the valid frames of an utterance.
     """
 
@@ -76,6 +77,25 @@ class SecondEntrance(Protocol):
         lengths: Int[Tensor, " batch"],
     ) -> Encoded:
         """Frames of vectors that enter behind the audio front end, at the rate it gives."""
+        ...
+
+
+@runtime_checkable
+class ReadsWaveforms(Protocol):
+    """An encoder of the waveform; the alignment head stands on log-mel features beside it."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, Hz."""
+        ...
+
+    def __call__(
+        self,
+        inputs: Float[Tensor, "batch samples 1"],
+        lengths: Int[Tensor, " batch"],
+        mask: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Encoded:
+        """Frames; ``mask`` changes vectors (batch, frames, width) of so many valid frames, in training."""
         ...
 
 

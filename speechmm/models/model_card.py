@@ -27,7 +27,7 @@ def model_card(
         use = "speechmm transcribe AUDIO --model BUNDLE --beam 10 --lm .\n"
     else:
         about = (
-            f"A joint speech-text model with {_heads(config)}.\n\n"
+            f"A joint speech-text model with {_heads(config)}{_encoder(config)}.\n\n"
             f"{size}, audio at {config.features.sample_rate} Hz.\n\n"
         )
         use = _use(config)
@@ -45,6 +45,13 @@ def _heads(config: BundleConfig) -> str:
         "align": "an alignment head (text to times)",
     }
     return ", ".join(known[head] for head in config.heads)
+
+
+def _encoder(config: BundleConfig) -> str:
+    if config.encoder is None:
+        return ""
+    names = {"whisper": "Whisper's", "wav2vec2": "one of the wav2vec 2.0 family"}
+    return f"; its encoder is {names[config.encoder.kind]}, fine-tuned"
 
 
 def _use(config: BundleConfig) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 from speechmm.files.atomic import write_text
 from speechmm.models.bundle import TOKENIZER_FILE, Bundle
+from speechmm.models.encoder import ConvTransformerEncoder
 from speechmm.models.kv_cache import DecoderCache, LayerCache
 from speechmm.models.speech_text import SpeechTextModel
 
@@ -133,6 +134,11 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
             f"export: {error.name} is not installed; expected the extra onnx. "
             "Install it with pip install 'speechmm[onnx]'."
         ) from error
+    if not isinstance(bundle.model.encoder, ConvTransformerEncoder):
+        raise ConfigError(
+            f"{bundle.path}: it stands on a pretrained encoder ({type(bundle.model.encoder).__name__}); "
+            "expected one of the toolkit, which alone can be exported. Use the bundle itself."
+        )
     if not bundle.heads & {"ctc", "decoder"}:
         raise ConfigError(
             f"{bundle.path}: it was trained to align only; expected CTC or a decoder, which the "

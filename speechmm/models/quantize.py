@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from speechmm.errors import ConfigError
+from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Layer
+from speechmm.models.pretrained.whisper import WhisperLayer
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.transformer import TransformerDecoder, TransformerEncoder
 from speechmm.options import PRECISIONS
 
-STACKS = (TransformerEncoder, TransformerDecoder)
+STACKS = (TransformerEncoder, TransformerDecoder, WhisperLayer, Wav2Vec2Layer)
 
 
 def quantize(model: SpeechTextModel, precision: str) -> SpeechTextModel:

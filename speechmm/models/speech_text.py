@@ -5,7 +5,7 @@ Tensors in, tensors out: no files, no Lightning, no command line.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
-from speechmm.models.encoder import ConvTransformerEncoder, Encoder, OwnScale, SecondEntrance
+from speechmm.models.encoder import (
+    ConvTransformerEncoder,
+    Encoder,
+    OwnScale,
+    ReadsWaveforms,
+    SecondEntrance,
+)
 from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
@@ -30,6 +36,10 @@ from speechmm.models.utterance_mean import frame_levels, utterance_mean
 
 HEADS = ("ctc", "decoder", "align")
 """What can stand on the encoder: texts by CTC, texts by the decoder, and alignments."""
+Waveforms = tuple[Float[Tensor, "batch samples"], Int[Tensor, " batch"]]
+"""Padded waveforms at the model's rate, and how many samples of each are valid."""
+Mask = Callable[[Tensor, Tensor], Tensor]
+"""Masks vectors (batch, frames, width) of so many valid frames."""
 TAGS = ("asr",)
 """Tasks of the decoder where nothing else is said: speech to the text of the same language."""
 
@@ -220,11 +230,20 @@ class SpeechTextModel(nn.Module):
             normalised = (normalised - mean).masked_fill(~keep, 0.0)
         return normalised
 
+    @property
+    def reads_waveforms(self) -> bool:
+        """Whether the encoder reads the waveform, and not log-mel features."""
+        return isinstance(self.encoder, ReadsWaveforms)
+
     def encode_speech(
-        self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+        self,
+        features: Float[Tensor, "batch frames n_mels"],
+        lengths: Int[Tensor, " batch"],
+        waveforms: Waveforms | None = None,
     ) -> SpeechEncoding:
-        """Log-mel (natural log, not normalised) to encoder vectors."""
-        return self.encode_normalised(self.normalise(features, lengths), lengths)
+        """Log-mel (natural log, not normalised) to encoder vectors; an encoder of waveforms needs those."""
+        normalised = self.normalise(features, lengths)
+        return self.encode_normalised(normalised, lengths, waveforms=waveforms)
 
     def encode_normalised(
         self,
@@ -232,12 +251,28 @@ class SpeechTextModel(nn.Module):
         lengths: Int[Tensor, " batch"],
         *,
         clean: Float[Tensor, "batch frames n_mels"] | None = None,
+        waveforms: Waveforms | None = None,
+        mask: Mask | None = None,
     ) -> SpeechEncoding:
         """The same from normalised features, where training puts its masks.
 
-        ``clean`` (without masks) is what the alignment head is to see beside the encoder output.
+        Args:
+            features: With masks, where the encoder reads features.
+            lengths: Valid frames.
+            clean: Without masks: what the alignment head is to see beside the encoder output.
+            waveforms: For an encoder that reads those.
+            mask: Masks its frames.
         """
-        encoded = self.encoder(features, lengths)
+        if isinstance(self.encoder, ReadsWaveforms):
+            if waveforms is None:
+                raise ConfigError(
+                    f"{type(self.encoder).__name__}: found features alone; expected the waveforms, which "
+                    "it reads. Give them, too."
+                )
+            samples, sample_lengths = waveforms
+            encoded = self.encoder(samples[:, :, None], sample_lengths, mask)
+        else:
+            encoded = self.encoder(features, lengths)
         seen = features if clean is None else clean
         return SpeechEncoding(encoded.frames, encoded.lengths, seen, lengths, encoded.middle)
 

@@ -38,6 +38,7 @@ from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
 from speechmm.training.renamed_settings import upgrade_arguments
 from speechmm.training.sharding import chosen_strategy
+from speechmm.training.starting_point import named_by_weights, starting_defaults
 from speechmm.training.tasks import TasksConfig
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 
@@ -72,10 +73,11 @@ class TrainingCLI(LightningCLI):
         self.kind = kind
         self.name = arguments[0]
         self.command = command
+        self.arguments = upgrade_arguments(arguments[1:])
         self.lock: FolderLock | None = None
         super().__init__(
             *KINDS[kind],
-            args=upgrade_arguments(arguments[1:]),
+            args=self.arguments,
             run=False,
             seed_everything_default=0,
             save_config_callback=None,
@@ -121,7 +123,15 @@ class TrainingCLI(LightningCLI):
             help="epochs without a better dev score before training stops; 0 never stops early",
         )
         if self.kind == "joint":
+            parser.add_argument(
+                "--init_from",
+                type=str | None,
+                default=None,
+                help="bundle to start from: weights by name, and its dimensions and features",
+            )
+            parser.set_defaults(starting_defaults(self.arguments))
             parser.link_arguments("model.network.subsampling", "data.subsampling")
+            parser.link_arguments("init_from", "model.init_from")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -143,7 +153,9 @@ class TrainingCLI(LightningCLI):
             ) from error
         except MisconfigurationException as error:
             if "restored a checkpoint" not in str(error):
-                raise
+                raise ConfigError(
+                    f"trainer: {str(error).splitlines()[0]} Correct the config."
+                ) from error
             raise CheckpointError(
                 f"{checkpoint}: {str(error).splitlines()[0]} Expected a training longer than that. "
                 "Raise trainer.max_epochs, or leave out --ckpt_path to start anew."
@@ -213,7 +225,7 @@ class TrainingCLI(LightningCLI):
         config = self.config.clone()
         config["ckpt_path"] = None
         plain: dict[str, Any] = json.loads(self.parser.dump(config, format="json"))
-        return plain
+        return named_by_weights(plain)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer with our loggers and callbacks; the run folder is made here."""

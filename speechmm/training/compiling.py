@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from speechmm.data.batch import next_of_few
 from speechmm.models.alignment_head import AlignmentHead
+from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Layer
+from speechmm.models.pretrained.whisper import WhisperLayer
 from speechmm.models.transformer import DecoderLayer, EncoderLayer
 from speechmm.training.augmentation import Augmented
 
 Compile = Literal["auto", "off", "layers", "graphs"]
-COMPILED = (EncoderLayer, DecoderLayer, AlignmentHead)
+COMPILED = (EncoderLayer, DecoderLayer, AlignmentHead, WhisperLayer, Wav2Vec2Layer)
 MULTIPLE = 8
 """Encoder frames, and tokens, are padded to multiples of this: the rows of a half-precision matrix then
 begin where a GPU reads fastest."""

@@ -92,6 +92,8 @@ class SpeechDataModule(TrainingData):
         super().__init__(tokenizer, strict=strict, seed=seed)
         self.planner: BatchPlanner | None = None
         """Plans training batches; None takes them as they are."""
+        self.keep_samples = False
+        """Whether batches hold the waveforms, for an encoder that reads those."""
         self.log_mel_on = log_mel_on
         self.batch_shapes = batch_shapes
         self.train_paths, self.dev_paths, self.test_paths = list(train), list(dev), list(test)
@@ -284,6 +286,7 @@ class SpeechDataModule(TrainingData):
             round(self.cache_gb * 1e9) // max(1, workers),
             waveforms=self._hands_over_audio(name),
             round_up=next_of_few if few else None,
+            keep_samples=self.keep_samples,
         )
         # A process that holds a GPU has threads, which a fork would leave in the middle of their work.
         context = "forkserver" if workers and self._on_cuda else None
@@ -306,6 +309,8 @@ class SpeechDataModule(TrainingData):
 
     def _hands_over_audio(self, name: str) -> bool:
         """Whether the device computes the features of a split."""
+        if self.keep_samples:  # which are sent as they are
+            return False
         if self.log_mel_on != "auto":
             return self.log_mel_on == "device"
         return self._on_cuda and not any(cut.has_features for cut in self._splits[name])

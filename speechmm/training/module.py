@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,13 @@ from speechmm.errors import ConfigError
 from speechmm.models.bundle import save_bundle
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.kernels.loading import load_in_background
+from speechmm.models.pretrained.description import describe
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
+from speechmm.training.augmentation.pipeline import check_waveform_augmentation
 from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.freezing import Freezing
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.processes import (
     all_sum,
@@ -27,9 +33,13 @@ from speechmm.training.processes import (
     total_over_processes,
 )
 from speechmm.training.renamed_settings import tasks_by_old_name
+from speechmm.training.starting_point import check_encoder, check_one_start, starting_encoder
+from speechmm.training.starting_weights import take_weights
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
+
+logger = logging.getLogger(__name__)
 
 LOSS_SHARE = 0.01
 """Of the loss in what the best checkpoint is chosen by: it decides between equal error rates."""
@@ -50,6 +60,10 @@ class JointModule(TrainingModule):
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
         compile: Compile = "off",
         seed: int = 0,
+        pretrained: str | None = None,
+        init_from: str | None = None,
+        freeze: Sequence[str] = (),
+        thaw_at: Sequence[int] = (),
         **renamed: Any,
     ):
         """Keeps the settings; see each dataclass.
@@ -63,6 +77,13 @@ class JointModule(TrainingModule):
                 ``graphs`` also records their kernels, for batches of few shapes. ``auto`` is
                 ``layers`` on a GPU and ``off`` elsewhere (docs/gpu.md).
             seed: Start of every random choice of training; the same seed repeats a run.
+            pretrained: Folder in Hugging Face's layout whose encoder the heads stand on: Whisper, or the
+                wav2vec 2.0 family (docs/fine-tuning.md).
+            init_from: Bundle whose weights the training starts from.
+            freeze: Names of weights or parts that do not learn, with * and ?: ``encoder``,
+                ``encoder.layers.[01]``.
+            thaw_at: Optimiser step from which they do, for each of ``freeze`` or one for all; 0 or
+                nothing for never.
             renamed: ``objectives``, which ``tasks`` was called before.
         """
         super().__init__(optimization, seed)
@@ -73,7 +94,12 @@ class JointModule(TrainingModule):
                 f"model.tasks.align.weight {tasks.align.weight}; expected the task align to be trained, "
                 "which finds the words. Set one of them."
             )
+        check_one_start(init_from, pretrained)
         self.network_config = network
+        self.pretrained = pretrained
+        self.init_from = init_from
+        self._freeze = (tuple(freeze), tuple(thaw_at))
+        self._freezing: Freezing | None = None
         self.tasks = tasks
         self.augmentation = augmentation
         self.network: SpeechTextModel | None = None
@@ -110,6 +136,9 @@ class JointModule(TrainingModule):
         data = self.data
         self._check_texts(data)
         torch.manual_seed(self.seed)
+        encoder = starting_encoder(self.init_from, self.pretrained)
+        if encoder is not None:
+            check_encoder(describe(encoder), self.network_config, data.features)
         network = SpeechTextModel(
             self.network_config,
             vocab_size=data.text_tokenizer.vocab_size,
@@ -117,12 +146,14 @@ class JointModule(TrainingModule):
             align_vocab_size=data.text_tokenizer.align_vocab_size,
             heads=self.tasks.heads,
             tags=self.tasks.tags,
+            encoder=encoder,
         )
         for task in self.tasks.active:
             for name, head in task.make_heads(network).items():
                 network.heads[name] = head
         if data.cmvn_stats is not None:
             network.set_cmvn(data.cmvn_stats.mean, data.cmvn_stats.std)
+        self._start(network)
         self.network = network
         self._augmenter = Augmenter(
             self.augmentation, data.features, views=self.tasks.views, seed=self.seed
@@ -141,6 +172,41 @@ class JointModule(TrainingModule):
                 f"data.text: {len(data.text_paths)} files, and no active task reads them; expected "
                 "model.tasks.text.weight to be positive. Set it, or leave data.text out."
             )
+
+    def _start(self, network: SpeechTextModel) -> None:
+        """Takes weights of a bundle, freezes what is to stay, and says both in a few lines."""
+        data, said = self.data, []
+        if self.init_from is not None:
+            taken = take_weights(
+                network,
+                Path(self.init_from),
+                data.text_tokenizer,
+                data.features,
+                keep_cmvn=data.cmvn_path is not None,
+            )
+            said += taken.lines()
+        patterns, thaw_at = self._freeze
+        if patterns or thaw_at:
+            self._freezing = Freezing(network, patterns, thaw_at)
+            said.append(self._freezing.describe())
+        if self.trainer.is_global_zero and self.trainer.training:
+            for line in said:
+                logger.info("%s", line)
+        if network.reads_waveforms:
+            check_waveform_augmentation(self.augmentation)
+            data.keep_samples = True
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Freezes and thaws, before all else."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self._freezing is not None and self.trainer.world_size == 1:
+            self._freezing.begin_step(self.global_step)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Throws away the gradients of what is frozen."""
+        super().on_before_optimizer_step(optimizer)
+        if self._freezing is not None:
+            self._freezing.drop_gradients(self.global_step)
 
     def on_fit_start(self) -> None:
         """Compiles the layers, now that the weights are where they will be."""
@@ -164,7 +230,11 @@ class JointModule(TrainingModule):
         augmented = pad_shapes(augmented, self._compiled, self.model.subsampling)
         batch = augmented.batch
         encoding = self.model.encode_normalised(
-            augmented.masked, batch.feature_lengths, clean=augmented.clean
+            augmented.masked,
+            batch.feature_lengths,
+            clean=augmented.clean,
+            waveforms=batch.waveforms,
+            mask=self._augmenter.mask_frames(self.model.subsampling),
         )
         losses, shared = sum_losses(self.tasks, self._step(batch, encoding))
         self._augmenter.learn(augmented, shared.get(OCCUPANCY))
@@ -198,7 +268,8 @@ class JointModule(TrainingModule):
         self._evaluate("val", batch)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
-        step = self._step(batch, self.model.encode_speech(batch.features, batch.feature_lengths))
+        encoding = self.model.encode_speech(batch.features, batch.feature_lengths, batch.waveforms)
+        step = self._step(batch, encoding)
         losses, _ = sum_losses(self.tasks, step)
         copies = self.data.are_copies(batch.ids)  # of what another process measures
         self._log_losses(stage, losses, 0.0 if copies else float(len(batch)))
@@ -264,6 +335,7 @@ class JointModule(TrainingModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["speechmm"] = {
             "network": dataclasses.asdict(self.network_config),
+            "encoder": _plain_encoder(self.model),
             "tasks": self.tasks.settings(),
             "seed": self.seed,
         }
@@ -277,3 +349,12 @@ class JointModule(TrainingModule):
         states = checkpoint.get("recombination")
         if self._augmenter is not None and states and self.global_rank < len(states):
             self._augmenter.load_state(states[self.global_rank])
+
+
+def _plain_encoder(model: SpeechTextModel) -> dict[str, Any] | None:
+    """The description of a pretrained encoder as plain values."""
+    info = describe(model.encoder)
+    if info is None:
+        return None
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(info)))
+    return plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +39,12 @@ class OptimizationConfig:
     ema_decay: float = 0.998
     """Upper limit of the decay of the averaged weights used in validation and in the bundle;
     0 turns averaging off."""
+    encoder_rate: float = 1.0
+    """Share of the learning rate by which the encoder learns: below 1 where it is trained already and
+    the heads are new."""
+    layer_decay: float = 1.0
+    """By how much each layer of the encoder learns more slowly than the one above it; 1 for all alike.
+    Source: Clark et al. 2020, "ELECTRA", appendix A."""
     float32_products: Literal["highest", "high"] = "high"
     """Precision of products of float32 matrices on a GPU: ``high`` lets them use TF32, with 10 bits
     of fraction for 23 and several times the speed; ``highest`` does not. CPUs know no difference."""
@@ -48,6 +55,12 @@ class OptimizationConfig:
                 f"optimization: learning_rate {self.learning_rate}, warmup_steps "
                 f"{self.warmup_steps}; expected a positive rate and no negative number of steps. "
                 "Correct the config."
+            )
+        if not (self.encoder_rate > 0.0 and 0.0 < self.layer_decay <= 1.0):
+            raise ConfigError(
+                f"optimization: encoder_rate is {self.encoder_rate}, layer_decay {self.layer_decay}; "
+                "expected a positive rate, and above 0 to 1. Correct the config (model.freeze stops "
+                "weights from learning)."
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ConfigError(
@@ -63,38 +76,69 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
     zero but for a few rows, and all others are left to AdamW.
     """
     embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
-    turned, matrices, vectors = [], [], []
-    for weight in model.parameters():
+    rates = learning_rates(model, config)
+    turned: dict[float, list[nn.Parameter]] = {}
+    matrices: dict[float, list[nn.Parameter]] = {}
+    vectors: dict[float, list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
         if not weight.requires_grad:
             continue
         if weight.ndim < 2:
-            vectors.append(weight)
+            kind = vectors
         elif (
             config.optimizer == "soap"
             and min(weight.flatten(1).shape) in SOAP_SIDES
             and id(weight) not in embeddings
         ):
-            turned.append(weight)
+            kind = turned
         else:
-            matrices.append(weight)
+            kind = matrices
+        kind.setdefault(rates[name], []).append(weight)
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": weights, "lr": rate, "weight_decay": decay}
+        for kind, decay in ((matrices, config.weight_decay), (vectors, 0.0))
+        for rate, weights in kind.items()
     ]
     exact = all(weight.dtype.itemsize >= 4 for group in groups for weight in group["params"])
     if config.optimizer == "adamw" and exact:
         return torch.optim.AdamW(groups, lr=config.learning_rate, betas=ADAMW_BETAS, fused=True)
     # weights in 16 bits learn in float32, which torch's own AdamW does not offer
-    if turned:
-        groups.append(
-            {
-                "params": turned,
-                "weight_decay": config.weight_decay,
-                "turned": True,
-                "betas": SOAP_BETAS,
-            }
-        )
+    groups += [
+        {
+            "params": weights,
+            "lr": rate,
+            "weight_decay": config.weight_decay,
+            "turned": True,
+            "betas": SOAP_BETAS,
+        }
+        for rate, weights in turned.items()
+    ]
     return Soap(groups, lr=config.learning_rate, betas=ADAMW_BETAS)
+
+
+_LAYER = re.compile(r"\blayers\.(\d+)\.")
+
+
+def learning_rates(model: nn.Module, config: OptimizationConfig) -> dict[str, float]:
+    """The peak learning rate of every parameter by its name.
+
+    Heads learn by ``learning_rate``; the last layer of the encoder, and the norm after it, by the share
+    ``encoder_rate`` of that; each layer below by ``layer_decay`` more slowly, and what is before the first
+    layer more slowly still.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    found = {name: _LAYER.search(name) for name in names if name.startswith("encoder.")}
+    layers = 1 + max((int(match[1]) for match in found.values() if match), default=-1)
+    encoder = getattr(model, "encoder", None)
+    last = {id(weight) for weight in encoder.norm.parameters()} if encoder is not None else set()
+    rates = {}
+    for name, weight in model.named_parameters():
+        rates[name] = config.learning_rate
+        if name in found:
+            match = found[name]
+            below = layers - 1 - int(match[1]) if match else 0 if id(weight) in last else layers
+            rates[name] *= config.encoder_rate * config.layer_decay**below
+    return rates
 
 
 def learning_rate_factor(step: int, *, warmup_steps: int, total_steps: float) -> float:

@@ -36,4 +36,4 @@ class WaveformEncoder:
         lengths = upload([len(waveform) for waveform in waveforms], self.device)
         padded = to_device(pad_sequence(list(waveforms), batch_first=True), self.device)
         features, frame_lengths = self.log_mel(padded, lengths)
-        return self.model.encode_speech(features, frame_lengths)
+        return self.model.encode_speech(features, frame_lengths, (padded, lengths))

@@ -5,7 +5,7 @@ Nothing is downloaded and nothing is unpickled.
 
 from __future__ import annotations
 
-import math
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,10 +16,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from speechmm.errors import CheckpointError
+from speechmm.files.checksum import file_sha256
 from speechmm.files.json_text import read_json
 from speechmm.models.encoder import Encoder
-from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Config, Wav2Vec2Encoder
-from speechmm.models.pretrained.whisper import WhisperConfig, WhisperEncoder
+from speechmm.models.pretrained.description import EncoderInfo, build, check_config
+from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Config
+from speechmm.models.pretrained.whisper import WhisperConfig
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -29,9 +31,6 @@ PREPROCESSOR = "preprocessor_config.json"
 WAVEFORM_KINDS = ("wav2vec2", "hubert", "wavlm")
 KINDS = ("whisper", *WAVEFORM_KINDS)
 """Values of ``model_type`` that are known."""
-
-LARGEST = {"layers": 100, "width": 16_384}
-"""Beyond these a config is damaged, not large: XLS-R 2B has 48 layers of 1,920."""
 
 PREFIXES = (
     "model.encoder.",
@@ -54,6 +53,11 @@ class PretrainedEncoder:
     """Weights of the folder that are no part of the encoder: decoders, heads, quantisers."""
 
     @property
+    def parameters(self) -> int:
+        """Numbers in its weights."""
+        return sum(weight.numel() for weight in cast(nn.Module, self.encoder).parameters())
+
+    @property
     def reads_waveforms(self) -> bool:
         """Whether its input is the waveform and not log-mel features."""
         return self.kind in WAVEFORM_KINDS
@@ -65,6 +69,23 @@ def read_pretrained(folder: Path) -> PretrainedEncoder:
     Raises:
         CheckpointError: The folder holds no encoder that is known, or weights and config do not fit.
     """
+    kind, info = read_description(folder)
+    with torch.device("meta"):  # random weights of a large model would take longer than reading it
+        encoder: Any = build(info)
+    weights, unused = _weights(folder, set(encoder.state_dict()))
+    _check(folder, encoder.state_dict(), weights)
+    encoder.load_state_dict(weights, assign=True)
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name != "embed_positions.weight")
+    return PretrainedEncoder(encoder, kind, info.config, unused)
+
+
+def read_description(folder: Path) -> tuple[str, EncoderInfo]:
+    """The ``model_type`` of a folder and the description of its encoder; no weights are read.
+
+    Raises:
+        CheckpointError: The folder holds no encoder that is known.
+    """
     settings = _read_json(folder / CONFIG)
     kind = settings.get("model_type")
     if kind not in KINDS:
@@ -72,18 +93,16 @@ def read_pretrained(folder: Path) -> PretrainedEncoder:
             f"{folder / CONFIG}: model_type is {kind!r}; expected one of {', '.join(KINDS)}. "
             "Give a folder of such a model."
         )
-    config = _config(folder, str(kind), settings)
-    encoder: nn.Module
-    with torch.device("meta"):  # random weights of a large model would take longer than reading it
-        encoder = (
-            WhisperEncoder(config) if isinstance(config, WhisperConfig) else Wav2Vec2Encoder(config)
-        )
-    weights, unused = _weights(folder, set(encoder.state_dict()))
-    _check(folder, encoder.state_dict(), weights)
-    encoder.load_state_dict(weights, assign=True)
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(name != "embed_positions.weight")
-    return PretrainedEncoder(cast(Encoder, encoder), str(kind), config, unused)
+    family = "whisper" if kind == "whisper" else "wav2vec2"
+    return str(kind), EncoderInfo(kind=family, config=_config(folder, str(kind), settings))
+
+
+def weights_digest(folder: Path) -> str:
+    """A checksum over the config and the weights of a folder, hex."""
+    digest = hashlib.sha256()
+    for path in (folder / CONFIG, *_weight_files(folder)):
+        digest.update(bytes.fromhex(file_sha256(path)))
+    return digest.hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -115,42 +134,12 @@ def _fitted(kind: type, values: Mapping[str, Any], folder: Path) -> object:
     known = {field.name for field in fields(kind)}
     try:
         config = kind(**{name: value for name, value in values.items() if name in known})
-        _check_config(config)
+        check_config(config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: {error}; expected the config of a known encoder. Get the file again."
         ) from error
     return cast(object, config)
-
-
-def _check_config(config: WhisperConfig | Wav2Vec2Config) -> None:
-    """Refuses what would be built wrongly, or would take all memory."""
-    if isinstance(config, WhisperConfig):
-        activations = [config.activation_function]
-        layers, width, heads = (
-            config.encoder_layers,
-            config.d_model,
-            config.encoder_attention_heads,
-        )
-        inner = [config.encoder_ffn_dim, config.num_mel_bins, config.max_source_positions]
-    else:
-        activations = [config.hidden_act, config.feat_extract_activation]
-        layers, width, heads = (
-            config.num_hidden_layers,
-            config.hidden_size,
-            config.num_attention_heads,
-        )
-        inner = [config.intermediate_size, *config.conv_dim, *config.conv_kernel]
-        sizes = {len(config.conv_dim), len(config.conv_kernel), len(config.conv_stride)}
-        if len(sizes) != 1 or math.prod(config.conv_stride) % 160:
-            raise ValueError(f"its convolutions have strides {list(config.conv_stride)}")
-    for value in (layers, width, heads, *inner):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"a size is {value!r}")
-    if layers > LARGEST["layers"] or max(width, *inner) > LARGEST["width"] or width % heads:
-        raise ValueError(f"{layers} layers of width {width} with {heads} heads")
-    if set(activations) != {"gelu"}:
-        raise ValueError(f"its activation is {activations}, not gelu")
 
 
 def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -7,7 +7,7 @@ al. 2021, "XLS-R"; Pratap et al. 2023, "MMS". Weights have the names of Hugging 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -313,6 +313,11 @@ class Wav2Vec2Encoder(nn.Module):
         self.encoder = Wav2Vec2Stack(config)
 
     @property
+    def sample_rate(self) -> int:
+        """Of the waveforms it reads, Hz."""
+        return 100 * SAMPLES_A_FRAME
+
+    @property
     def width(self) -> int:
         """Of a frame."""
         return self.config.hidden_size
@@ -337,9 +342,16 @@ class Wav2Vec2Encoder(nn.Module):
         return samples
 
     def forward(
-        self, inputs: Float[Tensor, "batch samples 1"], lengths: Int[Tensor, " batch"]
+        self,
+        inputs: Float[Tensor, "batch samples 1"],
+        lengths: Int[Tensor, " batch"],
+        mask: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Encoded:
-        """Frames of 16 kHz waveforms: ``ceil(samples / 320)`` of each."""
+        """Frames of 16 kHz waveforms: ``ceil(samples / 320)`` of each.
+
+        ``mask`` changes what the convolutions made of them, in training: it takes (batch, frames, width)
+        and the lengths in frames.
+        """
         waveform = inputs[:, :, 0]
         if self.config.do_normalize:
             waveform = unit_variance(waveform, lengths)
@@ -349,15 +361,20 @@ class Wav2Vec2Encoder(nn.Module):
         padded = nn.functional.pad(waveform, (left, right))
         frames = (lengths + hop - 1) // hop
         # as many samples as give that many frames
-        return self.encode(padded, self.field + (frames - 1).clamp(min=0) * hop)
+        return self.encode(padded, self.field + (frames - 1).clamp(min=0) * hop, mask)
 
     def encode(
-        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
+        self,
+        waveform: Float[Tensor, "batch samples"],
+        lengths: Int[Tensor, " batch"],
+        mask: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Encoded:
         """As the encoder was trained: without padding on the left, frames that fit only."""
         x, frames = self.feature_extractor(waveform, lengths)
-        mask = length_mask(frames, x.shape[1])
-        out, middle = self.encoder(self.feature_projection(x), mask)
+        x = self.feature_projection(x)
+        if mask is not None:
+            x = mask(x, frames)
+        out, middle = self.encoder(x, length_mask(frames, x.shape[1]))
         return Encoded(out, frames, middle)
 
 

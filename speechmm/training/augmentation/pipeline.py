@@ -12,6 +12,7 @@ from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
+from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import SIL
 from speechmm.training.augmentation.concatenation import ConcatenationConfig
 from speechmm.training.augmentation.features import (
@@ -53,6 +54,30 @@ class AugmentationConfig:
     """Noise and reverberation."""
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     """Masks along time and frequency."""
+
+
+def check_waveform_augmentation(config: AugmentationConfig) -> None:
+    """Refuses changes to features that an encoder of waveforms would not see.
+
+    Raises:
+        ConfigError: The first of them.
+    """
+    asked = {
+        "recombination.share": config.recombination.share,
+        "concatenation.share": config.concatenation.share,
+        "silence.pause_share": config.silence.pause_share,
+        "silence.alone_share": config.silence.alone_share,
+        "features.tempo": config.features.tempo,
+        "features.vtlp": config.features.vtlp,
+        "noise_reverb.noise_share": config.noise_reverb.noise_share,
+        "noise_reverb.reverb_share": config.noise_reverb.reverb_share,
+    }
+    for name, value in asked.items():
+        if value:
+            raise ConfigError(
+                f"model.augmentation.{name} is {value} and the encoder reads waveforms, which this does "
+                "not change; expected 0. Use data.speeds and spec_augment, which it sees."
+            )
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,27 @@ class Augmenter:
         clean = normalise(features, lengths)
         masked = spec_augment(clean, lengths, config.spec_augment)
         return Augmented(batch, clean, masked, recorded, epoch)
+
+    def mask_frames(self, subsampling: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Masks for an encoder of waveforms, put where its convolutions end.
+
+        They are as wide in time, and as wide a share of its channels, as those of log-mel features.
+
+        Args:
+            subsampling: Feature frames per encoder frame.
+        """
+        masks, n_mels = self.config.spec_augment, self.log_mel.n_mels
+
+        def mask(frames: Tensor, lengths: Tensor) -> Tensor:
+            scaled = dataclasses.replace(
+                masks,
+                time_mask_frames=-(-masks.time_mask_frames // subsampling),
+                time_mask_multiplicity=min(1.0, masks.time_mask_multiplicity * subsampling),
+                freq_mask_bins=masks.freq_mask_bins * frames.shape[2] // n_mels,
+            )
+            return spec_augment(frames, lengths, scaled)
+
+        return mask
 
     def learn(
         self, augmented: Augmented, occupancy: Float[Tensor, "batch frames tokens"] | None

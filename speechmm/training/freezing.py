@@ -1,0 +1,88 @@
+"""Keeps weights as they are, for the whole training or until a step: by patterns of their names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from torch import nn
+
+from speechmm.errors import ConfigError
+
+
+class Freezing:
+    """Which parameters of a network are frozen, and until when.
+
+    In one process a frozen parameter costs no backward pass. Several processes wait for the gradients
+    that were wanted when they began, so these are computed and thrown away until a parameter thaws.
+    """
+
+    def __init__(self, network: nn.Module, patterns: Sequence[str], thaw_at: Sequence[int]):
+        """Finds the parameters, and freezes those that never thaw.
+
+        Args:
+            network: The model.
+            patterns: Names of parameters or modules, with * and ?: "encoder", "encoder.layers.[01].*".
+            thaw_at: The optimiser step at which the parameters of each pattern begin to learn, or one
+                for all; 0, or none at all, for never. Of several patterns for a parameter the last counts.
+
+        Raises:
+            ConfigError: A pattern names nothing, or the steps are not as many.
+        """
+        steps = list(thaw_at) or [0]
+        if len(steps) == 1 and (patterns or not thaw_at):
+            steps = steps * len(patterns)
+        if len(steps) != len(patterns) or any(step < 0 for step in steps):
+            raise ConfigError(
+                f"model.thaw_at: {len(thaw_at)} steps ({', '.join(map(str, thaw_at))}) for "
+                f"{len(patterns)} patterns of model.freeze; expected one for each, or one for all, from "
+                "0 on. Correct the config."
+            )
+        self._thaw: dict[str, int] = {}
+        learning = {name: one for name, one in network.named_parameters() if one.requires_grad}
+        names = list(learning)
+        for pattern, step in zip(patterns, steps, strict=True):
+            found = [name for name in names if _matches(name, pattern)]
+            if not found:
+                parts = sorted({".".join(name.split(".")[:2]) for name in names})
+                raise ConfigError(
+                    f"model.freeze: {pattern} names no weight; expected a name or a pattern of "
+                    f"{', '.join(parts)} and what is below. Correct the config."
+                )
+            self._thaw |= dict.fromkeys(found, step)
+        self._later = {name: step for name, step in self._thaw.items() if step}
+        self._parameters = learning
+        for name, step in self._thaw.items():
+            if not step:
+                self._parameters[name].requires_grad_(False)
+
+    def __len__(self) -> int:
+        return len(self._thaw)
+
+    def describe(self) -> str:
+        """How many weights are frozen, and until when, in one line."""
+        parts = []
+        for step in sorted(set(self._thaw.values())):
+            named = [name for name, own in self._thaw.items() if own == step]
+            size = sum(self._parameters[name].numel() for name in named)
+            until = f"until step {step}" if step else "for good"
+            parts.append(f"{len(named)} weights ({size / 1e6:.2f} M values) {until}")
+        return f"frozen: {', '.join(parts)}"
+
+    def begin_step(self, step: int) -> None:
+        """Freezes and thaws for the optimiser step that begins."""
+        for name, thaws in self._later.items():
+            self._parameters[name].requires_grad_(step >= thaws)
+
+    def drop_gradients(self, step: int) -> None:
+        """Throws away the gradients of what is frozen: the optimiser leaves such parameters alone."""
+        for name, thaws in self._later.items():
+            if step < thaws:
+                self._parameters[name].grad = None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names a parameter, or a module that it is in."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
+    return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)

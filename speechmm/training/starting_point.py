@@ -1,0 +1,144 @@
+"""What a training starts from, a bundle or a pretrained encoder, and the settings that follow from it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.errors import ConfigError
+from speechmm.models.bundle import read_bundle_config
+from speechmm.models.encoder import Encoder
+from speechmm.models.pretrained.description import EncoderInfo, build
+from speechmm.models.pretrained.folder import read_description, read_pretrained, weights_digest
+from speechmm.models.speech_text import SpeechTextConfig
+
+INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
+
+
+def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """Defaults of settings, by their dotted names, that follow from what the training starts from.
+
+    Args:
+        arguments: Flags of ``speechmm fit``; their files are read.
+
+    Raises:
+        CheckpointError: There is no such bundle or encoder.
+        ConfigError: Both are asked for.
+    """
+    asked = {name: _last_word(arguments, name) for name in (INIT_FROM, PRETRAINED)}
+    bundle, folder = asked[INIT_FROM], asked[PRETRAINED]
+    check_one_start(bundle, folder)
+    if bundle is not None:
+        config = read_bundle_config(Path(bundle))
+        return _named("model.network", config.model) | _named("data.features", config.features)
+    if folder is not None:
+        _, info = read_description(Path(folder))
+        network = {
+            "d_model": info.width,
+            "heads": info.heads,
+            "ff_dim": info.ff_dim,
+            "subsampling": info.subsampling,
+        }
+        named = {f"model.network.{name}": value for name, value in network.items()}
+        return named | _named("data.features", info.features)
+    return {}
+
+
+def check_one_start(bundle: str | None, folder: str | None) -> None:
+    """Refuses two starting points.
+
+    Raises:
+        ConfigError: Both are given.
+    """
+    if bundle is not None and folder is not None:
+        raise ConfigError(
+            f"init_from is {bundle} and model.pretrained {folder}; expected one of them: a bundle holds "
+            "its encoder. Leave one out."
+        )
+
+
+def starting_encoder(bundle: str | None, folder: str | None) -> Encoder | None:
+    """The encoder of a bundle that stands on a pretrained one, or of a folder; None for one of our own.
+
+    That of a bundle has random weights yet.
+    """
+    if bundle is not None:
+        info = read_bundle_config(Path(bundle)).encoder
+        return None if info is None else build(info)
+    return None if folder is None else read_pretrained(Path(folder)).encoder
+
+
+def check_encoder(
+    info: EncoderInfo | None, network: SpeechTextConfig, features: LogMelConfig
+) -> None:
+    """Refuses dimensions and features that a pretrained encoder does not have.
+
+    Raises:
+        ConfigError: The first that differs.
+    """
+    if info is None:
+        return
+    wanted: dict[str, object] = {
+        "model.network.d_model": info.width,
+        "model.network.subsampling": info.subsampling,
+    }
+    names = ("sample_rate", "hop_length")
+    if info.kind == "whisper":
+        names = (*names, "n_mels", "n_fft", "win_length", "f_min", "f_max")
+    wanted |= {f"data.features.{name}": getattr(info.features, name) for name in names}
+    found = _named("model.network", network) | _named("data.features", features)
+    for name, value in wanted.items():
+        if found[name] != value:
+            raise ConfigError(
+                f"{name} is {found[name]}, but the pretrained encoder has {value}; expected that. "
+                f"Leave {name} out of the config."
+            )
+
+
+def named_by_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings with the content of the starting point in place of its path.
+
+    A bundle that is trained again, or moved, is then told apart, or not, by what it holds.
+    """
+    changed = settings | {"model": dict(settings.get("model") or {})}
+    if settings.get(INIT_FROM):
+        changed[INIT_FROM] = read_bundle_config(Path(settings[INIT_FROM])).weights_sha256
+    if changed["model"].get("pretrained"):
+        changed["model"]["pretrained"] = weights_digest(Path(changed["model"]["pretrained"]))
+    return changed
+
+
+def _named(prefix: str, config: Any) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in dataclasses.asdict(config).items()}
+
+
+def _last_word(arguments: Sequence[str], name: str) -> str | None:
+    """What flags and config files say of a setting; the later word wins."""
+    found: Any = None
+    for place, flag in enumerate(arguments):
+        word, equals, value = flag.partition("=")
+        if not equals:
+            value = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if word == f"--{name}":
+            found = value
+        elif word == "--config":
+            found = _in_file(value, name, found)
+    return found if isinstance(found, str) and found not in ("", "null") else None
+
+
+def _in_file(path: str, name: str, default: Any) -> Any:
+    """A setting of a config file; what is wrong with the file is said by the parser."""
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+        settings = yaml.safe_load(Path(path).read_text("utf-8"))
+        for part in name.split("."):
+            if not isinstance(settings, dict) or part not in settings:
+                return default
+            settings = settings[part]
+        return settings
+    return default

@@ -1,0 +1,258 @@
+"""Trainings that start from a bundle: what is taken, frozen, thawed, and how fast what learns."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.errors import ConfigError
+from speechmm.models.bundle import load_bundle, save_bundle
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer import SPECIALS
+from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.freezing import Freezing
+from speechmm.training.optimization import OptimizationConfig, learning_rates, make_optimizer
+from speechmm.training.starting_weights import take_weights
+
+pytestmark = pytest.mark.usefixtures("no_picture")
+
+CONFIG = SpeechTextConfig(
+    d_model=16, heads=2, ff_dim=16, encoder_layers=3, decoder_layers=1, front_channels=4
+)
+FEATURES = LogMelConfig(n_mels=20)
+GERMAN, ENGLISH = ["über bär"], ["a bear over"]
+
+
+def new_model(texts: list[str], seed: int = 0, config: SpeechTextConfig = CONFIG):
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer(texts, kind="char")
+    size = tokenizer.vocab_size
+    model = SpeechTextModel(config, vocab_size=size, n_mels=20, heads=("ctc", "decoder", "align"))
+    return model, tokenizer
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A bundle with random weights and statistics, which knows English letters."""
+    model, tokenizer = new_model(ENGLISH, seed=1)
+    model.set_cmvn(torch.randn(20), torch.rand(20) + 0.5)
+    model.heads["align"].label_prior.copy_(torch.rand(tokenizer.vocab_size))
+    save_bundle(tmp_path / "base", model, tokenizer, FEATURES)
+    return tmp_path / "base"
+
+
+def test_of_the_same_tokenizer_all_is_taken(base: Path) -> None:
+    model, tokenizer = new_model(ENGLISH)
+    found = take_weights(model, base, tokenizer, FEATURES, keep_cmvn=False)
+    expected = load_file(base / "model.safetensors")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert (found.new, found.left, found.by_row) == ([], [], [])
+    (line,) = found.lines()
+    assert line.startswith(f"init_from {base}: {len(expected)} weights taken")
+
+
+def test_of_another_tokenizer_rows_of_shared_pieces_are_taken(base: Path) -> None:
+    model, tokenizer = new_model(GERMAN)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = take_weights(model, base, tokenizer, FEATURES, keep_cmvn=False)
+    after, theirs = model.state_dict(), load_file(base / "model.safetensors")
+    old = load_bundle(base).tokenizer.pieces
+    for name in (
+        "heads.ctc.weight",
+        "heads.ctc.bias",
+        "heads.decoder.embedding.weight",
+        "heads.decoder.output.weight",
+        "heads.align.local_out.weight",
+        "heads.align.context_out.bias",
+    ):
+        for row, piece in enumerate(tokenizer.pieces):
+            expected = theirs[name][old.index(piece)] if piece in old else before[name][row]
+            assert torch.equal(after[name][row], expected), (name, piece)
+    shared = [piece for piece in tokenizer.pieces if piece in old]
+    assert set(shared) == {*SPECIALS, "▁", "b", "e", "r"}
+    assert found.shared_pieces == len(shared)
+    assert set(found.new_pieces) == {"ü", "ä"}
+    # how often a label is heard is not the same in another text
+    assert torch.equal(after["heads.align.label_prior"], before["heads.align.label_prior"])
+    assert torch.equal(after["encoder.stack.norm.weight"], theirs["encoder.stack.norm.weight"])
+    said = "\n".join(found.lines())
+    assert f"rows of {len(shared)} pieces taken; new: " in said
+    assert "made new: heads.align (2)" in said
+
+
+def test_statistics_are_the_bundles_unless_others_are_given(base: Path) -> None:
+    theirs = load_file(base / "model.safetensors")
+    for keep_cmvn in (False, True):
+        model, tokenizer = new_model(ENGLISH)
+        found = take_weights(model, base, tokenizer, FEATURES, keep_cmvn=keep_cmvn)
+        assert torch.equal(model.cmvn_mean, theirs["cmvn_mean"]) is not keep_cmvn
+        assert (found.new, found.left) == ([], [])
+
+
+def test_more_layers_are_new_and_other_dimensions_refused(base: Path) -> None:
+    deeper = SpeechTextConfig(**{**vars(CONFIG), "encoder_layers": 4, "decoder_layers": 2})
+    model, tokenizer = new_model(ENGLISH, config=deeper)
+    found = take_weights(model, base, tokenizer, FEATURES, keep_cmvn=False)
+    assert found.new
+    assert all("layers.3." in name or "decoder.stack.layers.1." in name for name in found.new)
+    wider = SpeechTextConfig(**{**vars(CONFIG), "d_model": 24})
+    model, tokenizer = new_model(ENGLISH, config=wider)
+    with pytest.raises(ConfigError, match="Leave model"):
+        take_weights(model, base, tokenizer, FEATURES, keep_cmvn=False)
+    model, tokenizer = new_model(ENGLISH)
+    with pytest.raises(ConfigError, match="Leave data"):
+        take_weights(model, base, tokenizer, LogMelConfig(n_mels=20, f_min=50.0), keep_cmvn=False)
+
+
+def test_learning_rates_fall_with_depth() -> None:
+    model, _ = new_model(ENGLISH)
+    settings = OptimizationConfig(learning_rate=1.0, encoder_rate=0.5, layer_decay=0.8)
+    rates = learning_rates(model, settings)
+    assert rates["heads.ctc.weight"] == 1.0
+    assert rates["encoder.stack.norm.weight"] == 0.5
+    for layer, below in ((2, 0), (1, 1), (0, 2)):
+        names = [name for name in rates if name.startswith(f"encoder.stack.layers.{layer}.")]
+        assert names
+        assert [rates[name] for name in names] == [pytest.approx(0.5 * 0.8**below)] * len(names)
+    assert rates["encoder.front_end.norm.weight"] == pytest.approx(0.5 * 0.8**3)
+    for kind in ("adamw", "soap"):
+        optimizer = make_optimizer(
+            model, OptimizationConfig(optimizer=kind, encoder_rate=0.5, layer_decay=0.8)
+        )
+        by_id = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        for name, weight in model.named_parameters():
+            assert by_id[id(weight)] == pytest.approx(2e-3 * rates[name])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "thaw_at", "message"),
+    [
+        (["encoder.nothing"], [], "names no weight; expected a name or a pattern of encoder.front_end"),
+        (["encoder", "heads.ctc"], [1, 2, 3], "3 steps .1, 2, 3. for 2 patterns"),
+        (["encoder"], [-1], "from 0 on"),
+        ([], [5], "for 0 patterns"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_frozen_is_refused(patterns, thaw_at, message: str) -> None:
+    model, _ = new_model(ENGLISH)
+    with pytest.raises(ConfigError, match=message):
+        Freezing(model, patterns, thaw_at)
+
+
+def test_freezing_by_patterns_and_thawing_in_steps() -> None:
+    model, _ = new_model(ENGLISH)
+    freezing = Freezing(model, ["encoder", "encoder.stack.layers.[12]", "heads.ctc"], [0, 5, 2])
+    learns = dict(model.named_parameters())
+    front = "encoder.front_end.norm.weight"
+    top = next(name for name in learns if name.startswith("encoder.stack.layers.2."))
+    seen = {}
+    for step in range(7):
+        freezing.begin_step(step)
+        seen[step] = [learns[name].requires_grad for name in (front, top, "heads.ctc.bias")]
+    assert [front for front, _, _ in seen.values()] == [False] * 7
+    assert [top for _, top, _ in seen.values()] == [False] * 5 + [True] * 2
+    assert [ctc for *_, ctc in seen.values()] == [False] * 2 + [True] * 5
+    for weight in learns.values():
+        weight.grad = torch.ones_like(weight)
+    freezing.drop_gradients(3)
+    assert learns[top].grad is None
+    assert learns["heads.ctc.bias"].grad is not None
+    assert "for good" in freezing.describe()
+    assert "until step 5" in freezing.describe()
+
+
+class Study:
+    """A bundle, and trainings that start from it."""
+
+    def __init__(self, shop) -> None:
+        self.shop = shop
+        self.train, self.dev = shop.corpus("train", 10), shop.corpus("dev", 2)
+        assert shop.fit(shop.config("first", self.train, self.dev)).code == 0
+        self.first = shop.root / "runs" / "first" / "bundle"
+
+    def config(self, name: str, **model: Any) -> Path:
+        """No dimensions: they are those of the bundle."""
+        path = self.shop.config(name, self.train, self.dev, model=model, trainer={"max_epochs": 3})
+        settings = yaml.safe_load(path.read_text("utf-8"))
+        del settings["model"]["network"]
+        settings["init_from"] = str(self.first)
+        path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+        return path
+
+    def weights(self, name: str) -> dict[str, torch.Tensor]:
+        return load_file(self.shop.root / "runs" / name / "bundle" / "model.safetensors")
+
+    def state(self, name: str) -> dict[str, Any]:
+        path = self.shop.root / "runs" / name / "checkpoints" / "last.ckpt"
+        return torch.load(path, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def study(shop) -> Study:
+    return Study(shop)
+
+
+def test_fit_goes_on_from_a_bundle(study: Study) -> None:
+    frozen = {"freeze": ["encoder", "heads.decoder"]}
+    outcome = study.shop.fit(study.config("frozen", **frozen))
+    assert outcome.code == 0, outcome.err
+    assert f"init_from {study.first}: " in outcome.err
+    assert "frozen: " in outcome.err
+    first, now = study.weights("first"), study.weights("frozen")
+    for name, value in now.items():
+        kept = name.startswith(("encoder.", "heads.decoder.", "cmvn"))
+        assert torch.equal(value, first[name]) is kept, name
+    assert (
+        load_bundle(study.first).model.config
+        == load_bundle(study.shop.root / "runs" / "frozen" / "bundle").model.config
+    )
+
+
+def test_a_config_that_says_otherwise_is_refused_in_one_line(study: Study) -> None:
+    outcome = study.shop.fit(study.config("other"), "--model.network.d_model", "32")
+    assert "Leave model.network out of the config." in outcome.mistake
+    outcome = study.shop.fit(study.config("other"), "--data.features.n_mels", "40")
+    assert "Leave data.features out of the config." in outcome.mistake
+    outcome = study.shop.fit(study.config("other"), "--init_from", study.shop.root / "nowhere")
+    assert "expected a bundle folder" in outcome.mistake
+    outcome = study.shop.fit(study.config("other"), "--model.freeze", "[encoder.stakc]")
+    assert "encoder.stakc names no weight" in outcome.mistake
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_interrupted_it_ends_as_if_it_had_run_through(study: Study, each_batch) -> None:
+    settings = {"freeze": ["encoder", "heads.ctc"], "thaw_at": [4, 0]}
+    assert study.shop.fit(study.config("through", **settings)).code == 0
+
+    def stop(epoch: int, index: int, ids: list[str]) -> None:
+        if (epoch, index) == (2, 0):
+            raise KeyboardInterrupt
+
+    each_batch(stop)
+    assert study.shop.fit(study.config("stopped", **settings)).code == 130
+    each_batch(lambda *_: None)
+    outcome = study.shop.fit(study.config("stopped", **settings), "--ckpt_path", "last")
+    assert outcome.code == 0, outcome.err
+    through, stopped = study.weights("through"), study.weights("stopped")
+    for name, value in through.items():
+        assert torch.equal(value, stopped[name]), name
+    assert torch.equal(through["heads.ctc.weight"], study.weights("first")["heads.ctc.weight"])
+    name = "encoder.stack.norm.weight"  # thawed at step 4
+    assert not torch.equal(through[name], study.weights("first")[name])
+
+
+def test_the_checkpoint_wins_over_the_bundle(study: Study) -> None:
+    """A training that goes on does not begin with the bundle's weights again."""
+    config = study.config("longer")
+    assert study.shop.fit(config).code == 0
+    steps = study.state("longer")["global_step"]
+    outcome = study.shop.fit(config, "--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert outcome.code == 0, outcome.err
+    assert study.state("longer")["global_step"] == steps // 3 * 4
+    again = study.shop.fit(config, "--ckpt_path", "last", "--trainer.max_epochs", "4")
+    assert "trained already" in again.err
