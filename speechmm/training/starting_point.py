@@ -88,7 +88,7 @@ def check_encoder(
         "model.network.d_model": info.width,
         "model.network.subsampling": info.subsampling,
     }
-    names = ("sample_rate", "hop_length")
+    names: tuple[str, ...] = ("sample_rate", "hop_length")
     if info.kind == "whisper":
         names = (*names, "n_mels", "n_fft", "win_length", "f_min", "f_max")
     wanted |= {f"data.features.{name}": getattr(info.features, name) for name in names}
