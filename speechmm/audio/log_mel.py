@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 import torchaudio
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
@@ -63,16 +66,29 @@ class LogMelConfig:
     @cached_property
     def band_hz(self) -> Float[Tensor, " n_mels"]:
         """Centre frequencies of the mel bands, Hz."""
-        import librosa  # slow to import
-
         top = self.sample_rate / 2 if self.f_max is None else self.f_max
-        edges = librosa.mel_frequencies(self.n_mels + 2, fmin=self.f_min, fmax=top)
+        edges = _to_hz(np.linspace(_to_mel(self.f_min), _to_mel(top), self.n_mels + 2))
         return torch.from_numpy(edges[1:-1]).float()
 
     @property
     def frame_shift(self) -> float:
         """Seconds between frames."""
         return self.hop_length / self.sample_rate
+
+
+_LINEAR_TO, _HZ_A_MEL, _LOG_STEP = 1000.0, 200.0 / 3, math.log(6.4) / 27
+"""Slaney's mel: linear up to 1 kHz, logarithmic above."""
+
+
+def _to_mel(hz: float) -> float:
+    if hz < _LINEAR_TO:
+        return hz / _HZ_A_MEL
+    return _LINEAR_TO / _HZ_A_MEL + math.log(hz / _LINEAR_TO) / _LOG_STEP
+
+
+def _to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    above = _LINEAR_TO * np.exp(_LOG_STEP * (mel - _LINEAR_TO / _HZ_A_MEL))
+    return np.where(mel < _LINEAR_TO / _HZ_A_MEL, mel * _HZ_A_MEL, above)
 
 
 class LogMel(nn.Module):

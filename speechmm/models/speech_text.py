@@ -121,6 +121,8 @@ class SpeechEncoding:
     lengths: Int[Tensor, " batch"]
     middle: Float[Tensor, "batch enc_frames d_model"]
     """From half-way up the encoder, not yet normed."""
+    aligned: Float[Tensor, "batch frames align_vocab_size"] | None = None
+    """What :meth:`SpeechTextModel.align_log_probs` says of it, kept by those who ask more than once."""
 
     @property
     def mask(self) -> Bool[Tensor, "batch enc_frames"]:
@@ -135,6 +137,7 @@ class SpeechEncoding:
             self.features[rows],
             self.lengths[rows],
             self.middle[rows],
+            None if self.aligned is None else self.aligned[rows],
         )
 
 
@@ -317,6 +320,8 @@ class SpeechTextModel(nn.Module):
         self, encoding: SpeechEncoding
     ) -> Float[Tensor, "batch frames align_vocab_size"]:
         """Log-probabilities of the aligned tokens at each 10 ms frame, label prior divided out."""
+        if encoding.aligned is not None:
+            return encoding.aligned
         head = self.alignment_head
         local, context = head(
             encoding.features, encoding.lengths, encoding.encoded, encoding.enc_lengths

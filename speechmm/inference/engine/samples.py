@@ -12,14 +12,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from speechmm.audio.channels import choose_columns
 from speechmm.audio.resample import resample
 from speechmm.errors import AudioError, ConfigError
 
 MOST_CHANNELS = 32
 LOUDEST = 64.0
 """Full scale is 1; more than this is floats on the scale of integers."""
-LOWEST_RATE, HIGHEST_RATE = 1_000, 1_000_000
-"""Hz; outside of these a rate is a mistake."""
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+"""Hz, as of files; outside of these a rate is a mistake."""
 
 EXPECTED = "expected a path, or samples in [-1, 1] (numpy, tensor or list of numbers)"
 
@@ -32,7 +33,7 @@ def as_audio(
     Args:
         audio: A path, or samples: floats with full scale 1, or integers of 8, 16 or 32 bits with
             their own full scale; (samples,), (channels, samples) or (samples, channels), of which
-            channels are the fewer, and are averaged.
+            channels are the fewer, and are averaged (the loudest is taken where they cancel).
         sample_rate: Of samples, Hz; None means the model's.
         model_rate: Wanted rate, Hz.
 
@@ -50,7 +51,7 @@ def as_audio(
             raise AudioError(f"audio: found an empty path; {EXPECTED}. Name a file.")
         return Path(os.fsdecode(audio))
     rate = model_rate if sample_rate is None else _rate(sample_rate)
-    samples = torch.from_numpy(_mono(_array(audio)))
+    samples = torch.from_numpy(_mono(_array(audio), rate))
     return resample(samples, from_rate=rate, to_rate=model_rate)
 
 
@@ -90,8 +91,11 @@ def _array(audio: object) -> NDArray[np.float32]:
     )
 
 
-def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Channels averaged; checked to hold samples, all finite and on the scale of [-1, 1]."""
+def _mono(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """Channels averaged, or one of them where they cancel each other, as of files.
+
+    Checked to hold samples, all finite and on the scale of [-1, 1].
+    """
     shape = samples.shape
     if samples.ndim > 2:
         samples = samples.squeeze()
@@ -114,5 +118,8 @@ def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
             "scale (32768 for 16 bits), or give whole numbers as int16."
         )
     if samples.ndim == 2:
-        samples = samples.mean(axis=0 if samples.shape[0] <= samples.shape[1] else 1)
+        rows = samples.T if samples.shape[0] <= samples.shape[1] else samples
+        blocks = (rows[at : at + rate] for at in range(0, len(rows), rate))
+        chosen = choose_columns(blocks, tuple(range(rows.shape[1])), Path("audio"))
+        samples = rows[:, chosen].mean(axis=1)
     return np.ascontiguousarray(samples)

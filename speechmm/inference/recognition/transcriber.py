@@ -150,7 +150,7 @@ class Transcriber:
         """What was said in each chunk of a batch: in the parts of it where anybody speaks."""
         rate, waveforms = self.features.sample_rate, [chunk.waveform for chunk in chunks]
         with self._timed("features and encoder"):
-            encoding = self.encoder.encode(waveforms)
+            encoding = self._heard(self.encoder.encode(waveforms))
             spans = [[(0, len(waveform))] for waveform in waveforms]
             if self.gate is not None:
                 spans = self.gate.spans(encoding, waveforms)
@@ -173,6 +173,13 @@ class Transcriber:
             for (row, first, _), said in parts:
                 found[row].append((first / rate, said))
         return [_one_after_another(parts) for parts in found]
+
+    def _heard(self, encoding: SpeechEncoding) -> SpeechEncoding:
+        """The same, with what the alignment head hears where both gate and word times ask for it."""
+        if self.gate is None or not self.word_times or "align" not in self.bundle.heads:
+            return encoding
+        with torch.inference_mode():
+            return replace(encoding, aligned=self.encoder.model.align_log_probs(encoding))
 
     def _transcribe_encoded(
         self, encoding: SpeechEncoding, seconds: Sequence[float]

@@ -129,3 +129,15 @@ def test_an_encoder_that_says_no_number_is_refused_by_both(
     monkeypatch.setattr(encoder, "encode", broken)
     with pytest.raises(CheckpointError, match="not numbers"):
         model.align(said, "ab")
+
+
+@pytest.mark.parametrize("turned", [-1.0, -0.97])
+def test_channels_that_cancel(model: Model, said: np.ndarray, turned: float) -> None:
+    both = np.stack([said, turned * said])
+    for audio in (both, both.T, torch.from_numpy(both)):
+        assert model.transcribe(audio, options=CTC).text == "ab cd"
+
+
+def test_rates_are_limited_as_those_of_files(model: Model, said: np.ndarray) -> None:
+    with pytest.raises(SpeechmmError, match="1000 to 768000"):
+        model.transcribe(said, options=CTC, sample_rate=768_001)

@@ -14,6 +14,7 @@ from speechmm.inference.recognition.repeats import repeated_words
 from speechmm.inference.recognition.speech_gate import SpeechGate
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import Bundle, load_bundle
+from speechmm.models.speech_text import SpeechEncoding
 
 RATE = 16_000
 CTC = SearchOptions(decoder="ctc")
@@ -104,3 +105,23 @@ def test_loops_are_flagged(text: str, flags: tuple[str, ...]) -> None:
 def test_loops_stand_in_the_row(tone_bundle: Bundle, speak: Callable) -> None:
     found = Transcriber(tone_bundle, options=CTC).transcribe(speak("ab cd ef " * 3).waveform)
     assert found.to_dict()["flags"] == ["repeated: ab cd ef (3 times)"]
+
+
+def test_the_alignment_head_runs_once_a_batch(tone_bundle: Bundle, speak: Callable) -> None:
+    transcriber, runs = Transcriber(tone_bundle, options=CTC), []
+    model = transcriber.encoder.model
+    compute = model.align_log_probs
+
+    def counted(encoding: SpeechEncoding) -> torch.Tensor:
+        if encoding.aligned is None:
+            runs.append(encoding)
+            return compute(encoding)
+        return encoding.aligned
+
+    model.align_log_probs = counted
+    try:
+        found = transcriber.transcribe(speak("ab cd").waveform)
+    finally:
+        del model.align_log_probs
+    assert (found.text, len(runs)) == ("ab cd", 1)
+    assert all(word.end > word.start for word in found.words)

@@ -140,6 +140,15 @@ def test_vtlp_reads_every_band_at_a_multiple_of_its_frequency() -> None:
     assert torch.equal(random_vtlp(features, LogMelConfig(), FeatureAugmentConfig()), features)
 
 
+@pytest.mark.parametrize("bands", [(80, 0.0, None), (40, 20.0, 7600.0), (10, 1500.0, 4000.0)])
+def test_band_hz_are_those_of_librosa(bands: tuple[int, float, float | None]) -> None:
+    count, low, high = bands
+    top = 8000.0 if high is None else high
+    wanted = librosa.mel_frequencies(count + 2, fmin=low, fmax=top)[1:-1].astype(np.float32)
+    config = LogMelConfig(n_mels=count, f_min=low, f_max=high)
+    np.testing.assert_array_equal(config.band_hz.numpy(), wanted)
+
+
 def test_band_hz_are_the_peaks_of_the_bands() -> None:
     config = LogMelConfig(n_fft=4096, f_min=50.0, f_max=7000.0)
     filters = librosa.filters.mel(sr=16000, n_fft=4096, n_mels=80, fmin=50.0, fmax=7000.0)
