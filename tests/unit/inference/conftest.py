@@ -81,7 +81,9 @@ class ToneModel(SpeechTextModel):
         letter = (band[..., None] - self.peaks).abs().argmin(dim=-1)
         return torch.where(loudest > 0.0, self.ids[letter], SIL)
 
-    def encode_speech(self, features: Tensor, lengths: Tensor) -> SpeechEncoding:
+    def encode_speech(
+        self, features: Tensor, lengths: Tensor, waveforms: object = None
+    ) -> SpeechEncoding:
         encoded = self.heard(features)[:, ::4, None].float()
         return SpeechEncoding(encoded, (lengths + 3) // 4, features, lengths, encoded)
 
