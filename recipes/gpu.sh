@@ -12,3 +12,13 @@ gpu_settings() {
     echo "a GPU is here: $beside is used too" >&2
   fi
 }
+
+# Ends with exit code 2 where the config is finetune.yaml and no setting names what to start from.
+#   needs_start finetune --model.pretrained whisper-base
+needs_start() {
+  if [[ $1 == finetune && " ${*:2}" != *" --model.pretrained"* && " ${*:2}" != *" --init_from"* ]]; then
+    echo "finetune.yaml: found no starting point; expected --model.pretrained FOLDER or --init_from BUNDLE" \
+      "after it. Name one (docs/fine-tuning.md)." >&2
+    exit 2
+  fi
+}

@@ -14,6 +14,7 @@ name=$(basename "$config" .yaml)
 data=$recipe/data
 run=$recipe/exp/$name
 source recipes/gpu.sh
+needs_start "$name" "${@:3}"
 gpu_settings "$config"
 
 speechmm prepare "$kind" "$corpus" "$data" || [[ $? == 3 ]]

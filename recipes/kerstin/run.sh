@@ -13,6 +13,7 @@ run=recipes/kerstin/exp/$name
 results=$run/RESULTS.md
 [[ $config != recipes/kerstin/small.yaml ]] || results=recipes/kerstin/RESULTS.md
 source recipes/gpu.sh
+needs_start "$name" "${@:3}"
 gpu_settings "$config"
 
 speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
