@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechmm.data.batch import next_of_few
+from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Layer
 from speechmm.models.pretrained.whisper import WhisperLayer
 from speechmm.models.transformer import DecoderLayer, EncoderLayer
 from speechmm.training.augmentation import Augmented
+from speechmm.training.sharding import shares_weights
 
 Compile = Literal["auto", "off", "layers", "graphs"]
 COMPILED = (EncoderLayer, DecoderLayer, AlignmentHead, WhisperLayer, Wav2Vec2Layer)
@@ -30,6 +33,30 @@ def choose(how: Compile, device: torch.device) -> Compile:
     if how != "auto":
         return how
     return "layers" if device.type == "cuda" and torch.utils._triton.has_triton() else "off"
+
+
+def choose_for(trainer: L.Trainer, how: Compile) -> Compile:
+    """What a trainer compiles.
+
+    Raises:
+        ConfigError: It is asked for what does not go together.
+    """
+    shared = shares_weights(trainer)
+    if how == "auto" and shared:
+        return "off"
+    chosen = choose(how, trainer.strategy.root_device)
+    if shared and chosen != "off":
+        raise ConfigError(
+            f"model.compile is {chosen} and trainer.strategy shares weights out; expected off, as layers "
+            "are gathered before they compute. Set model.compile to off, or the strategy to ddp."
+        )
+    steps = trainer.accumulate_grad_batches
+    if chosen == "graphs" and steps > 1:
+        raise ConfigError(
+            f"model.compile is graphs and trainer.accumulate_grad_batches {steps}; expected 1, as a "
+            "recorded graph writes its gradients over the last ones. Set model.compile to layers."
+        )
+    return chosen
 
 
 def compile_layers(model: nn.Module, how: Compile, backend: str = "inductor") -> None:

@@ -82,8 +82,8 @@ class SpeechDataModule(TrainingData):
                 device that trains, from 16-bit audio. "auto" is the device if it is a CUDA GPU and the
                 cuts have no stored features.
             batch_shapes: How far batches are padded: "exact" to their longest row, "few" a little
-                further, to one of few lengths, for layers compiled for a shape. "auto" is "few" on
-                a CUDA GPU.
+                further, to one of few lengths, for layers compiled for a shape. "auto" is "few" where
+                layers are compiled.
             text: Texts without audio for the task text: cuts manifests, or text files with one
                 sentence a line.
             text_share: Text beside every batch, as seconds it would last when spoken, relative to
@@ -94,6 +94,8 @@ class SpeechDataModule(TrainingData):
         """Plans training batches; None takes them as they are."""
         self.keep_samples = False
         """Whether batches hold the waveforms, for an encoder that reads those."""
+        self.compiled = False
+        """Whether the layers of the model are, which are fastest with few shapes."""
         self.log_mel_on = log_mel_on
         self.batch_shapes = batch_shapes
         self.train_paths, self.dev_paths, self.test_paths = list(train), list(dev), list(test)
@@ -279,7 +281,7 @@ class SpeechDataModule(TrainingData):
                 sampler, self._texts, batches=batches, world_size=world_size, rank=rank
             )
         workers = self._workers(shuffle=shuffle)
-        few = self.batch_shapes == "few" or (self.batch_shapes == "auto" and self._on_cuda)
+        few = self.batch_shapes == "few" or (self.batch_shapes == "auto" and self.compiled)
         dataset = SpeechDataset(
             self.text_tokenizer,
             self.features,

@@ -23,7 +23,7 @@ from speechmm.models.pretrained.description import describe
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
 from speechmm.training.augmentation.pipeline import check_waveform_augmentation
-from speechmm.training.compiling import Compile, choose, compile_layers, pad_shapes
+from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.freezing import Freezing
 from speechmm.training.optimization import OptimizationConfig
@@ -208,15 +208,15 @@ class JointModule(TrainingModule):
         if self._freezing is not None:
             self._freezing.drop_gradients(self.global_step)
 
+    def setup(self, stage: str) -> None:
+        """Decides what is compiled, which batches are padded for."""
+        super().setup(stage)
+        if stage == "fit":
+            self._compiled = choose_for(self.trainer, self._compile)
+            self.data.compiled = self._compiled != "off"
+
     def on_fit_start(self) -> None:
         """Compiles the layers, now that the weights are where they will be."""
-        self._compiled = choose(self._compile, self.device)
-        steps = self.trainer.accumulate_grad_batches
-        if self._compiled == "graphs" and steps > 1:
-            raise ConfigError(
-                f"model.compile is graphs and trainer.accumulate_grad_batches {steps}; expected 1, as a "
-                "recorded graph writes its gradients over the last ones. Set model.compile to layers."
-            )
         compile_layers(self.model, self._compiled)
         if "align" in self.tasks.heads and self.device.type == "cpu":
             load_in_background("forward_backward")  # while the first batch is made

@@ -3,10 +3,13 @@
 import subprocess
 import sys
 
+import lightning as L
 import pytest
 import torch
 
-from speechmm.training.compiling import choose, padded_size
+from speechmm.errors import ConfigError
+from speechmm.training.compiling import choose, choose_for, padded_size
+from speechmm.training.sharding import FullyShared
 
 SCRIPT = """
 import copy, torch
@@ -55,3 +58,15 @@ def test_nothing_is_compiled_on_a_cpu_unless_asked() -> None:
     cpu = torch.device("cpu")
     assert choose("auto", cpu) == "off"
     assert choose("layers", cpu) == "layers"
+
+
+def test_what_does_not_go_with_compiling_is_refused() -> None:
+    quiet = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False}
+    shared = L.Trainer(**quiet, strategy=FullyShared())
+    assert choose_for(shared, "auto") == "off"
+    with pytest.raises(ConfigError, match=r"compile is layers and .* expected off"):
+        choose_for(shared, "layers")
+    accumulating = L.Trainer(**quiet, accumulate_grad_batches=2)
+    assert choose_for(accumulating, "layers") == "layers"
+    with pytest.raises(ConfigError, match=r"compile is graphs and .* expected 1"):
+        choose_for(accumulating, "graphs")
