@@ -18,7 +18,7 @@ from speechmm.errors import ManifestError, SpeechmmError
 
 _GZIP = b"\x1f\x8b"
 _MOST_RATIO = 100
-_MOST_UNPACKED = 16_000_000
+_MOST_UNPACKED = 4_000_000
 _MOST_FROM_DEVICE = 256_000_000
 _LONGEST_LINE = 64_000_000
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -122,7 +122,7 @@ class _Bounded(gzip.GzipFile):
 def open_lines(path: Path) -> io.BufferedIOBase:
     """The content of a file, to be read whole or line by line; unpacked where it is gzipped.
 
-    What unpacks to 100 times its size and more than 16 MB is an `OSError`, as is a packed line of
+    What unpacks to 100 times its size and more than 4 MB is an `OSError`, as is a packed line of
     64 MB. A pipe or a device is read to its end at once, which is to come within 256 MB.
 
     Raises:

@@ -75,7 +75,27 @@ def _english_normalizer() -> Callable[[str], str]:
 
 
 def _english(text: str) -> str:
-    return _verbatim(_english_normalizer()(text))
+    text = _verbatim(_without_unclosed(text))
+    normalizer = _english_normalizer()
+    try:
+        return _verbatim(normalizer(text))
+    except Exception:  # it asserts that numbers have no more digits than Python reads
+        return " ".join(filter(None, map(_english_word, text.split())))
+
+
+def _english_word(word: str) -> str:
+    try:
+        return _verbatim(_english_normalizer()(word))
+    except Exception:
+        return _basic(word)
+
+
+def _without_unclosed(text: str) -> str:
+    """Brackets that nothing closes as spaces, which they become; Whisper looks for the end of each."""
+    for opened, closed in (("(", ")"), ("<[", ">]")):
+        end = max(text.rfind(sign) for sign in closed) + 1
+        text = text[:end] + text[end:].translate(dict.fromkeys(map(ord, opened), " "))
+    return text
 
 
 NORMALIZERS: dict[str, Callable[[str], str]] = {

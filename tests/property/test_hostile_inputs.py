@@ -1,6 +1,7 @@
 """Damaged inputs give an answer or a SpeechmmError, whatever is read; tools/fuzz.py does more of them."""
 
 import gzip
+import json
 import os
 import shutil
 import sys
@@ -9,8 +10,13 @@ from random import Random
 
 import pytest
 
-from speechmm.errors import SpeechmmError
+from speechmm.alignments import read_alignments
+from speechmm.alignments.subtitle_files import read_subtitles
+from speechmm.errors import CheckpointError, SpeechmmError
+from speechmm.evaluation.system_table import page, read_rows
+from speechmm.evaluation.text_sets import read_text_set
 from speechmm.files.text import open_lines, read_text
+from speechmm.text.tokenizer import SPACE, Tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 
@@ -122,3 +128,38 @@ def test_a_traceback_is_told_by_its_last_place_in_the_toolkit() -> None:
         "ValueError: no\n"
     )
     assert traceback_place(said) == "ValueError at data/a.py:12 read"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.ctm", "u0 1 0.0 1e300 go\n"),
+        ("a.ctm", "u0 1 0.0 1.0 go nan\n"),
+        ("a.stm", "u0 1 ann 0 inf go\n"),
+        ("a.jsonl", '{"id": "u0", "duration": 1e300, "units": {"word": []}}\n'),
+    ],
+)
+def test_times_that_no_recording_has_are_refused(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(SpeechmmError):
+        read_text_set(tmp_path / name) if name == "a.stm" else read_alignments(tmp_path / name)
+
+
+def test_a_clock_of_many_digits_is_no_cue(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("1\n" + "9" * 5000 + ":00:01,0 --> 00:00:02,0\ngo\n", "utf-8")
+    assert read_subtitles(tmp_path / "a.srt") == []
+
+
+def test_a_report_without_intervals_is_compared(tmp_path: Path) -> None:
+    found = json.loads(world.TEXT_FILES["report/report.json"])
+    del found["wer"]["ci95"], found["cer"]["ci95"]
+    (tmp_path / "report.json").write_text(json.dumps(found), "utf-8")
+    assert "50.00" in page(read_rows([tmp_path]))
+
+
+def test_a_tokenizer_without_a_space_is_refused(seeds: Path, tmp_path: Path) -> None:
+    found = json.loads((seeds / "char.json").read_text("utf-8"))
+    found["pieces"].remove(SPACE)
+    (tmp_path / "t.json").write_text(json.dumps(found), "utf-8")
+    with pytest.raises(CheckpointError, match="no space among them"):
+        Tokenizer.load(tmp_path / "t.json")

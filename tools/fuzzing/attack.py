@@ -320,11 +320,7 @@ def traceback_place(said: str) -> str:
     trace = said[said.rindex("Traceback (most recent call last)") :]
     frames = [one for one in _FRAME.findall(trace) if "/speechmm/" in one[0]]
     path, line, function = frames[-1] if frames else ("?", "?", "?")
-    errors = [
-        row
-        for row in trace.splitlines()
-        if re.match(r"[\w.]+(Error|Exception|Exit|Interrupt)\b", row)
-    ]
+    errors = [row for row in trace.splitlines()[1:] if re.match(r"[\w.]+(: |$)", row)]
     kind = errors[-1].partition(":")[0] if errors else "?"
     return f"{kind} at {path.rpartition('/speechmm/')[2]}:{line} {function}"
 
@@ -332,5 +328,8 @@ def traceback_place(said: str) -> str:
 def leftovers(folder: Path) -> str:
     """Unfinished files that were left, and temporary ones."""
     found = [path for path in (folder / "tmp").rglob("*") if path.is_file()]
+    found = [
+        path for path in found if path.name != ".ses"
+    ]  # of ONNX Runtime, for the whole machine
     found += [path for path in folder.rglob(".*") if path.name.startswith((".tmp-", ".old-"))]
     return ", ".join(re.sub(r"[0-9a-f]{5,}", "#", path.name) for path in found[:2])

@@ -31,7 +31,8 @@ COMMANDS = {
     "align": "align {world}/corpora/folder --model {world}/bundle --format durations --out {out}/d",
     "score": "score {world}/out/t.jsonl {world}/data/train.jsonl.gz --out {out}/r",
 }
-_VARIES = re.compile(r"events\.out\.tfevents|\.meta\.json$|curves\.png$|earlier-|^run/\.lock$")
+_VARIES = re.compile(r"events\.out\.tfevents|\.meta\.json$|curves\.png$|\.ckpt$|^run/\.lock$")
+"""Files that hold times; checkpoints count the starts of a training, the bundle has its weights."""
 _TIMES = re.compile(rb'"(?:seconds|rtf|command|version)[^,}]*|generated [^<]*|/out-\d+/')
 
 
@@ -56,18 +57,20 @@ def kill_commands(count: int, seed: int, world: Path, out: Path) -> Iterator[tup
     """
     draw = Random(f"kills/{seed}")
     usual: dict[str, tuple[float, dict[str, str]]] = {}
+    folder = out / "kills" / "run"  # the same for all: results hold its name
     for number in range(count):
         name = list(COMMANDS)[number % len(COMMANDS)]
         if name not in usual:
-            usual[name] = _undisturbed(name, world, out / "kills" / "usual")
+            usual[name] = _undisturbed(name, world, folder)
         seconds, wanted = usual[name]
         how = draw.choice((signal.SIGKILL, signal.SIGTERM))
         kill = Kill(name, draw.uniform(0, seconds), how)
-        folder = out / "kills" / f"{seed}-{number}"
         fault = next(_faults(kill, world, folder, wanted), "")
         said = (folder / "stderr").read_text("utf-8") if fault else ""
-        if not fault:
-            shutil.rmtree(folder, ignore_errors=True)
+        if fault:
+            kept = out / "kills" / f"{seed}-{number}"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder, kept)
         fault = f"{name}: {fault}" if fault else ""
         yield (
             f"{name}, {how.name} after {kill.moment:.2f} s",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
 from speechmm.data.skips import SkipReport
@@ -130,16 +129,10 @@ def table(path: Path) -> None:
 
 
 def bundle(path: Path) -> None:
-    """A model."""
-    from speechmm.models.bundle import CONFIG_FILE, load_bundle, load_language_model
+    """A model; which kind it is says the name of the folder."""
+    from speechmm.models.bundle import load_bundle, load_language_model
 
-    try:
-        is_language_model = "-lm/" in str(
-            json.loads((path / CONFIG_FILE).read_text("utf-8"))["format"]
-        )
-    except Exception:
-        is_language_model = False
-    (load_language_model if is_language_model else load_bundle)(path)
+    (load_language_model if path.name.startswith("lm") else load_bundle)(path)
 
 
 def checkpoint(path: Path) -> None:

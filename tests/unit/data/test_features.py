@@ -147,9 +147,21 @@ def test_damaged_or_missing_arrays(
     store_features(manifests, tmp_path / "out", features, SkipReport())
     (cut, *_) = read_cuts(tmp_path / "out" / "train.jsonl.gz")
     path = Path(cut.features.storage_path) / cut.features.storage_key
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ManifestError, match="its features are damaged"):
-        load_features(cut, features)
+    whole = path.read_bytes()
+    array = np.load(path)
+    damaged = [whole[:-100], whole.replace(b"(", b"((((", 1), b"", b"PK\x05\x06" + bytes(18)]
+    for other in (
+        array[:, :-1],
+        array.astype(np.complex64),
+        array * np.nan,
+        array.astype(">f4")[:3],
+    ):
+        np.save(path, other)
+        damaged.append(path.read_bytes())
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(ManifestError, match="its features are damaged"):
+            load_features(cut, features)
     path.unlink()
     with pytest.raises(ManifestError, match="its stored features are not in"):
         load_features(cut, features)

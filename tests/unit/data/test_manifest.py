@@ -195,3 +195,25 @@ def test_gzip_has_no_time_stamp(make_cuts: MakeCuts, tmp_path: Path) -> None:
     write_cuts(make_cuts(1.0), path)
     assert path.read_bytes()[4:8] == b"\0\0\0\0"
     assert json.loads(gzip.decompress(path.read_bytes()))["id"] == "utt-0"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("channel", None),
+        ("channel", "0"),
+        ("features", {"type": "x"}),
+        ("features", [1]),
+        ("custom", 3),
+    ],
+)
+def test_parts_of_other_types_are_no_cut(
+    make_cuts: MakeCuts, tmp_path: Path, key: str, value: object
+) -> None:
+    path = tmp_path / "cuts.jsonl"
+    write_cuts(make_cuts(1.0, 2.0), path)
+    first, second = path.read_text("utf-8").splitlines()
+    path.write_text(json.dumps({**json.loads(first), key: value}) + f"\n{second}\n", "utf-8")
+    report = SkipReport()
+    assert len(read_cuts(path, report)) == 1
+    assert "values of other types" in report.items[0][1]

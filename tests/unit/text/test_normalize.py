@@ -61,3 +61,13 @@ def test_unknown_name_lists_the_choices() -> None:
     ):
         normalize("one", "bsic")
     assert list(NORMALIZERS) == ["verbatim", "basic", "multilingual", "turkish", "english"]
+
+
+def test_english_takes_numbers_of_any_length_and_brackets_without_an_end():
+    digits = "9" * 5000
+    assert normalize(f"Twenty-one {digits} cats", "english") in (
+        f"21 {digits} cats",
+        f"20 1 {digits} cats",
+    )
+    assert normalize("a (b) c (d <e [f", "english") == "a c d e f"
+    assert normalize("(" * 200_000 + "Home" + "<" * 200_000, "english") == "home"

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,27 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         torch.save(state, path)
         with pytest.raises(CheckpointError, match="does not hold"):
             check_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "pickled", [b"\x80\x02r\x00", b"", b"\x80\x02K\x01.", b"\x80\x02X\xff\xff\xff\x7f"]
+)
+def test_checksums_that_fit_damaged_content(tmp_path: Path, pickled: bytes) -> None:
+    save(tmp_path, 1)
+    path = tmp_path / "last.ckpt"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        check_checkpoint(path)
+
+
+def test_devices_are_no_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="no regular file"):
+        check_checkpoint(tmp_path / "last.ckpt")
 
 
 def test_a_file_that_cannot_grow_is_named(tmp_path: Path) -> None:
