@@ -112,13 +112,16 @@ def _is_inside(name: str) -> bool:
 def _state(path: Path) -> str:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return "missing"
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _size(path: Path) -> int | str:
     """Bytes of a file; a folder is only looked for."""
-    if path.is_dir():
-        return "folder"
-    return path.stat().st_size if path.is_file() else "missing"
+    try:
+        if path.is_dir():
+            return "folder"
+        return path.stat().st_size if path.is_file() else "missing"
+    except OSError:  # a name that no file can have
+        return "missing"

@@ -135,3 +135,8 @@ def test_names_that_are_not_utf8_come_back(tmp_path: Path):
     write_record(tmp_path / "made.json", stamp, {"file": str(odd)}, [odd])
     assert read_current(tmp_path / "made.json", stamp)["file"] == str(odd)
     assert json.loads((tmp_path / "made.json").read_text("utf-8"))["outputs"] == {odd.name: 0}
+
+
+def test_a_record_may_name_what_no_file_can_be_called(tmp_path):
+    for name in ("a" * 5000, "x/" * 3000 + "y"):
+        assert not is_current({"stamp": "s", "outputs": {name: 1}}, "s", tmp_path)
