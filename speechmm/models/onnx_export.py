@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
-from speechmm.files.atomic import write_text
+from speechmm.files.atomic import write_aside, write_text
 from speechmm.models.bundle import TOKENIZER_FILE, Bundle
 from speechmm.models.encoder import ConvTransformerEncoder
 from speechmm.models.kv_cache import DecoderCache, LayerCache
@@ -118,13 +119,16 @@ class DecoderStepGraph(nn.Module):
 def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
     """Writes ``encoder.onnx``, ``decoder_step.onnx``, ``tokenizer.json`` and ``config.json``.
 
+    Where a graph cannot be made or written, those of an earlier export stay as they were.
+
     Args:
         bundle: The model, on a CPU.
         out: Folder to write into; made when missing.
         opset: Version of the ONNX operators.
 
     Raises:
-        ConfigError: the extra ``onnx`` is not installed, or the model writes no texts.
+        ConfigError: the extra ``onnx`` is not installed, the model writes no texts, or the folder
+            cannot be written to.
     """
     try:
         import onnx  # noqa: F401
@@ -146,9 +150,11 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
         )
     out.mkdir(parents=True, exist_ok=True)
     model = bundle.model.eval()
-    _export_encoder(model, out / ENCODER, opset)
-    if "decoder" in model.heads:
-        _export_step(model, out / DECODER_STEP, opset)
+    with ExitStack() as stack:  # graphs belong together: both are made before either is replaced
+        _export_encoder(model, stack.enter_context(write_aside(out / ENCODER, ours=True)), opset)
+        if "decoder" in model.heads:
+            step = stack.enter_context(write_aside(out / DECODER_STEP, ours=True))
+            _export_step(model, step, opset)
     bundle.tokenizer.save(out / TOKENIZER_FILE)
     write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n", ours=True)
 

@@ -130,15 +130,46 @@ def test_a_model_with_some_heads_gives_what_it_has(
         _, outputs, _ = names
         with torch.no_grad():
             assert len(graph(*example)) == len(outputs)
-        written[path.name] = outputs
+        written[type(graph).__name__] = outputs
 
     monkeypatch.setattr(onnx_export, "_export", run)
     onnx_export.export_bundle(load_bundle(tmp_path / "bundle"), tmp_path / "onnx")
     description = json.loads((tmp_path / "onnx" / "config.json").read_text("utf-8"))
-    assert list(written[onnx_export.ENCODER]) == description["encoder"]["outputs"]
+    assert list(written["EncoderGraph"]) == description["encoder"]["outputs"]
     assert ("ctc_log_probs" in description["encoder"]["outputs"]) == ("ctc" in heads)
     step = description["decoder_step"] is not None
-    assert (onnx_export.DECODER_STEP in written) == step == ("decoder" in heads)
+    assert ("DecoderStepGraph" in written) == step == ("decoder" in heads)
+
+
+@pytest.mark.parametrize("ending", ["EncoderGraph", "DecoderStepGraph"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failed_export_leaves_the_earlier_graphs(
+    ending: str, error: BaseException, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    tokenizer = train_tokenizer(["ab cd"], kind="char")
+    model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20)
+    save_bundle(tmp_path / "bundle", model, tokenizer, LogMelConfig(n_mels=20))
+    out = tmp_path / "onnx"
+    out.mkdir()
+    earlier = {name: name.encode() for name in (onnx_export.ENCODER, onnx_export.DECODER_STEP)}
+    for name, content in earlier.items():
+        (out / name).write_bytes(content)
+
+    def half(graph, example, shapes, path, *names) -> None:
+        path.write_bytes(b"half a graph")
+        if type(graph).__name__ == ending:
+            raise error
+
+    monkeypatch.setattr(onnx_export, "_export", half)
+    code = main(["export", str(tmp_path / "bundle"), str(out)])
+    if isinstance(error, OSError):
+        assert code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        name = onnx_export.ENCODER if ending == "EncoderGraph" else onnx_export.DECODER_STEP
+        assert f"{out / name}: cannot be written (No space left on device)" in line
+    else:
+        assert code == 130
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == earlier
 
 
 def test_a_model_that_only_aligns_is_refused(tmp_path: Path, capsys) -> None:
