@@ -99,7 +99,11 @@ def read_audio(
 
 
 def iter_audio(
-    path: str | Path, *, sample_rate: int, block_seconds: float = _BLOCK_SECONDS
+    path: str | Path,
+    *,
+    sample_rate: int,
+    channels: Sequence[int] | None = None,
+    block_seconds: float = _BLOCK_SECONDS,
 ) -> Iterator[Float[Tensor, " samples"]]:
     """Reads a file of any length block by block, in bounded memory.
 
@@ -108,12 +112,14 @@ def iter_audio(
     Args:
         path: Any file libsndfile reads, or FFmpeg where the extra ``media`` is installed.
         sample_rate: Wanted rate in Hz.
+        channels: Those to average, counted from 0; None takes all.
         block_seconds: Length of a block, about; the last one is what is left.
 
     Raises:
         AudioError: As :func:`read_audio`; damage is met when its place in the file is reached.
     """
-    for block in _resampled(Path(path), sample_rate, _Span(), block_seconds):
+    span = _Span(channels=None if channels is None else tuple(channels))
+    for block in _resampled(Path(path), sample_rate, span, block_seconds):
         if len(block):
             yield block
 

@@ -14,6 +14,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
+    add_channel_argument,
     add_model_arguments,
     find_inputs,
     load_model,
@@ -48,7 +49,7 @@ def run(argv: list[str]) -> int:
     from speechmm.inference.alignment.transcript_edits import EditPenalties
 
     skipped = SkipReport(strict=arguments.strict)
-    sources = find_inputs([arguments.input], skipped)
+    sources = find_inputs([arguments.input], skipped, channel=arguments.channel)
     if arguments.text is not None:
         sources = _with_text(sources, arguments.text)
     total = len(sources) + len(skipped)
@@ -93,6 +94,7 @@ def _parser() -> CommandParser:
         help="an audio file, a folder of them, or a cuts manifest (.jsonl, .jsonl.gz); - is standard "
         "input",
     )
+    add_channel_argument(parser)
     add_model_arguments(parser)
     parser.add_argument(
         "--text",
@@ -229,7 +231,8 @@ def _write_cuts(sources: Sequence[Source], alignments: Iterable[Alignment], out:
         source = by_id[alignment.id]
         text, cut = source.transcript(), source.cut
         if cut is None:
-            cut = make_cut(id=source.id, audio=source.audio, text=" ".join(text.split()))
+            words = " ".join(text.split())
+            cut = make_cut(id=source.id, audio=source.audio, text=words, channel=source.channel)
         return with_alignment(cut, alignment, text=text)
 
     write_cuts(map(aligned_cut, alignments), out)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.inference.recognition.options import SearchOptions
-from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, PRECISIONS
+from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, MANIFEST_SUFFIXES, PRECISIONS
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
@@ -96,11 +96,40 @@ def load_model(arguments: Namespace) -> Bundle:
     return load_bundle(arguments.model, device=arguments.device, quantize=arguments.quantize)
 
 
-def find_inputs(inputs: Sequence[Path], skipped: SkipReport) -> list[Source]:
-    """The utterances of the inputs; one bad input alone is an error, among others it is skipped."""
+def add_channel_argument(parser: CommandParser) -> None:
+    """Adds the option that takes one channel of several."""
+    parser.add_argument(
+        "--channel",
+        type=NonNegativeInt,
+        metavar="N",
+        help="the one channel to read of every audio file, counted from 0; their average when not given",
+    )
+
+
+def find_inputs(
+    inputs: Sequence[Path], skipped: SkipReport, *, channel: int | None = None
+) -> list[Source]:
+    """The utterances of the inputs; one bad input alone is an error, among others it is skipped.
+
+    Args:
+        inputs: Audio files, folders of them, and cuts manifests.
+        skipped: Where bad inputs are noted.
+        channel: The one to read of every audio file, counted from 0; None takes their average.
+
+    Raises:
+        ConfigError: A channel is given with cuts, which name their channels themselves.
+        ManifestError: No input can be used.
+    """
     from speechmm.inference.engine.sources import find_sources
 
-    sources = find_sources(inputs, skipped)
+    if channel is not None:
+        for path in inputs:
+            if path.name.endswith(MANIFEST_SUFFIXES):
+                raise ConfigError(
+                    f"--channel: {path} holds cuts, which name their channels; expected audio files "
+                    "or folders of them. Leave --channel out, or write it into the cuts."
+                )
+    sources = [replace(one, channel=channel) for one in find_sources(inputs, skipped)]
     if not sources:
         skipped.print(len(skipped))
         raise ManifestError(skipped.items[0][1])

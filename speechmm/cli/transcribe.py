@@ -13,6 +13,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveIn
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
+    add_channel_argument,
     add_model_arguments,
     find_inputs,
     load_model,
@@ -45,7 +46,7 @@ def run(argv: list[str]) -> int:
     from speechmm.inference.recognition.writers import FORMATS_WITHOUT_TIMES, write_transcripts
 
     skipped = SkipReport(strict=arguments.strict)
-    sources = find_inputs(arguments.inputs, skipped)
+    sources = find_inputs(arguments.inputs, skipped, channel=arguments.channel)
     total = len(sources) + len(skipped)
     _check_folder_for_subtitles(arguments, len(sources))
     began = time.perf_counter()
@@ -140,6 +141,7 @@ def _parser() -> CommandParser:
         help="audio files, folders of them, or cuts manifests (.jsonl, .jsonl.gz); - is standard "
         "input",
     )
+    add_channel_argument(parser)
     add_model_arguments(parser)
     parser.add_argument(
         "--format", choices=TRANSCRIPT_FORMATS, default="text", help="what to write"

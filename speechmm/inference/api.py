@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -26,6 +27,7 @@ class Model:
     def __init__(self, bundle: Bundle, *, device: torch.device | str = "cpu") -> None:
         self.bundle = bundle
         self.device = torch.device(device)
+        _use_one_thread_after_fork()
 
     def transcribe(
         self,
@@ -100,6 +102,9 @@ def load(
 ) -> Model:
     """Loads a bundle folder.
 
+    Processes that are forked afterwards, such as workers of ``multiprocessing``, may use the model on
+    a CPU; each of them computes with one thread.
+
     Args:
         path: The folder ``speechmm fit`` wrote.
         device: Where the model runs.
@@ -109,3 +114,10 @@ def load(
         CheckpointError: A file of the bundle is missing, damaged or does not fit the others.
     """
     return Model(load_bundle(path, device=device, quantize=quantize), device=device)
+
+
+@cache
+def _use_one_thread_after_fork() -> None:
+    """A forked process has none of its parent's threads, and OpenMP would wait for them for ever."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

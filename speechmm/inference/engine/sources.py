@@ -34,6 +34,8 @@ class Source:
     """Path of the audio file; empty for audio in memory."""
     start: float = 0.0
     """Seconds from the start of the audio file."""
+    channel: int | None = None
+    """The one channel of the audio file that is read, counted from 0; None takes their average."""
     text: str | None = None
     """What is said, when that is known already."""
     text_file: Path | None = None
@@ -101,16 +103,22 @@ class Source:
 
             return load_waveform(self.cut, sample_rate)
         if not self.is_pipe:
-            return read_audio(self.audio, sample_rate=sample_rate)
+            return read_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
         if sample_rate not in self._held:
-            self._held[sample_rate] = read_audio(self.audio, sample_rate=sample_rate)
+            self._held[sample_rate] = read_audio(
+                self.audio, sample_rate=sample_rate, channels=self._channels
+            )
         return self._held[sample_rate]
 
     def blocks(self, sample_rate: int) -> Iterator[Float[Tensor, " samples"]]:
         """Its audio block by block; a file of any length is read in bounded memory."""
         if self.waveform is None and self.cut is None and not self.is_pipe:
-            return iter_audio(self.audio, sample_rate=sample_rate)
+            return iter_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
         return iter([self.load(sample_rate)])
+
+    @property
+    def _channels(self) -> tuple[int, ...] | None:
+        return None if self.channel is None else (self.channel,)
 
     def transcript(self) -> str:
         """What is said: the given text, or that of the ``.txt`` or ``.lab`` file of the audio.

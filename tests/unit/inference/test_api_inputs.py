@@ -1,5 +1,6 @@
 """What Python callers give as audio: an answer, or an error of the toolkit's own."""
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,30 @@ def test_channels_that_cancel(model: Model, said: np.ndarray, turned: float) -> 
 def test_rates_are_limited_as_those_of_files(model: Model, said: np.ndarray) -> None:
     with pytest.raises(SpeechmmError, match="1000 to 768000"):
         model.transcribe(said, options=CTC, sample_rate=768_001)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_uses_the_model(model: Model, said: np.ndarray) -> None:
+    audio = np.concatenate([said] * 6)  # long enough for several threads
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        expected = model.transcribe(audio, options=CTC).text
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+
+        def work() -> None:
+            sender.send((torch.get_num_threads(), model.transcribe(audio, options=CTC).text))
+
+        child = context.Process(target=work)
+        child.start()
+        try:
+            assert receiver.poll(120), "it hangs"
+            assert receiver.recv() == (1, expected)
+            assert torch.get_num_threads() == 2
+        finally:
+            child.kill()
+            child.join()
+    finally:
+        torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import soundfile
 import torch
 
 from speechmm.alignments import read_alignments
@@ -500,6 +501,48 @@ def test_a_transcript_that_cannot_be_written_is_named(
     assert call("transcribe", *two, *MODEL, *CTC, "--format", "trn", "--out", "t.trn") == 3
     assert Path("t.trn").read_text(encoding="utf-8").startswith("ab cd (")
     assert f"skipped: {two[1]}: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def stereo(speak: Callable) -> Path:
+    """A file that says "ab cd" on channel 0 and "ef" on channel 1."""
+    path = Path("calls/stereo.wav")
+    path.parent.mkdir()
+    both = [speak("ab cd").waveform, speak("ef").waveform]
+    longest = max(map(len, both))
+    padded = [torch.nn.functional.pad(one, (0, longest - len(one))) for one in both]
+    soundfile.write(path, torch.stack(padded, dim=1).numpy(), 16_000, subtype="FLOAT")
+    return path
+
+
+def test_one_channel_of_every_file(
+    stereo: Path, speak: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    for channel, text in ((0, "ab cd"), (1, "ef")):
+        assert call("transcribe", "calls", *MODEL, *CTC, "--channel", channel) == 0
+        assert capsys.readouterr().out == f"{text}\n"
+    speak("ef").save(stereo.with_name("mono.wav"))
+    assert call("transcribe", "calls", *MODEL, *CTC, "--channel", 1) == 3
+    printed = capsys.readouterr()
+    assert printed.out == "ef\n"
+    assert "mono.wav: channel 1 was asked for, and it has 1; expected one of 0" in printed.err
+    assert call("transcribe", stereo, *MODEL, *CTC, "--channel", 2) == 2
+    assert (
+        "channel 2 was asked for, and it has 2; expected one of 0 to 1" in capsys.readouterr().err
+    )
+    assert call("transcribe", stereo, *MODEL, "--channel", "-1") == 2
+    assert "--channel: found '-1'" in capsys.readouterr().err
+    write_cuts([make_cut(id="a", audio=stereo, text="ef")], Path("cuts.jsonl"))
+    assert call("transcribe", "cuts.jsonl", *MODEL, "--channel", 1) == 2
+    assert "--channel: cuts.jsonl holds cuts" in capsys.readouterr().err
+
+
+def test_aligned_cuts_have_the_channel(stereo: Path) -> None:
+    said = ["--text", "ef", "--channel", 1]
+    assert call("align", stereo, *MODEL, *said, "--format", "cuts", "--out", "c.jsonl") in (0, 3)
+    cut = json.loads(Path("c.jsonl").read_text("utf-8"))
+    assert (cut["channel"], cut["supervisions"][0]["channel"]) == (1, 1)
+    assert "averaged_channels" not in (cut.get("custom") or {})
 
 
 def test_a_dash_is_stdin_and_stdout(
