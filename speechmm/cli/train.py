@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
@@ -137,15 +136,13 @@ def _kind(arguments: list[str], files: list[str]) -> str:
 
     Whatever is wrong with it, or with a file, is said by the parser.
     """
-    import yaml
-
+    from speechmm.files.yaml_text import peek_settings
     from speechmm.training.command import KINDS
 
     found = ["joint"]
     for file in files:
-        with contextlib.suppress(OSError, ValueError, TypeError, yaml.YAMLError):
-            settings = yaml.safe_load(Path(file).read_text("utf-8"))
-            found += [str(settings["kind"])] if "kind" in settings else []
+        settings = peek_settings(file)
+        found += [str(settings["kind"])] if "kind" in settings else []
     found += [value for flag, value in pairwise(arguments) if flag == "--kind"]
     found += [flag.partition("=")[2] for flag in arguments if flag.startswith("--kind=")]
     return next(kind for kind in reversed(found) if kind in KINDS)

@@ -158,11 +158,14 @@ def _write_rest(
 ) -> None:
     tokenizer.save(folder / TOKENIZER_FILE)
     (folder / CONFIG_FILE).write_text(_as_text(config.to_json()), encoding="utf-8")
-    (folder / CARD_FILE).write_text(model_card(config, tokenizer, parameters), encoding="utf-8")
+    card = model_card(config, tokenizer, parameters)
+    (folder / CARD_FILE).write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
 def _as_text(config: dict[str, Any]) -> str:
-    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    """JSON in UTF-8; names of files that are not, in the command, become escapes."""
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _is_auxiliary(weight: str) -> bool:

@@ -97,7 +97,13 @@ class TrainingCLI(LightningCLI):
         """Parses; what is wrong is said by ``refuse``."""
         try:
             super().parse_arguments(parser, args)
-        except (ArgumentError, UnicodeDecodeError) as error:  # the latter from a config file
+        except (
+            ArgumentError,
+            ValueError,
+            TypeError,
+            LookupError,
+            RecursionError,
+        ) as error:  # of YAML
             self.refuse(parser, str(error), error)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from speechmm.files.yaml_text import peek_settings
 from speechmm.training.tasks import Align, Asr, GuidedAttention, TasksConfig
 
 logger = logging.getLogger(__name__)
@@ -109,12 +109,7 @@ def _upgraded_flag(argument: str) -> list[str]:
 
 def _upgraded_file(file: str) -> str:
     """The name of a file, or its content with today's names where it has old ones."""
-    try:
-        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return file  # the parser says what is wrong with it
-    if not isinstance(settings, dict):
-        return file
+    settings = peek_settings(file)
     if not any(name in RENAMED or name in REMOVED for name, _ in _leaves(settings)):
         return file
     text: str = yaml.safe_dump(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
+from speechmm.files.yaml_text import peek_settings
 from speechmm.models.bundle import read_bundle_config
 from speechmm.models.encoder import Encoder
 from speechmm.models.pretrained.description import EncoderInfo, build
@@ -134,11 +132,9 @@ def _last_word(arguments: Sequence[str], name: str) -> str | None:
 
 def _in_file(path: str, name: str, default: Any) -> Any:
     """A setting of a config file; what is wrong with the file is said by the parser."""
-    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
-        settings = yaml.safe_load(Path(path).read_text("utf-8"))
-        for part in name.split("."):
-            if not isinstance(settings, dict) or part not in settings:
-                return default
-            settings = settings[part]
-        return settings
-    return default
+    settings: Any = peek_settings(path)
+    for part in name.split("."):
+        if not isinstance(settings, dict) or part not in settings:
+            return default
+        settings = settings[part]
+    return settings

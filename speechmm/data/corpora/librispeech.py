@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speechmm.data.corpora.options import CHECK
-from speechmm.data.skips import SkipReport
+from speechmm.data.skips import SkipReport, named_failure
 from speechmm.data.splits import draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
-from speechmm.errors import AudioError, ManifestError
+from speechmm.errors import ManifestError
 from speechmm.files.text import read_lines
 
 if TYPE_CHECKING:
@@ -78,13 +78,19 @@ def _read_chapter(part: Path, transcript: Path, report: SkipReport) -> list[Utte
 
     name = transcript.name.removesuffix(".trans.txt")
     aligned = transcript.with_name(f"{name}.alignment.txt")
-    alignments = parse_alignments(aligned) if aligned.is_file() else {}
+    try:
+        alignments = parse_alignments(aligned) if aligned.is_file() else {}
+    except Exception as error:  # lhotse takes lines as they come: anything may happen
+        reason = f"no times of words ({type(error).__name__}: {error}); expected id, words and ends"
+        report.add(aligned.name, reason)
+        alignments = {}
     utterances = []
     for number, line in read_lines(transcript):
         try:
             utterances.append(_read_line(part, line, alignments))
-        except (AudioError, ManifestError) as error:
-            report.add(line.split(maxsplit=1)[0], f"{transcript.name}:{number}: {error}")
+        except Exception as error:
+            failure = named_failure(transcript.name, error)
+            report.add(line.split(maxsplit=1)[0], f"{transcript.name}:{number}: {failure}")
     return utterances
 
 

@@ -166,6 +166,15 @@ def test_librispeech(tmp_path, record):
     ]
 
 
+@pytest.mark.parametrize("line", [b'01-7-0000 ",SOME" "x"\n', b"\xff\xfe\n", b"01-7-0000\n"])
+def test_librispeech_with_damaged_times(tmp_path, record, line):
+    make_librispeech(tmp_path, record, ["train-clean-5", "dev-clean-2"])
+    (tmp_path / "train-clean-5/01/7/01-7.alignment.txt").write_bytes(line)
+    report = SkipReport()
+    assert sizes(librispeech.prepare(tmp_path, report))["train"] == 4
+    assert [item for item, _ in report.items] == ["01-7.alignment.txt"]
+
+
 def test_mini_librispeech(tmp_path, record):
     make_librispeech(tmp_path, record, ["train-clean-5", "dev-clean-2"])
     splits = librispeech.prepare(tmp_path, SkipReport())

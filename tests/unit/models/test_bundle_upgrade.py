@@ -107,3 +107,11 @@ def test_an_auxiliary_head_stays_out_of_the_bundle(tmp_path: Path) -> None:
     save_bundle(tmp_path / "new", model, tokenizer, LogMelConfig(n_mels=20))
     assert not any("rate" in name for name in load_file(tmp_path / "new" / "model.safetensors"))
     assert load_bundle(tmp_path / "new").heads == {"ctc", "decoder", "align"}
+
+
+def test_a_command_with_a_name_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["ab cd"], kind="char")
+    model = SpeechTextModel(CONFIG, vocab_size=tokenizer.vocab_size, n_mels=20)
+    info = TrainingInfo(command="speechmm fit --config caf\udce9.yaml")
+    save_bundle(tmp_path / "b", model, tokenizer, LogMelConfig(n_mels=20), training=info)
+    assert load_bundle(tmp_path / "b").training.command == info.command

@@ -463,3 +463,13 @@ def test_a_stamp_of_another_version_is_no_finished_run(content: str, tmp_path: P
     folder = RunFolder(tmp_path, {"trainer": {}}, [])
     (tmp_path / RECORD).write_text(content.replace("x", folder._stamp))
     assert folder.finished() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: " + "9" * 5000, 'model: "a\\0b"', "a: " + "[" * 3000, "a: 2001-99-99", "\0", "? [a]\n: b"],
+)
+def test_settings_that_yaml_or_its_types_choke_on(shop, text: str) -> None:
+    path = shop.root / "damaged.yaml"
+    path.write_text(text, "utf-8")
+    assert shop.fit(path).mistake.startswith("speechmm fit: error: ")
