@@ -79,6 +79,8 @@ class Batch:
 
     unpaired: UnpairedTexts | None = None
     """Texts that no row says, to train on beside them."""
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    """Utterances that were to be in it and could not be read: the id of each, and why."""
 
     def __post_init__(self) -> None:
         if not self.frames:

@@ -1,16 +1,14 @@
-"""Turns cuts into batches, and says which cuts can be trained on."""
+"""Turns cuts into batches."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from lhotse import CutSet, MonoCut
+from lhotse import MonoCut
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -18,24 +16,17 @@ from torch.utils.data import Dataset
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.audio.packed import Stretch, as_recorded, pack, played_samples
 from speechmm.data.batch import Batch, UnpairedTexts, WaveformBatch, pad_tokens
-from speechmm.data.features import check_features, load_features
+from speechmm.data.features import load_features
 from speechmm.data.manifest import cut_text, reference_alignment
 from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
-from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import (
     load_recorded,
     load_waveform,
     recorded_span,
     speed_factor,
 )
-from speechmm.errors import ConfigError, SpeechmmError
-from speechmm.text.normalize import normalize
-from speechmm.text.tokenizer import UNK, Tokenizer
-
-MAX_UTTERANCE_SECONDS = 120.0
-"""Attention takes memory by the square of this; longer recordings must be segmented first."""
-
-_READERS = 4  # threads that read audio to check it; decoding releases Python's lock
+from speechmm.errors import SpeechmmError
+from speechmm.text.tokenizer import Tokenizer
 
 
 class SpeechDataset(Dataset["Batch | WaveformBatch"]):
@@ -53,6 +44,9 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         waveforms: hand over the audio, of which a device computes the features.
         round_up: from the length of the longest row to that of the batch; None for the same.
         keep_samples: put the waveforms into the batch beside the features.
+        stand_in: a cut that can be read. With one, utterances that cannot be read are left out of
+            their batch, which names them, and it takes the place of a batch of which nothing is
+            left. Without one they are errors.
     """
 
     def __init__(
@@ -64,16 +58,18 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         waveforms: bool = False,
         round_up: Callable[[int], int] | None = None,
         keep_samples: bool = False,
+        stand_in: MonoCut | None = None,
     ):
         self.tokenizer = tokenizer
         self.keep_samples = keep_samples
         self.features = features
         self.waveforms = waveforms
         self.round_up = round_up
+        self.stand_in = stand_in
         self._cache: dict[Hashable, Tensor] = {}
         self._cache_left = cache_bytes
 
-    def __getitem__(self, wanted: CutSet | BatchPlan) -> Batch | WaveformBatch:
+    def __getitem__(self, wanted: Iterable[MonoCut] | BatchPlan) -> Batch | WaveformBatch:
         """The batch of these cuts, in their order, or of this plan.
 
         Raises:
@@ -81,16 +77,46 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             ManifestError: a cut and its file or its stored features do not fit together.
         """
         plan = wanted if isinstance(wanted, BatchPlan) else BatchPlan.of(wanted)
-        parts = [[part for one in row for part in _parts(one)] for row in plan.rows]
+        unreadable: list[tuple[str, str]] = []
+        read = [self._read_row(row, unreadable) for row in plan.rows]
+        rows = [[one for one, _ in row] for row in read if row]
+        parts = [[part for _, parts in row for part in parts] for row in read if row]
+        if not rows:
+            assert self.stand_in is not None
+            rows = [[PlannedUtterance(self.stand_in)]]
+            parts = [self._read(rows[0][0])]
+        batch = self._padded(replace(plan, rows=rows), parts)
+        (batch.batch if isinstance(batch, WaveformBatch) else batch).unreadable = unreadable
+        return batch
+
+    def _read_row(
+        self, row: list[PlannedUtterance], unreadable: list[tuple[str, str]]
+    ) -> list[tuple[PlannedUtterance, list[Tensor | Stretch]]]:
+        """The utterances of a row that can be read, with what is read of each."""
+        read = []
+        for one in row:
+            try:
+                read.append((one, self._read(one)))
+            except SpeechmmError as error:
+                if self.stand_in is None:
+                    raise
+                unreadable.append((one.cut.id, str(error)))
+        return read
+
+    def _read(self, utterance: PlannedUtterance) -> list[Tensor | Stretch]:
+        """Features, or audio, of each piece."""
+        parts = _parts(utterance)
         if self.waveforms:
-            rows = [[self._stretch(*part) for part in row] for row in parts]
-            lengths = [sum(one.end - one.first for one in row) for row in rows]
-            empty = torch.zeros(len(rows), 0, self.features.n_mels)
-            clips = pack(rows, self.features, self.round_up or (lambda frames: frames))
+            return [self._stretch(*part) for part in parts]
+        return [self.load(cut)[first:end] for cut, first, end in parts]
+
+    def _padded(self, plan: BatchPlan, parts: list[list[Any]]) -> Batch | WaveformBatch:
+        if self.waveforms:
+            lengths = [sum(one.end - one.first for one in row) for row in parts]
+            empty = torch.zeros(len(parts), 0, self.features.n_mels)
+            clips = pack(parts, self.features, self.round_up or (lambda frames: frames))
             return WaveformBatch(self._batch(plan, empty, lengths), clips)
-        joined = [
-            torch.cat([self.load(cut)[first:end] for cut, first, end in row]) for row in parts
-        ]
+        joined = [torch.cat(row) for row in parts]
         padded = pad_sequence(joined, batch_first=True)
         if self.round_up is not None:
             more = self.round_up(padded.shape[1]) - padded.shape[1]
@@ -218,109 +244,3 @@ def _parts(utterance: PlannedUtterance) -> list[tuple[MonoCut, int, int | None]]
 
 def _speaker(cut: MonoCut) -> str:
     return (cut.supervisions[0].speaker or "") if cut.supervisions else ""
-
-
-def expand_speeds(cuts: Iterable[MonoCut], factors: Sequence[float]) -> CutSet:
-    """The corpus once per speed factor; copies end their ids in ``_sp<factor>``.
-
-    Stored features are of the original speed: the copies go back to the audio.
-
-    Args:
-        cuts: the corpus.
-        factors: 1.0 is the cut as it is, 1.1 is 10 % faster and higher.
-
-    Raises:
-        ConfigError: no factor, one twice, or one that is not positive.
-    """
-    if not factors or min(factors) <= 0 or len(set(factors)) < len(factors):
-        raise ConfigError(
-            f"speeds: found {list(factors)}; expected positive factors, each once, such as "
-            "[0.9, 1.0, 1.1]. Correct the config."
-        )
-    cuts = list(cuts)
-    return CutSet.from_cuts(
-        cut if factor == 1.0 else _without_features(cut).perturb_speed(factor)
-        for factor in factors
-        for cut in cuts
-    )
-
-
-def _without_features(cut: MonoCut) -> MonoCut:
-    return cut.drop_features() if cut.has_features else cut
-
-
-def check_cuts(
-    cuts: Iterable[MonoCut],
-    tokenizer: Tokenizer,
-    features: LogMelConfig,
-    subsampling: int,
-    *,
-    max_seconds: float = MAX_UTTERANCE_SECONDS,
-    read_audio: bool = True,
-) -> tuple[CutSet, SkipReport]:
-    """The cuts a training can use, and why the others cannot be.
-
-    Args:
-        cuts: a split.
-        tokenizer: what the texts will be encoded with.
-        features: settings of the features.
-        subsampling: feature frames per encoder frame.
-        max_seconds: longest utterance.
-        read_audio: decode all audio once (1 s of work for an hour of speech), so that a damaged
-            file does not end the training hours later; False where that has been done.
-    """
-    cuts = list(cuts)
-    reasons = [_why_unusable(cut, tokenizer, features, subsampling, max_seconds) for cut in cuts]
-    if read_audio:
-        unread = [index for index, reason in enumerate(reasons) if not reason]
-        with ThreadPoolExecutor(min(_READERS, os.cpu_count() or 1)) as readers:
-            found = readers.map(lambda index: _why_unreadable(cuts[index], features), unread)
-            for index, reason in zip(unread, found, strict=True):
-                reasons[index] = reason
-    report = SkipReport()
-    for cut, reason in zip(cuts, reasons, strict=True):
-        if reason:
-            report.add(cut.id, reason)
-    good = [cut for cut, reason in zip(cuts, reasons, strict=True) if not reason]
-    return CutSet.from_cuts(good), report
-
-
-def _why_unusable(
-    cut: MonoCut,
-    tokenizer: Tokenizer,
-    features: LogMelConfig,
-    subsampling: int,
-    max_seconds: float,
-) -> str:
-    """Why the text and the length of a cut do not do for training; "" when they do."""
-    text = cut_text(cut)
-    if not normalize(text, tokenizer.normalizer):
-        return f"its text is empty ({text!r} before normalisation)"
-    if cut.duration > max_seconds:
-        return f"it lasts {cut.duration:.1f} s; expected at most {max_seconds:g} s. Segment it"
-    tokens = tokenizer.encode(text)
-    if all(token == UNK for token in tokens):
-        return f"the tokenizer knows nothing of its text {text!r}"
-    frames = features.num_frames(round(cut.duration * features.sample_rate))
-    repeats = sum(left == right for left, right in pairwise(tokens))  # CTC: a blank between them
-    needed = max(
-        (len(tokens) + repeats - 1) * subsampling + 1, len(tokenizer.encode_aligned(text).ids)
-    )
-    if frames < needed:
-        return (
-            f"its {cut.duration:.2f} s are too short for its {len(tokens)} tokens; expected at "
-            f"least {(needed - 1) * features.frame_shift:.2f} s"
-        )
-    return ""
-
-
-def _why_unreadable(cut: MonoCut, features: LogMelConfig) -> str:
-    """Why a cut's stored features or its audio cannot be used; "" when they can."""
-    try:
-        if cut.has_features:
-            check_features(cut, features)
-        else:
-            load_waveform(cut, cut.sampling_rate)
-    except SpeechmmError as error:
-        return str(error)
-    return ""

@@ -7,11 +7,10 @@ its alignment from the start of the recording, which is how lhotse has them.
 
 import gzip
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from lhotse import (
     AudioSource,
@@ -21,21 +20,17 @@ from lhotse import (
     SupervisionSegment,
 )
 from lhotse.qa import validate
-from lhotse.serialization import deserialize_item
 from lhotse.supervision import AlignmentItem
 
 from speechmm.alignments import Alignment, Segment
 from speechmm.audio.channels import check_channels
 from speechmm.audio.io import AudioInfo, audio_info
+from speechmm.data.cut_rows import read_rows
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
-from speechmm.files.json_text import fits, parse_json
-from speechmm.files.text import open_lines
 
-MIN_SPEED = 0.1
-"""Audio is played ten times slower at most, and ten times faster."""
 OVERHANG_SECONDS = 0.05
 """Corpora round the end of their segments; one that ends this much too late ends with its file."""
 
@@ -73,27 +68,8 @@ def read_cuts(path: Path | str, report: SkipReport | None = None) -> CutSet:
         ManifestError: the file is missing, damaged or has no cuts; without ``report`` also a
             broken line, one that is no cut, or an id that was there before, with its number.
     """
-    path = Path(path)
     report = SkipReport(strict=True) if report is None else report
-    first_line: dict[str, int] = {}
-    cuts: list[MonoCut] = []
-    for number, line in _numbered_lines(path):
-        try:
-            cut = _parse_line(line)
-            if cut.id in first_line:
-                raise ValueError(f'id "{cut.id}" was on line {first_line[cut.id]} already')
-        except ValueError as error:
-            reason = f"{error}; expected one valid cut with its own id. Correct the line"
-            where = f"{path}:{number}"
-            report.add(where, ManifestError(f"{where}: {reason}.") if report.strict else reason)
-            continue
-        first_line[cut.id] = number
-        cuts.append(cut)
-    if not cuts:
-        raise ManifestError(
-            f'{path}: no usable cuts; expected at least one. Make it with "speechmm prepare".'
-        )
-    return CutSet.from_cuts(cuts)
+    return CutSet.from_cuts(row.to_cut() for row in read_rows(Path(path), report))
 
 
 def make_cut(
@@ -228,112 +204,6 @@ def _validate(cut: MonoCut, path: Path) -> None:
     except AssertionError as error:
         raise ManifestError(
             f"{path}: cut {cut.id} is not valid ({error}). Correct its source."
-        ) from error
-
-
-def _parse_line(line: bytes) -> MonoCut:
-    """One cut; every way it can be wrong becomes a ValueError."""
-    try:
-        data = parse_json(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
-    kind = data.get("type") if isinstance(data, dict) else type(data).__name__
-    if kind not in ("MonoCut", "MultiCut"):
-        raise ValueError(f"found {kind or 'no cut'}")
-    if not fits(data, _CUT) or not _fits_where_given(data):
-        raise ValueError("not a valid cut (values of other types, or none where one must be)")
-    try:
-        cut: MonoCut = deserialize_item(data)
-        validate(cut)
-    except Exception as error:  # lhotse takes rows as they come: anything may happen
-        raise ValueError(f"not a valid cut ({type(error).__name__}: {error})") from error
-    return cut
-
-
-_CUT = {"id": str, "start": float, "duration": float}
-_SUPERVISION = {"id": str, "start": float, "duration": float}
-_RECORDING = {
-    "id": str,
-    "sampling_rate": int,
-    "num_samples": int,
-    "duration": float,
-    "sources": [{"type": str, "source": str}],
-}
-_FEATURES = {
-    "type": str,
-    "num_frames": int,
-    "num_features": int,
-    "frame_shift": float,
-    "sampling_rate": int,
-    "storage_type": str,
-    "storage_path": str,
-    "storage_key": str,
-}
-_CHANNELS = (int, [int])
-_ITEM_LENGTHS = (3, 4)  # symbol, start, duration, and sometimes a score
-
-
-def _fits_where_given(data: dict[str, Any]) -> bool:
-    """Whether the parts of a cut have the types that all code after this takes for granted."""
-    supervisions, recording = data.get("supervisions", []), data.get("recording")
-    if not fits(supervisions, [_SUPERVISION]) or not all(map(_is_supervision, supervisions)):
-        return False
-    if not fits(data.get("features"), (_FEATURES, None)) or not fits(
-        data.get("channel", 0), _CHANNELS
-    ):
-        return False
-    custom = data.get("custom") or {}
-    if not isinstance(custom, dict) or not fits(custom.get(AVERAGED), ([int], None)):
-        return False
-    if recording is None:
-        return True
-    return (
-        fits(recording, _RECORDING)
-        and recording["sampling_rate"] > 0
-        and all(map(_is_transform, recording.get("transforms") or []))
-    )
-
-
-def _is_supervision(row: dict[str, Any]) -> bool:
-    texts = (row.get(name) for name in ("text", "speaker", "language", "gender"))
-    alignment = row.get("alignment")
-    if not all(fits(text, (str, None)) for text in texts) or not fits(alignment, (dict, None)):
-        return False
-    units = list((alignment or {}).values())
-    return all(isinstance(unit, list) for unit in units) and all(
-        isinstance(item, list)
-        and len(item) in _ITEM_LENGTHS
-        and fits(item[0], str)
-        and all(fits(number, (float, None)) for number in item[1:])
-        and None not in item[1:3]
-        for unit in units
-        for item in unit
-    )
-
-
-def _is_transform(row: Any) -> bool:
-    """Whether a change of the audio is described, its speed by a factor that makes sense."""
-    if not fits(row, {"name": str, "kwargs": {str: object}}):
-        return False
-    factor = row["kwargs"].get("factor", 1.0)
-    return fits(factor, float) and MIN_SPEED <= factor <= 1 / MIN_SPEED
-
-
-def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their numbers from 1."""
-    try:
-        with open_lines(path) as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError as error:
-        raise ManifestError(
-            f'{path}: not found; expected a cuts manifest. Make it with "speechmm prepare".'
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:  # gzip reports damage with all three
-        raise ManifestError(
-            f"{path}: cannot be read ({error}); expected a whole .jsonl or .jsonl.gz file. "
-            'Make it again with "speechmm prepare".'
         ) from error
 
 

@@ -9,23 +9,27 @@ import numpy as np
 from lhotse import CutSet, MonoCut
 from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
 
+from speechmm.data.cut_table import CutTable
+from speechmm.data.large_sampling import LargeSampler
+
 TARGET_PADDING = 0.1
 """Share of the frames that may be padding in the worst case, where `MAX_BUCKETS` allow it."""
 
 MAX_BUCKETS = 30
 QUANTILES = 200  # durations at which a bucket may end
-SAMPLER_BUFFER = 20_000  # cuts looked ahead; a smaller corpus is shuffled as a whole every epoch
+SAMPLER_BUFFER = 20_000
+"""Cuts that lhotse's sampler looks ahead, so that up to these are shuffled as a whole every epoch."""
 
 
 def make_sampler(
-    cuts: Iterable[MonoCut],
+    cuts: Iterable[MonoCut] | CutTable,
     batch_seconds: float,
     *,
     shuffle: bool,
     seed: int = 0,
     world_size: int = 1,
     rank: int = 0,
-) -> DynamicBucketingSampler | SimpleCutSampler:
+) -> DynamicBucketingSampler | SimpleCutSampler | LargeSampler:
     """Groups cuts of like duration into batches, each cut once an epoch.
 
     The batches of an epoch depend on the cuts, the seed and the epoch (``set_epoch``) only. With
@@ -33,7 +37,7 @@ def make_sampler(
     are processes.
 
     Args:
-        cuts: the split.
+        cuts: the split; of a table, batches are planned without making its cuts.
         batch_seconds: audio per batch in seconds, padding included; a longer cut comes alone.
             A shuffled batch may exceed it by as much as its last cut is longer than the others.
         shuffle: new groups in a new order every epoch; else always the same ones, the longest
@@ -42,6 +46,10 @@ def make_sampler(
         world_size: processes that share the epoch.
         rank: which of them this is.
     """
+    if isinstance(cuts, CutTable):
+        return LargeSampler(
+            cuts, batch_seconds, shuffle=shuffle, seed=seed, world_size=world_size, rank=rank
+        )
     shared = {"world_size": world_size, "rank": rank, "drop_last": False, "seed": seed}
     ordered = sorted(cuts, key=lambda cut: (-cut.duration, cut.id))
     bins = duration_bins(cut.duration for cut in ordered)

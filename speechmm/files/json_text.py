@@ -14,7 +14,7 @@ from speechmm.files.text import read_text
 MAX_DEPTH = 100
 """Lists in lists: what is nested deeper is no data of ours, and Python would give up on it later."""
 MAX_INTEGER = 2**63 - 1
-_UNUSUAL_NUMBER = re.compile(r"[0-9]{19}|[eE]\+?[0-9]{3}")
+_UNUSUAL_NUMBER = re.compile(r"[0-9](?:[0-9]{18}|[eE]\+?[0-9]{3})")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -28,12 +28,8 @@ def parse_json(text: str) -> Any:
         ValueError: It is not JSON, or one of these does not hold.
     """
     try:
-        if _UNUSUAL_NUMBER.search(text):
-            value = json.loads(
-                text, parse_constant=_refuse, parse_int=_integer, parse_float=_number
-            )
-        else:
-            value = json.loads(text, parse_constant=_refuse)
+        decoder = _CAREFUL if _UNUSUAL_NUMBER.search(text) else _USUAL
+        value = decoder.decode(text)
     except RecursionError as error:
         raise ValueError(f"nested more than {MAX_DEPTH} deep") from error
     except json.JSONDecodeError as error:
@@ -120,6 +116,10 @@ def _number(digits: str) -> float:
     if not math.isfinite(float(digits)):
         raise ValueError(f"the number {digits[:20]} is too large")
     return float(digits)
+
+
+_USUAL = json.JSONDecoder(parse_constant=_refuse)
+_CAREFUL = json.JSONDecoder(parse_constant=_refuse, parse_int=_integer, parse_float=_number)
 
 
 def _check(value: Any) -> None:

@@ -54,7 +54,24 @@ def _verbatim(text: str) -> str:
     return " ".join(text.split())
 
 
+_ASCII_APOSTROPHES = re.compile("'+")
+_ASCII_BASIC = {
+    code: _BASIC[ord("'" if code == ord("`") else chr(code).lower())] for code in range(128)
+}
+
+
+def _basic_ascii(text: str) -> str:
+    """The same for plain English letters, which nothing of Unicode changes: ten times as fast."""
+    text = text.translate(_ASCII_BASIC)
+    if "'" in text:
+        words = (word.strip("'") for word in _ASCII_APOSTROPHES.sub("'", text).split())
+        return " ".join(word for word in words if word)
+    return " ".join(text.split())
+
+
 def _basic(text: str) -> str:
+    if text.isascii():
+        return _basic_ascii(text)
     # Removing a character can bring two others together that Unicode then joins: repeat until stable.
     while (normal := _basic_once(text)) != text:
         text = normal

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,20 @@ class AlignedTokens:
     """For each id the index of its word in ``words``; -1 for silence."""
     words: list[str]
     """The words of the text, verbatim; one without any id has no entry in ``word_indices``."""
+
+
+@dataclass(frozen=True)
+class ExaminedText:
+    """What a text is to a tokenizer."""
+
+    normal: str
+    """Normalised."""
+    ids: list[int]
+    """As ``Tokenizer.encode`` gives them."""
+    aligned: int
+    """How many ids ``Tokenizer.encode_aligned`` gives."""
+    unknown: set[str]
+    """Characters (phones, for that kind) that become UNK."""
 
 
 class Tokenizer:
@@ -165,14 +180,23 @@ class Tokenizer:
     def _is_unit(self, i: int) -> bool:
         return len(SPECIALS) <= i < self.align_vocab_size and self.align_pieces[i] != SPACE
 
+    def examine(self, text: str) -> ExaminedText:
+        """Looks at a text for all that says whether it can be trained on, normalising it once."""
+        normal = normalize(text, self.normalizer)
+        ids = self._encode_normal(normal)
+        aligned = 1 + sum(len(ids) + 1 for ids in map(self._align_ids, text.split()) if ids)
+        return ExaminedText(normal, ids, aligned, self._unknown(normal))
+
     def unknown_characters(self, text: str) -> set[str]:
         """Characters (phones, for that kind) of the normalised text that would become UNK."""
-        normal = normalize(text, self.normalizer)
+        return self._unknown(normalize(text, self.normalizer))
+
+    def _unknown(self, normal: str) -> set[str]:
         if self.kind == "phone":
             units = {phone for word in normal.split() for phone in self._phones(word)}
         else:
             units = set(normal) - {" "}
-        return {unit for unit in units if unit == SPACE or unit not in self._id_of}
+        return units - self._known_units
 
     def to_dict(self) -> dict[str, Any]:
         """What the JSON file holds."""
@@ -235,6 +259,17 @@ class Tokenizer:
         return {p: i for i, p in enumerate(self.pieces) if i >= len(SPECIALS)}
 
     @cached_property
+    def _known_units(self) -> set[str]:
+        """What is not unknown in a text; the sign for a space is."""
+        return self._id_of.keys() - {SPACE}
+
+    @cached_property
+    def _id_of_letter(self) -> dict[str, int]:
+        """Of every character of a normalised text, unknown ones and the space between words too."""
+        known = {unit: self._id_of[unit] for unit in self._known_units}
+        return defaultdict(lambda: UNK, {**known, " ": self._id_of[SPACE]})
+
+    @cached_property
     def _align_id_of(self) -> dict[str, int]:
         return {p: i for i, p in enumerate(self.align_pieces) if i >= len(SPECIALS)}
 
@@ -245,6 +280,10 @@ class Tokenizer:
 
     @cached_property
     def _word_cache(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    @cached_property
+    def _align_cache(self) -> dict[str, tuple[int, ...]]:
         return {}
 
     @cached_property
@@ -271,16 +310,21 @@ class Tokenizer:
     def _align_ids(self, word: str) -> tuple[int, ...]:
         if self.kind not in SENTENCEPIECE_KINDS:
             return self._word_ids(word)
-        normal = normalize(word, self.normalizer).replace(" ", "").replace(SPACE, "")
-        return tuple(self._align_id_of.get(character, UNK) for character in normal)
+        if word not in self._align_cache:
+            normal = normalize(word, self.normalizer).replace(" ", "").replace(SPACE, "")
+            ids = (self._align_id_of.get(character, UNK) for character in normal)
+            self._align_cache[word] = tuple(ids)
+        return self._align_cache[word]
 
     def _encode_normal(self, text: str) -> list[int]:
         if self.kind in SENTENCEPIECE_KINDS:
             ids: list[int] = self._processor.encode(text, out_type=int)
             return ids
+        if self.kind == "char":
+            return list(map(self._id_of_letter.__getitem__, text))
         ids = []
         for word in text.split(" ") if text else []:
-            units = self._phones(word) if self.kind == "phone" else word
+            units = self._phones(word)
             if ids and units:
                 ids.append(self._id_of[SPACE])
             ids += [UNK if unit == SPACE else self._id_of.get(unit, UNK) for unit in units]

@@ -11,18 +11,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lhotse import CutSet
+from lhotse import CutSet, MonoCut
 from torch.utils.data import DataLoader
 
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch, WaveformBatch, next_of_few
-from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
-from speechmm.data.manifest import cut_text, read_cuts
-from speechmm.data.sampling import make_sampler
-from speechmm.errors import ConfigError, ManifestError
+from speechmm.data.cut_table import CutTable, spread
+from speechmm.data.dataset import SpeechDataset
+from speechmm.data.large_sampling import LargeSampler
+from speechmm.data.sampling import SAMPLER_BUFFER, make_sampler
+from speechmm.data.usable import (
+    READ_FIRST_CUTS,
+    READ_FIRST_SECONDS,
+    TextCheck,
+    UsableCuts,
+    first_readable,
+    read_usable,
+)
+from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
+from speechmm.training.processes import gather_from_processes
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
 from speechmm.training.unpaired import TextPool, WithTexts, make_pool
@@ -112,7 +122,9 @@ class SpeechDataModule(TrainingData):
         self.cmvn_stats: CmvnStats | None = None
         self.utterance_seconds: UtteranceSeconds | None = None
         """Length of the training utterances."""
-        self._splits: dict[str, CutSet] = {}
+        self._splits: dict[str, CutSet | CutTable] = {}
+        self._stand_ins: dict[str, MonoCut | None] = {}
+        self._left_out: set[str] = set()
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
         if not positive or min(num_workers or 0, cache_gb, text_share) < 0:
@@ -145,14 +157,16 @@ class SpeechDataModule(TrainingData):
         if stage == "fit" and "train" not in self._splits:
             train = self._read("train", self.train_paths)
             self.cmvn_stats = (
-                CmvnStats.load(Path(self.cmvn_path)) if self.cmvn_path else self._measure(train)
+                CmvnStats.load(Path(self.cmvn_path))
+                if self.cmvn_path
+                else self._measure(train.cuts)
             )
-            lengths = sorted(cut.duration for cut in train)
+            lengths = sorted(train.cuts.durations.tolist())
             self.utterance_seconds = UtteranceSeconds(
                 median=round(lengths[len(lengths) // 2], 2),
                 usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
             )
-            self._splits["train"] = self._fast_enough(expand_speeds(train, self.speeds))
+            self._splits["train"] = _objects_where_few(self._at_speeds(train))
             if self.text_paths and self.text_share:
                 self._texts = make_pool(
                     [Path(path) for path in self.text_paths],
@@ -165,83 +179,78 @@ class SpeechDataModule(TrainingData):
                     skipped=self.skipped,
                 )
         if stage in ("fit", "validate") and "dev" not in self._splits:
-            self._splits["dev"] = self._read("dev", self.dev_paths)
+            self._splits["dev"] = _objects_where_few(self._read("dev", self.dev_paths).cuts)
         if stage == "test":
-            self._splits["test"] = self._read("test", self.test_paths)
+            self._splits["test"] = _objects_where_few(self._read("test", self.test_paths).cuts)
 
-    def _read(self, name: str, paths: list[str]) -> CutSet:
+    @property
+    def _check(self) -> TextCheck:
+        return TextCheck(self.text_tokenizer, self.features, self.subsampling)
+
+    def _read(self, name: str, paths: list[str]) -> UsableCuts:
         if not paths:
             raise ConfigError(
                 f"data.{name}: no manifest; expected at least one cuts file. Add it to the config."
             )
-        cuts = self._distinct(paths)
-        total = len(cuts)
-        good, report = check_cuts(cuts, self.text_tokenizer, self.features, self.subsampling)
-        self.skipped.extend(report)
-        self._tell_unknown(name, good)
-        self._read_utterances += len(good)
-        if not len(good):
-            why = report.items[0][1] if report.items else "it has no cuts"
+        known = len(self.skipped)
+        found = read_usable(paths, self._check, self.skipped)
+        cuts = found.cuts
+        if len(cuts) <= READ_FIRST_CUTS and cuts.durations.sum() <= READ_FIRST_SECONDS:
+            found.leave_out_unreadable(self.features, self.skipped)
+        else:
+            strict = self.skipped.strict
+            self._stand_ins[name] = None if strict else first_readable(cuts, self.features)
+        self._tell_unknown(name, found)
+        self._read_utterances += len(found.cuts)
+        if not len(found.cuts):
+            reasons = [reason for _, reason in self.skipped.items[known:]]
             raise ManifestError(
-                f"data.{name}: none of {total} utterances can be used (the first: {why}); "
+                f"data.{name}: none of {found.total} utterances can be used (the first: "
+                f"{reasons[0] if reasons else 'it has no cuts'}); "
                 "expected some. Check the manifest and the tokenizer."
             )
-        return good
+        return found
 
-    def _distinct(self, paths: list[str]) -> CutSet:
-        """The cuts of several manifests, each id once."""
-        first: dict[str, str] = {}
-        cuts = []
-        for path in paths:
-            for cut in read_cuts(path, self.skipped):
-                if cut.id in first:
-                    self.skipped.add(cut.id, f"{path}: {first[cut.id]} has this id already")
-                else:
-                    first[cut.id] = path
-                    cuts.append(cut)
-        return CutSet.from_cuts(cuts)
-
-    def _tell_unknown(self, name: str, cuts: CutSet) -> None:
+    def _tell_unknown(self, name: str, found: UsableCuts) -> None:
         """Warns of characters that will be learned as unknown."""
-        found = [self.text_tokenizer.unknown_characters(cut_text(cut)) for cut in cuts]
-        unknown = sorted(set().union(*found))
-        if unknown and self._is_rank_zero:
+        if found.unknown and self._is_rank_zero:
+            unknown = sorted(found.unknown)
             logger.warning(
                 "data.%s: %d of %d utterances have characters that the tokenizer does not know "
                 "and the model learns as one unknown sign: %s",
                 name,
-                sum(map(bool, found)),
-                len(found),
+                found.partly_unknown,
+                len(found.cuts),
                 " ".join(unknown[:20]) + (" ..." if len(unknown) > 20 else ""),
             )
 
-    def _fast_enough(self, cuts: CutSet) -> CutSet:
-        """Leaves out copies that speeding up has made too short for their text."""
-        if max(self.speeds) <= 1.0:
-            return cuts
-        good, report = check_cuts(
-            cuts, self.text_tokenizer, self.features, self.subsampling, read_audio=False
-        )
-        if report and self._is_rank_zero:
+    def _at_speeds(self, found: UsableCuts) -> CutTable:
+        """The cuts at all speeds, but for copies that speeding up has made too short for their text."""
+        cuts = found.at_speeds(self.speeds, self._check)
+        total = len(found.cuts) * len(self.speeds)
+        if len(cuts) < total and self._is_rank_zero:
             logger.warning(
                 "data.train: left out %d of %d copies at other speeds, too short for their text",
-                len(report),
-                len(cuts),
+                total - len(cuts),
+                total,
             )
-        return good
+        return cuts
 
     @property
     def _is_rank_zero(self) -> bool:
         """Whether this process is the one that warns."""
         return self.trainer is None or self.trainer.is_global_zero
 
-    def _measure(self, cuts: CutSet) -> CmvnStats:
+    def _measure(self, cuts: CutTable) -> CmvnStats:
         dataset = SpeechDataset(self.text_tokenizer, self.features)
-        step = max(1, len(cuts) // CMVN_CUTS)
         accumulator = CmvnAccumulator()
-        for index, cut in enumerate(cuts):
-            if index % step == 0:
+        for cut in spread(cuts, CMVN_CUTS):
+            try:
                 accumulator.add(dataset.load(cut))
+            except SpeechmmError as error:
+                if "train" not in self._stand_ins:
+                    raise
+                self._leave_out(cut.id, str(error))
         return accumulator.stats()
 
     def are_copies(self, ids: Sequence[str]) -> bool:
@@ -249,13 +258,33 @@ class SpeechDataModule(TrainingData):
         if not all(COPY.search(one) for one in ids):
             return False
         known = self._splits["test" if self.trainer and self.trainer.testing else "dev"]
-        return not {cut.id for cut in known}.intersection(ids)
+        names = known.by_id if isinstance(known, CutTable) else {cut.id for cut in known}
+        return not any(one in names for one in ids)
+
+    def _leave_out(self, name: str, reason: str) -> bool:
+        """Notes an utterance that turned out unreadable after training began; False if it is known."""
+        for factor in self.speeds:
+            name = name.removesuffix(f"_sp{factor}")
+        if name in self._left_out:
+            return False
+        self._left_out.add(name)
+        self.skipped.add(name, reason)
+        self._read_utterances -= 1
+        return True
+
+    def teardown(self, stage: str) -> None:
+        """Lets the first process, which names them in the end, know what the others left out."""
+        own = [item for item in self.skipped.items if item[0] in self._left_out]
+        for items in gather_from_processes(own):
+            for name, reason in items:
+                self._leave_out(name, reason)
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of one process in the first epoch; later ones differ by a few."""
         if world_size not in self._batches:
             sampler = self._sampler("train", shuffle=True, world_size=world_size, rank=0)
-            self._batches[world_size] = max(1, sum(1 for _ in sampler))
+            counted = sampler.plan(0)[0] if isinstance(sampler, LargeSampler) else sampler
+            self._batches[world_size] = max(1, sum(1 for _ in counted))
         return self._batches[world_size]
 
     def _sampler(self, name: str, *, shuffle: bool, world_size: int, rank: int) -> Any:
@@ -273,7 +302,8 @@ class SpeechDataModule(TrainingData):
     ) -> DataLoader[Batch | WaveformBatch]:
         sampler = self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank)
         if name == "train" and self.planner is not None:
-            by_id = {cut.id: cut for cut in self._splits[name]}
+            cuts = self._splits[name]
+            by_id = cuts.by_id if isinstance(cuts, CutTable) else {cut.id: cut for cut in cuts}
             sampler = PlannedBatches(sampler, self.planner, by_id, rank)
         if name == "train" and self._texts is not None:
             batches = self.batches_per_epoch(world_size)
@@ -289,6 +319,7 @@ class SpeechDataModule(TrainingData):
             waveforms=self._hands_over_audio(name),
             round_up=next_of_few if few else None,
             keep_samples=self.keep_samples,
+            stand_in=self._stand_ins.get(name),
         )
         # A process that holds a GPU has threads, which a fork would leave in the middle of their work.
         context = "forkserver" if workers and self._on_cuda else None
@@ -315,7 +346,11 @@ class SpeechDataModule(TrainingData):
             return False
         if self.log_mel_on != "auto":
             return self.log_mel_on == "device"
-        return self._on_cuda and not any(cut.has_features for cut in self._splits[name])
+        cuts = self._splits[name]
+        stored = (
+            cuts.has_features if isinstance(cuts, CutTable) else any(c.has_features for c in cuts)
+        )
+        return self._on_cuda and not stored
 
     def _workers(self, *, shuffle: bool) -> int:
         """Processes that read."""
@@ -341,7 +376,15 @@ class SpeechDataModule(TrainingData):
             if self.trainer is not None:
                 batch = self.trainer.precision_plugin.convert_input(batch)
         made: Batch = batch
+        for name, reason in made.unreadable:
+            if self._leave_out(name, reason):
+                logger.warning("left out %s: %s", name, reason)
         return made
+
+
+def _objects_where_few(cuts: CutTable) -> CutSet | CutTable:
+    """Objects for lhotse's sampler; of a large corpus the table as it is."""
+    return cuts if len(cuts) > SAMPLER_BUFFER else CutSet.from_cuts(cuts)
 
 
 def usable_cores() -> int:

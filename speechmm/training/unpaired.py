@@ -14,12 +14,13 @@ from lhotse import CutSet, MonoCut
 from torch.utils.data import Sampler
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.dataset import MAX_UTTERANCE_SECONDS
+from speechmm.data.cut_table import CutTable
 from speechmm.data.manifest import cut_text
 from speechmm.data.plan import BatchPlan, PlannedText
 from speechmm.data.sampling import group_by_length
 from speechmm.data.skips import SkipReport
 from speechmm.data.texts import read_texts
+from speechmm.data.usable import MAX_UTTERANCE_SECONDS
 from speechmm.errors import ManifestError
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import UNK, Tokenizer
@@ -174,9 +175,13 @@ def _sized(text: str, tokenizer: Tokenizer, longest: int) -> tuple[SizedText | N
     return SizedText(text, units, len(tokens) + repeats), ""
 
 
-def speech_rates(cuts: CutSet, tokenizer: Tokenizer, features: LogMelConfig) -> list[float]:
+def speech_rates(
+    cuts: CutSet | CutTable, tokenizer: Tokenizer, features: LogMelConfig
+) -> list[float]:
     """Feature frames per aligned unit, silences included, of some utterances."""
     step = max(1, len(cuts) // RATE_CUTS)
+    if isinstance(cuts, CutTable):
+        return [_rate(cut, tokenizer, features) for cut in cuts[::step]]
     return [_rate(cut, tokenizer, features) for n, cut in enumerate(cuts) if n % step == 0]
 
 
@@ -187,7 +192,7 @@ def _rate(cut: MonoCut, tokenizer: Tokenizer, features: LogMelConfig) -> float:
 
 def make_pool(
     paths: Sequence[Path],
-    cuts: CutSet,
+    cuts: CutSet | CutTable,
     tokenizer: Tokenizer,
     features: LogMelConfig,
     *,

@@ -1,7 +1,8 @@
 """From cuts to batches, and which cuts a training cannot use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -12,15 +13,38 @@ from torch.utils.data import DataLoader
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.batch import Batch, WaveformBatch, next_of_few
-from speechmm.data.dataset import SpeechDataset, check_cuts, expand_speeds
+from speechmm.data.cut_table import CutTable
+from speechmm.data.dataset import SpeechDataset
 from speechmm.data.features import store_features
 from speechmm.data.manifest import make_cut, read_cuts, write_cuts
 from speechmm.data.plan import BatchPlan, Piece, PlannedUtterance
 from speechmm.data.sampling import make_sampler
 from speechmm.data.skips import SkipReport
+from speechmm.data.usable import MAX_UTTERANCE_SECONDS, TextCheck, read_usable
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import AudioError, ConfigError, ManifestError
 from speechmm.text.tokenizer import Tokenizer
+
+
+def check_cuts(
+    cuts: Iterable[MonoCut],
+    tokenizer: Tokenizer,
+    features: LogMelConfig,
+    subsampling: int,
+    *,
+    max_seconds: float = MAX_UTTERANCE_SECONDS,
+    read_audio: bool = True,
+) -> tuple[list[MonoCut], SkipReport]:
+    """What a training finds good, and why not the others."""
+    report = SkipReport()
+    with TemporaryDirectory() as folder:
+        write_cuts(cuts, Path(folder) / "cuts.jsonl")
+        check = TextCheck(tokenizer, features, subsampling, max_seconds)
+        found = read_usable([f"{folder}/cuts.jsonl"], check, report)
+    if read_audio:
+        found.leave_out_unreadable(features, report)
+    return list(found.cuts), report
+
 
 MakeAudio = Callable[..., Path]
 MakeCuts = Callable[..., list[MonoCut]]
@@ -141,7 +165,7 @@ def test_stored_features_of_other_settings_are_refused(
 def test_speeds_go_back_to_the_audio_and_leave_the_store_alone(
     stored: list[MonoCut], tokenizer: Tokenizer, features: LogMelConfig
 ) -> None:
-    cuts = expand_speeds(stored, [0.9, 1.0, 1.1])
+    cuts = CutTable.of(stored).at_speeds([0.9, 1.0, 1.1])
     assert [cut.id for cut in cuts][::2] == ["utt-0_sp0.9", "utt-0", "utt-0_sp1.1"]
     assert [cut.has_features for cut in cuts] == [False, False, True, True, False, False]
     assert all(cut.has_features for cut in stored)
@@ -154,7 +178,7 @@ def test_speeds_go_back_to_the_audio_and_leave_the_store_alone(
 @pytest.mark.parametrize("factors", [[], [1.0, 1.0], [0.0], [-1.0, 1.0]])
 def test_bad_speeds(factors: list[float], make_cuts: MakeCuts) -> None:
     with pytest.raises(ConfigError, match=r"speeds: found \["):
-        expand_speeds(make_cuts(0.5), factors)
+        CutTable.of(make_cuts(0.5)).at_speeds(factors)
 
 
 def test_good_cuts_stay_in_order(
@@ -254,7 +278,7 @@ def test_a_device_computes_the_same_features_from_audio(
     make_cuts: MakeCuts, make_audio: MakeAudio, tokenizer: Tokenizer, features: LogMelConfig
 ) -> None:
     """Whole utterances, pieces and several in a row, at every speed, from 16 bits and from floats."""
-    cuts = list(expand_speeds(make_cuts(1.0, 0.5, 0.8), [0.9, 1.0, 1.1]))
+    cuts = list(CutTable.of(make_cuts(1.0, 0.5, 0.8)).at_speeds([0.9, 1.0, 1.1]))
     path = make_audio("narrow.wav", 1.2)
     samples, rate = soundfile.read(path)
     soundfile.write(path, samples, rate, subtype="PCM_16")
@@ -282,7 +306,7 @@ def test_a_device_computes_the_same_features_from_audio(
 def test_copies_at_other_speeds_share_one_recording_in_memory(
     make_cuts: MakeCuts, tokenizer: Tokenizer, features: LogMelConfig
 ) -> None:
-    cuts = expand_speeds(make_cuts(1.0, 0.5), [0.9, 1.0, 1.1])
+    cuts = CutTable.of(make_cuts(1.0, 0.5)).at_speeds([0.9, 1.0, 1.1])
     dataset = SpeechDataset(tokenizer, features, 1 << 20, waveforms=True)
     dataset[cuts]
     assert len(dataset._cache) == 2

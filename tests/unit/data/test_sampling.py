@@ -1,6 +1,7 @@
 """Batches of like durations: little padding, every cut once, the same for the same seed."""
 
 import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ import pytest
 import soundfile
 from lhotse import MonoCut, Recording
 
+from speechmm.data.cut_rows import CutRow
+from speechmm.data.cut_table import CutTable
+from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.sampling import MAX_BUCKETS, duration_bins, make_sampler
 
 AN4_LIKE = [
@@ -129,3 +133,57 @@ def test_bins_are_the_best_partition() -> None:
     assert padded(bins) == pytest.approx(min(padded(choice) for choice in choices))
     fewer = itertools.combinations(durations[:-1], len(bins) - 1)
     assert all(1 - sum(durations) / padded(choice) > 0.15 for choice in fewer)
+
+
+def dummy_table(durations: Sequence[float]) -> CutTable:
+    table = CutTable()
+    for cut in dummy_cuts(durations):
+        data = cut.to_dict()
+        data["recording"]["sources"] = [{"type": "file", "channels": [0], "source": "a.wav"}]
+        table.add(CutRow(json.dumps(data).encode(), data))
+    return table
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7])
+def test_large_corpora_have_little_padding_and_every_cut_once(
+    shuffle: bool, world_size: int
+) -> None:
+    samplers = [
+        make_sampler(
+            dummy_table(AN4_LIKE), 20.0, shuffle=shuffle, seed=1,
+            world_size=world_size, rank=rank,
+        )
+        for rank in range(world_size)
+    ]  # fmt: skip
+    orders = set()
+    for epoch in range(2):
+        for sampler in samplers:
+            sampler.set_epoch(epoch)
+        shares = [
+            [[int(id[1:]) for id in batch] for batch in batches_of(s, epoch)] for s in samplers
+        ]
+        assert shares == [
+            [[int(s.cuts.id(i)[1:]) for i in batch] for batch in s.plan(epoch)[rank]]
+            for rank, s in enumerate(samplers)
+        ]
+        assert len({len(share) for share in shares}) == 1
+        batches = [batch for share in shares for batch in share]
+        assert sorted(itertools.chain(*batches)) == list(range(300))
+        assert padding_of([[f"c{i}" for i in batch] for batch in batches], AN4_LIKE) <= 0.10
+        assert all(
+            len(batch) == 1 or max(AN4_LIKE[i] for i in batch) * len(batch) <= 20.0
+            for batch in batches
+        )
+        orders.add(str(shares))
+    assert len(orders) == (2 if shuffle else 1)
+
+
+def test_as_many_batches_for_every_process_where_cuts_are_few() -> None:
+    sampler = make_sampler(dummy_table([1.0, 2.0, 3.0]), 60.0, shuffle=True, world_size=4)
+    assert isinstance(sampler, LargeSampler)
+    shares = sampler.plan(0)
+    assert [len(share) for share in shares] == [1] * 4
+    assert sorted(i for share in shares for batch in share for i in batch if i >= 0) == [0, 1, 2]
+    sampler.rank = next(rank for rank, share in enumerate(shares) if share[0][0] < 0)
+    assert [cut.id.endswith("_dup0") for cut in next(iter(sampler))] == [True]
