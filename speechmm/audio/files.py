@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
-from speechmm.audio.media import INSTALL, media_installed
+from speechmm.audio.media_extra import INSTALL, media_installed
 from speechmm.errors import AudioError
 from speechmm.files.tree import list_files
 

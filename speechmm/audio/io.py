@@ -27,7 +27,8 @@ from speechmm.audio.containers import (
     find_parts,
 )
 from speechmm.audio.content import Content, Part, PartFile
-from speechmm.audio.media import INSTALL, MediaFile, media_installed
+from speechmm.audio.media import MediaFile
+from speechmm.audio.media_extra import INSTALL, media_installed
 from speechmm.audio.resample import resample_blocks
 from speechmm.errors import AudioError
 from speechmm.files.pipes import is_pipe, read_pipe

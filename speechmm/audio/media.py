@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 
@@ -20,8 +18,6 @@ from speechmm.audio.containers import cut_short
 from speechmm.audio.content import Content
 from speechmm.audio.ffmpeg import Decoded, Decoder, Entry
 
-INSTALL = "pip install 'speechmm[media]'"
-"""How the package comes that decodes them."""
 _LEADING_GAP, _SHORTEST_GAP, _LONGEST_GAP = 0.01, 0.1, 3600.0
 """Seconds without sound, at the beginning and later, that are silence; more is a broken clock."""
 _ENTRY_SECONDS = 1.0
@@ -30,12 +26,6 @@ _RUN_UP = 4
 _MISSING_SECONDS = 0.5
 """More than this under what a header promises is a file cut short."""
 _MOST_NOTES = 1000
-
-
-@cache
-def media_installed() -> bool:
-    """Whether media files can be read."""
-    return find_spec("av") is not None
 
 
 @dataclass

@@ -134,7 +134,7 @@ def test_a_traceback_is_told_by_its_last_place_in_the_toolkit() -> None:
     ("name", "text"),
     [
         ("a.ctm", "u0 1 0.0 1e300 go\n"),
-        ("a.ctm", "u0 1 0.0 1.0 go nan\n"),
+        ("a.ctm", "u0 1 nan 1.0 go\n"),
         ("a.stm", "u0 1 ann 0 inf go\n"),
         ("a.jsonl", '{"id": "u0", "duration": 1e300, "units": {"word": []}}\n'),
     ],

@@ -77,5 +77,5 @@ def test_each_half_of_the_grammar_has_words_of_its_own():
         }
         for domain in DOMAINS
     }
-    assert {"february", "thousand", "london", "yellow"} <= words["statements"] - words["commands"]
+    assert {"february", "thousand", "london"} <= words["statements"] - words["commands"]
     assert {"shopping", "please", "heating"} <= words["commands"] - words["statements"]

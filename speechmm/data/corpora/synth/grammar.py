@@ -272,7 +272,7 @@ DOMAINS: dict[str, tuple[Pattern, ...]] = {
     "commands": COMMANDS,
     "statements": STATEMENTS,
 }
-"""The grammar, and two halves of it. Months, years, ordinals, places, colours, weather, hundreds and
+"""The grammar, and two halves of it. Months, years, ordinals, places, weather, hundreds and
 thousands are in statements only; devices, food, music and what is done with them in commands only."""
 
 
