@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from lhotse import CutSet, MonoCut
 from lhotse.dataset.sampling import DynamicBucketingSampler, SimpleCutSampler
+from torch.utils.data import Sampler
 
 from speechmm.data.cut_table import CutTable
 from speechmm.data.large_sampling import LargeSampler
@@ -19,6 +21,27 @@ MAX_BUCKETS = 30
 QUANTILES = 200  # durations at which a bucket may end
 SAMPLER_BUFFER = 20_000
 """Cuts that lhotse's sampler looks ahead, so that up to these are shuffled as a whole every epoch."""
+
+
+class SamplerAround(Sampler[Any]):
+    """Batches made of those of another sampler, whose order is decided by the epoch."""
+
+    def __init__(self, sampler: Any):
+        """Begins with epoch 0.
+
+        Args:
+            sampler: Has ``set_epoch``.
+        """
+        self.sampler = sampler
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order and the choices of an epoch."""
+        self._epoch = epoch
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
 def make_sampler(

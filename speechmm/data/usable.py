@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from operator import eq
 from pathlib import Path
 
 from lhotse import MonoCut
@@ -18,7 +17,7 @@ from speechmm.data.features import check_features
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ManifestError, SpeechmmError
-from speechmm.text.tokenizer import UNK, Tokenizer
+from speechmm.text.tokenizer import Tokenizer
 
 MAX_UTTERANCE_SECONDS = 120.0
 """Attention takes memory by the square of this; longer recordings must be segmented first."""
@@ -63,14 +62,12 @@ class TextCheck:
             return TextFit(
                 f"it lasts {seconds:.1f} s; expected at most {self.max_seconds:g} s. Segment it"
             )
-        tokens = found.ids
-        if all(token == UNK for token in tokens):
+        if found.is_unknown:
             return TextFit(f"the tokenizer knows nothing of its text {text!r}")
-        repeats = sum(map(eq, tokens, tokens[1:]))  # CTC: a blank between
-        needed = max((len(tokens) + repeats - 1) * self.subsampling + 1, found.aligned)
+        needed = max((found.ctc_frames - 1) * self.subsampling + 1, found.aligned)
         if self.frames(seconds) < needed:
             return TextFit(
-                f"its {seconds:.2f} s are too short for its {len(tokens)} tokens; expected at "
+                f"its {seconds:.2f} s are too short for its {len(found.ids)} tokens; expected at "
                 f"least {(needed - 1) * self.features.frame_shift:.2f} s"
             )
         return TextFit("", needed, frozenset(found.unknown))

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,17 @@ class ExaminedText:
     """How many ids ``Tokenizer.encode_aligned`` gives."""
     unknown: set[str]
     """Characters (phones, for that kind) that become UNK."""
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing of it is known."""
+        return all(token == UNK for token in self.ids)
+
+    @property
+    def ctc_frames(self) -> int:
+        """Fewest encoder frames in which CTC can write it: one each, and a blank between equal ones."""
+        repeats: int = sum(map(eq, self.ids, self.ids[1:]))
+        return len(self.ids) + repeats
 
 
 class Tokenizer:

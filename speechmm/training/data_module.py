@@ -166,11 +166,12 @@ class SpeechDataModule(TrainingData):
                 median=round(lengths[len(lengths) // 2], 2),
                 usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
             )
-            self._splits["train"] = _objects_where_few(self._at_speeds(train))
+            at_speeds = self._at_speeds(train)
+            self._splits["train"] = _objects_where_few(at_speeds)
             if self.text_paths and self.text_share:
                 self._texts = make_pool(
                     [Path(path) for path in self.text_paths],
-                    self._splits["train"],
+                    at_speeds,
                     self.text_tokenizer,
                     self.features,
                     seconds=self.text_share * self.batch_seconds,

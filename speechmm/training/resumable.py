@@ -8,10 +8,11 @@ from typing import Any
 
 import lightning as L
 from torch import Tensor
-from torch.utils.data import Sampler
+
+from speechmm.data.sampling import SamplerAround
 
 
-class ResumableSampler(Sampler[Any]):
+class ResumableSampler(SamplerAround):
     """The batches of a sampler whose order is decided by the epoch, without those used already.
 
     They are drawn and dropped, which costs no reading.
@@ -23,14 +24,8 @@ class ResumableSampler(Sampler[Any]):
         Args:
             sampler: Has ``set_epoch``.
         """
-        self.sampler = sampler
-        self._epoch = 0
+        super().__init__(sampler)
         self._started: tuple[int, int] | None = None
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of an epoch."""
-        self._epoch = epoch
-        self.sampler.set_epoch(epoch)
 
     def go_on(self, epoch: int, used: int) -> None:
         """Begins this epoch after so many batches; others begin with their first."""
@@ -40,9 +35,6 @@ class ResumableSampler(Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         epoch, used = self._started or (self._epoch, 0)
         return islice(iter(self.sampler), used if epoch == self._epoch else 0, None)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
 
 
 def place_in_training(trainer: L.Trainer) -> tuple[int, int]:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
 
-from lhotse import CutSet, MonoCut
-from torch.utils.data import Sampler
+from lhotse import MonoCut
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.cut_table import CutTable
+from speechmm.data.cut_table import CutTable, spread
 from speechmm.data.manifest import cut_text
 from speechmm.data.plan import BatchPlan, PlannedText
-from speechmm.data.sampling import group_by_length
+from speechmm.data.sampling import SamplerAround, group_by_length
 from speechmm.data.skips import SkipReport
 from speechmm.data.texts import read_texts
 from speechmm.data.usable import MAX_UTTERANCE_SECONDS
 from speechmm.errors import ManifestError
-from speechmm.text.normalize import normalize
-from speechmm.text.tokenizer import UNK, Tokenizer
+from speechmm.text.tokenizer import Tokenizer
 
 RATE_CUTS = 1000  # utterances that the rate of speech is taken from
 
@@ -93,7 +90,7 @@ class TextPool:
         return PlannedText(text.text, max(frames, text.least * self.subsampling))
 
 
-class WithTexts(Sampler[BatchPlan]):
+class WithTexts(SamplerAround):
     """The plans of another sampler, each with texts beside it."""
 
     def __init__(
@@ -108,17 +105,11 @@ class WithTexts(Sampler[BatchPlan]):
             world_size: Processes that train together.
             rank: Of the process.
         """
-        self.sampler = sampler
+        super().__init__(sampler)
         self.pool = pool
         self.batches = batches
         self.world_size = world_size
         self.rank = rank
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order and the choices of an epoch."""
-        self._epoch = epoch
-        self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[BatchPlan]:
         first = self._epoch * self.batches
@@ -126,9 +117,6 @@ class WithTexts(Sampler[BatchPlan]):
             plan = wanted if isinstance(wanted, BatchPlan) else BatchPlan.of(wanted)
             place = (first + index) * self.world_size + self.rank
             yield dataclasses.replace(plan, unpaired=self.pool.draw(place))
-
-    def __len__(self) -> int:
-        return len(self.sampler)
 
 
 def read_unpaired(
@@ -163,26 +151,22 @@ def read_unpaired(
 
 def _sized(text: str, tokenizer: Tokenizer, longest: int) -> tuple[SizedText | None, str]:
     """A text with its lengths, or why it cannot be used; neither where nothing is left of it."""
-    if not normalize(text, tokenizer.normalizer):
+    found = tokenizer.examine(text)
+    if not found.normal:
         return None, ""
-    tokens = tokenizer.encode(text)
-    if all(token == UNK for token in tokens):
+    if found.is_unknown:
         return None, f"the tokenizer knows nothing of its text {text[:60]!r}"
-    units = len(tokenizer.encode_aligned(text).ids)
-    if units > longest:
-        return None, f"its {units} units are too many; expected at most {longest}. Segment it"
-    repeats = sum(left == right for left, right in pairwise(tokens))  # CTC: a blank between them
-    return SizedText(text, units, len(tokens) + repeats), ""
+    if found.aligned > longest:
+        return (
+            None,
+            f"its {found.aligned} units are too many; expected at most {longest}. Segment it",
+        )
+    return SizedText(text, found.aligned, found.ctc_frames), ""
 
 
-def speech_rates(
-    cuts: CutSet | CutTable, tokenizer: Tokenizer, features: LogMelConfig
-) -> list[float]:
+def speech_rates(cuts: CutTable, tokenizer: Tokenizer, features: LogMelConfig) -> list[float]:
     """Feature frames per aligned unit, silences included, of some utterances."""
-    step = max(1, len(cuts) // RATE_CUTS)
-    if isinstance(cuts, CutTable):
-        return [_rate(cut, tokenizer, features) for cut in cuts[::step]]
-    return [_rate(cut, tokenizer, features) for n, cut in enumerate(cuts) if n % step == 0]
+    return [_rate(cut, tokenizer, features) for cut in spread(cuts, RATE_CUTS)]
 
 
 def _rate(cut: MonoCut, tokenizer: Tokenizer, features: LogMelConfig) -> float:
@@ -192,7 +176,7 @@ def _rate(cut: MonoCut, tokenizer: Tokenizer, features: LogMelConfig) -> float:
 
 def make_pool(
     paths: Sequence[Path],
-    cuts: CutSet | CutTable,
+    cuts: CutTable,
     tokenizer: Tokenizer,
     features: LogMelConfig,
     *,

@@ -7,10 +7,10 @@ from random import Random
 from typing import Any
 
 from lhotse import MonoCut
-from torch.utils.data import Sampler
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.plan import BatchPlan, Piece, PlannedUtterance
+from speechmm.data.sampling import SamplerAround
 from speechmm.data.waveforms import speed_factor
 from speechmm.training.augmentation.concatenation import ConcatenationConfig, draw_groups
 from speechmm.training.augmentation.recombination import RecombinationConfig, draw_pieces
@@ -100,7 +100,7 @@ class BatchPlanner:
         return self.log_mel.num_frames(round(utterance.cut.duration * self.log_mel.sample_rate))
 
 
-class PlannedBatches(Sampler[BatchPlan]):
+class PlannedBatches(SamplerAround):
     """Plans in place of the groups of cuts that another sampler gives."""
 
     def __init__(
@@ -114,22 +114,13 @@ class PlannedBatches(Sampler[BatchPlan]):
             by_id: Utterances whose words may be taken.
             rank: Of the process.
         """
-        self.sampler = sampler
+        super().__init__(sampler)
         self.planner = planner
         self.by_id = by_id
         self.rank = rank
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order and the choices of an epoch."""
-        self._epoch = epoch
-        self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[BatchPlan]:
         epoch = self._epoch
         self.planner.begin_epoch(epoch)
         for index, cuts in enumerate(self.sampler):
             yield self.planner.plan(cuts, self.by_id, epoch=epoch, index=index, rank=self.rank)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
