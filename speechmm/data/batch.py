@@ -29,11 +29,7 @@ class UnpairedTexts:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "UnpairedTexts":
         """The same with every tensor changed."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        changed: dict[str, Any] = {
-            name: function(value) for name, value in values.items() if isinstance(value, Tensor)
-        }
-        return replace(self, **changed)
+        return replace(self, **_changed(self, function))
 
 
 @dataclass
@@ -122,13 +118,16 @@ class Batch:
         return replace(self, **doubled)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        changed: dict[str, Any] = {
-            name: function(value) for name, value in values.items() if isinstance(value, Tensor)
-        }
+        changed = _changed(self, function)
         if self.unpaired is not None:
             changed["unpaired"] = self.unpaired.map(function)
         return replace(self, **changed)
+
+
+def _changed(batch: Batch | UnpairedTexts, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """Its tensors by their names, each of them changed."""
+    values = {one.name: getattr(batch, one.name) for one in fields(batch)}
+    return {name: function(value) for name, value in values.items() if isinstance(value, Tensor)}
 
 
 @dataclass
