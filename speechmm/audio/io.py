@@ -34,11 +34,13 @@ from speechmm.errors import AudioError
 from speechmm.files.pipes import is_pipe, read_pipe
 from speechmm.timing import samples_to_seconds, seconds_to_samples
 
+LOUDEST = 64.0
+"""Full scale is 1; more than this is floats on the scale of integers."""
+RATES = (1000, 768_000)
+"""Lowest and highest in Hz; outside of these a rate is a mistake."""
 _END_TOLERANCE = 0.025  # seconds by which a rounded time may pass the end of the file
 _BLOCK_SECONDS = 30.0
-_LOUDEST = 64.0  # full scale is 1; more than this is a file of floats on the scale of integers
 _MP3_FRAME = 1152  # samples: what decoders may drop or add at the end of an mp3
-_RATES = (1000, 768_000)  # Hz
 _UNKNOWN = ("not recognised", "Unrecognised", "nimplemented", "nsupported", "in flac decoder")
 
 
@@ -256,10 +258,10 @@ def _info(pieces: Sequence[_Piece], path: Path) -> AudioInfo:
             "rate and number of channels. Divide it."
         )
     file = pieces[0].file
-    if not _RATES[0] <= file.samplerate <= _RATES[1]:
+    if not RATES[0] <= file.samplerate <= RATES[1]:
         raise AudioError(
-            f"{path}: its sample rate is {file.samplerate} Hz; expected {_RATES[0]} to "
-            f"{_RATES[1]}. Correct its header."
+            f"{path}: its sample rate is {file.samplerate} Hz; expected {RATES[0]} to "
+            f"{RATES[1]}. Correct its header."
         )
     return AudioInfo(
         path=path,
@@ -371,7 +373,7 @@ def _downmix(
             f"{path}: a sample before number {position} is not a finite number; expected samples "
             "in [-1, 1]. Write the file again without NaN and infinity."
         )
-    if peak > _LOUDEST:
+    if peak > LOUDEST:
         raise AudioError(
             f"{path}: a sample has the value {peak:g}; expected samples in [-1, 1]. "
             "Divide by full scale (32768 for 16 bits) before writing floats."

@@ -13,14 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechmm.audio.channels import choose_columns
+from speechmm.audio.io import LOUDEST, RATES
 from speechmm.audio.resample import resample
 from speechmm.errors import AudioError, ConfigError
 
 MOST_CHANNELS = 32
-LOUDEST = 64.0
-"""Full scale is 1; more than this is floats on the scale of integers."""
-LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
-"""Hz, as of files; outside of these a rate is a mistake."""
 
 EXPECTED = "expected a path, or samples in [-1, 1] (numpy, tensor or list of numbers)"
 
@@ -57,10 +54,10 @@ def as_audio(
 
 def _rate(value: object) -> int:
     known = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not known or not LOWEST_RATE <= value <= HIGHEST_RATE or value != round(value):  # type: ignore[operator,call-overload]
+    if not known or not RATES[0] <= value <= RATES[1] or value != round(value):  # type: ignore[operator,call-overload]
         raise AudioError(
-            f"sample_rate: found {value!r}; expected a whole number of Hz from {LOWEST_RATE} to "
-            f"{HIGHEST_RATE}. Give the rate that the samples were taken at."
+            f"sample_rate: found {value!r}; expected a whole number of Hz from {RATES[0]} to "
+            f"{RATES[1]}. Give the rate that the samples were taken at."
         )
     return int(value)  # type: ignore[call-overload,no-any-return]
 
