@@ -41,18 +41,18 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     found = read_pretrained(folder)
     info = describe(found.encoder)
     assert info is not None
-    features = info.features
+    features = info.config.features
     reads = "waveform" if found.reads_waveforms else f"log-mel features, {features.n_mels} bands"
     return {
         "kind": found.kind,
         "path": str(folder),
         "parameters": found.parameters,
-        "layers": info.layers,
-        "width": info.width,
-        "attention_heads": info.heads,
-        "feed_forward": info.ff_dim,
+        "layers": info.config.layers,
+        "width": info.config.width,
+        "attention_heads": info.config.heads,
+        "feed_forward": info.config.ff_dim,
         "reads": reads,
         "sample_rate": features.sample_rate,
-        "frame_seconds": info.subsampling * features.frame_shift,
+        "frame_seconds": info.config.subsampling * features.frame_shift,
         "unused_weights": len(found.unused),
     }

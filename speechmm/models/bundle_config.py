@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.files.json_text import fits
 from speechmm.models.language_model import LanguageModelConfig
-from speechmm.models.pretrained.description import CONFIGS, EncoderInfo, check_config
+from speechmm.models.pretrained.description import CONFIGS, EncoderInfo
 from speechmm.models.speech_text import SpeechTextConfig
 
 FORMAT = "speechmm-bundle/2"
@@ -67,7 +67,7 @@ def _encoder(values: Any) -> EncoderInfo | None:
     info = EncoderInfo(
         kind=values["kind"], config=_typed(CONFIGS[values["kind"]], values["config"])
     )
-    check_config(info.config)
+    info.config.check()
     return info
 
 

@@ -38,13 +38,13 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     if folder is not None:
         _, info = read_description(Path(folder))
         network = {
-            "d_model": info.width,
-            "heads": info.heads,
-            "ff_dim": info.ff_dim,
-            "subsampling": info.subsampling,
+            "d_model": info.config.width,
+            "heads": info.config.heads,
+            "ff_dim": info.config.ff_dim,
+            "subsampling": info.config.subsampling,
         }
         named = {f"model.network.{name}": value for name, value in network.items()}
-        return named | _named("data.features", info.features)
+        return named | _named("data.features", info.config.features)
     return {}
 
 
@@ -83,13 +83,13 @@ def check_encoder(
     if info is None:
         return
     wanted: dict[str, object] = {
-        "model.network.d_model": info.width,
-        "model.network.subsampling": info.subsampling,
+        "model.network.d_model": info.config.width,
+        "model.network.subsampling": info.config.subsampling,
     }
     names: tuple[str, ...] = ("sample_rate", "hop_length")
     if info.kind == "whisper":
         names = (*names, "n_mels", "n_fft", "win_length", "f_min", "f_max")
-    wanted |= {f"data.features.{name}": getattr(info.features, name) for name in names}
+    wanted |= {f"data.features.{name}": getattr(info.config.features, name) for name in names}
     found = _named("model.network", network) | _named("data.features", features)
     for name, value in wanted.items():
         if found[name] != value:

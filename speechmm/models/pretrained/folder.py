@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,10 +19,10 @@ from speechmm.errors import CheckpointError
 from speechmm.files.checksum import file_sha256
 from speechmm.files.json_text import read_json
 from speechmm.models.encoder import Encoder
-from speechmm.models.pretrained.description import EncoderInfo, build, check_config
-from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Config
-from speechmm.models.pretrained.whisper import WhisperConfig
+from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
+from speechmm.models.pretrained.description import EncoderInfo, build
 
+Config = TypeVar("Config", WhisperConfig, Wav2Vec2Config)
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
@@ -118,10 +118,10 @@ def _config(folder: Path, kind: str, settings: Mapping[str, Any]) -> WhisperConf
     """The typed config; what is not known of it has no effect on the encoder."""
     values = dict(settings)
     if kind == "whisper":
-        return cast(WhisperConfig, _fitted(WhisperConfig, values, folder))
+        return _fitted(WhisperConfig, values, folder)
     values["relative_positions"] = kind == "wavlm"
     values["do_normalize"] = _normalizes(folder)
-    return cast(Wav2Vec2Config, _fitted(Wav2Vec2Config, values, folder))
+    return _fitted(Wav2Vec2Config, values, folder)
 
 
 def _normalizes(folder: Path) -> bool:
@@ -130,16 +130,16 @@ def _normalizes(folder: Path) -> bool:
     return bool(_read_json(path).get("do_normalize", True)) if path.is_file() else True
 
 
-def _fitted(kind: type, values: Mapping[str, Any], folder: Path) -> object:
+def _fitted(kind: type[Config], values: Mapping[str, Any], folder: Path) -> Config:
     known = {field.name for field in fields(kind)}
     try:
         config = kind(**{name: value for name, value in values.items() if name in known})
-        check_config(config)
+        config.check()
     except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / CONFIG}: {error}; expected the config of a known encoder. Get the file again."
         ) from error
-    return cast(object, config)
+    return config
 
 
 def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -7,9 +7,7 @@ al. 2021, "XLS-R"; Pratap et al. 2023, "MMS". Weights have the names of Hugging 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,39 +16,7 @@ from torch import Tensor, nn
 from speechmm.models.encoder import Encoded
 from speechmm.models.front_end import length_mask
 from speechmm.models.pretrained.attention import SelfAttention
-
-SAMPLES_A_FRAME = 160
-"""At 16 kHz: the 10 ms that :attr:`Wav2Vec2Encoder.subsampling` counts in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wav2Vec2Config:
-    """Dimensions, as ``config.json`` names them; the defaults are those of wav2vec 2.0 base."""
-
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    feat_extract_activation: str = "gelu"
-    feat_extract_norm: Literal["group", "layer"] = "group"
-    feat_proj_layer_norm: bool = True
-    conv_dim: Sequence[int] = (512,) * 7
-    conv_kernel: Sequence[int] = (10, 3, 3, 3, 3, 2, 2)
-    conv_stride: Sequence[int] = (5, 2, 2, 2, 2, 2, 2)
-    conv_bias: bool = False
-    num_conv_pos_embeddings: int = 128
-    num_conv_pos_embedding_groups: int = 16
-    do_stable_layer_norm: bool = False
-    layer_norm_eps: float = 1e-5
-    adapter_attn_dim: int | None = None
-    """Width of MMS's language adapter in every layer; None for none."""
-    relative_positions: bool = False
-    """WavLM's gated relative position bias."""
-    num_buckets: int = 320
-    max_bucket_distance: int = 800
-    do_normalize: bool = True
-    """Of ``preprocessor_config.json``: zero mean and unit variance for every waveform."""
+from speechmm.models.pretrained.configs import SAMPLES_A_FRAME, Wav2Vec2Config
 
 
 class ConvLayer(nn.Module):
@@ -320,12 +286,12 @@ class Wav2Vec2Encoder(nn.Module):
     @property
     def width(self) -> int:
         """Of a frame."""
-        return self.config.hidden_size
+        return self.config.width
 
     @property
     def subsampling(self) -> int:
         """10 ms frames per encoder frame."""
-        return math.prod(self.config.conv_stride) // SAMPLES_A_FRAME
+        return self.config.subsampling
 
     @property
     def norm(self) -> nn.Module:

@@ -7,7 +7,6 @@ Weights have the names of Hugging Face's ``WhisperEncoder``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,22 +15,10 @@ from torch import Tensor, nn
 from speechmm.models.encoder import Encoded
 from speechmm.models.front_end import length_mask
 from speechmm.models.pretrained.attention import SelfAttention
+from speechmm.models.pretrained.configs import WhisperConfig
 
 DYNAMIC_RANGE = 8.0
 """Powers of ten below its loudest point at which an utterance's log-mel is cut off."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WhisperConfig:
-    """Dimensions, as ``config.json`` names them."""
-
-    d_model: int
-    encoder_layers: int
-    encoder_attention_heads: int
-    encoder_ffn_dim: int
-    num_mel_bins: int = 80
-    max_source_positions: int = 1500
-    activation_function: str = "gelu"
 
 
 class WhisperLayer(nn.Module):
@@ -78,12 +65,12 @@ class WhisperEncoder(nn.Module):
     @property
     def width(self) -> int:
         """Of a frame."""
-        return self.config.d_model
+        return self.config.width
 
     @property
     def subsampling(self) -> int:
         """Feature frames per encoder frame."""
-        return 2
+        return self.config.subsampling
 
     @property
     def norm(self) -> nn.Module:

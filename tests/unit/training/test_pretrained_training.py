@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from speechmm.cli.main import main
 from speechmm.models.bundle import load_bundle
+from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
-from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Config
-from speechmm.models.pretrained.whisper import WhisperConfig
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
