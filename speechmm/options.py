@@ -11,7 +11,8 @@ MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 BATCH_SECONDS = 60.0
 """Audio per batch in seconds, padding included, of everything that runs a trained model on a CPU."""
 GPU_BATCH_SECONDS = 600.0
-"""The same on other devices."""
+"""The same on other devices; on a CUDA GPU so much for each ``GPU_GIGABYTES`` of its memory."""
+GPU_GIGABYTES = 16
 PRECISIONS = ("int8",)
 """Weights a model can be quantised to."""
 ALIGNERS = ("head", "ctc")

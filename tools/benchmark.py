@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import resource
 import statistics
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from speechmm.audio.log_mel import LogMel, LogMelConfig
 from speechmm.data.batch import Batch
@@ -34,7 +36,8 @@ from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer import SIL, AlignedTokens
 from speechmm.text.tokenizer_training import train_tokenizer
-from speechmm.training.compiling import Compile, choose, compile_layers
+from speechmm.training.compiling import Compile, choose, compile_layers, records
+from speechmm.training.cuda_graphs import LOSS, RecordedPasses
 from speechmm.training.tasks import Align, Asr, Step, TasksConfig, sum_losses
 
 SIZES = {
@@ -127,27 +130,34 @@ def batch_of_speech(setting: Setting) -> Batch:
 def training_step(setting: Setting, tasks: TasksConfig) -> Callable[[], object]:
     """Forward, backward and update with the losses of the tasks, after their warm-up."""
     model, batch = setting.model().train(), batch_of_speech(setting)
-    kind = choose(setting.compile, torch.device(setting.device))
+    kind = setting.compile
+    if kind == "auto":
+        kind = choose(torch.device(setting.device), lambda: math.inf)
     compile_layers(model, kind)
+    recorded = RecordedPasses(model) if records(kind) else None
     tokenizer = train_tokenizer(
         [string.ascii_lowercase], kind="char"
     )  # tasks know one; unused here
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
+    def compute(features: Tensor) -> dict[str, Tensor]:
+        encoding = model.encode_normalised(features, batch.feature_lengths)
+        state = Step(
+            model=model,
+            batch=batch,
+            encoding=encoding,
+            tokenizer=tokenizer,
+            log_mel=LogMelConfig(),
+            number=tasks.align.warmup_steps,
+        )
+        return sum_losses(tasks, state)[0]
+
     def step() -> None:
         with setting.autocast():
-            encoding = model.encode_normalised(batch.features, batch.feature_lengths)
-            state = Step(
-                model=model,
-                batch=batch,
-                encoding=encoding,
-                tokenizer=tokenizer,
-                log_mel=LogMelConfig(),
-                number=tasks.align.warmup_steps,
-            )
-            losses, _ = sum_losses(tasks, state)
+            inputs = (batch.features,)
+            losses = recorded(compute, inputs) if recorded else compute(*inputs)
         optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses[LOSS].backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 

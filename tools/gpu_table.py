@@ -92,7 +92,7 @@ def steps(table: Table, setting: benchmark.Setting, name: str) -> None:
     """Joint step and recognition alone, compiled and not."""
     repetitions = 15 if setting.device == "cuda" else 1
     tasks = {"joint": TasksConfig(), "recognition alone": TasksConfig(align=Align(weight=0.0))}
-    kinds: tuple[Compile, ...] = ("off", "layers", "graphs")
+    kinds: tuple[Compile, ...] = ("off", "graphs", "both")
     for kind in kinds if setting.device == "cuda" else kinds[:1]:
         for task, config in tasks.items():
 

@@ -14,7 +14,13 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.inference.recognition.options import SearchOptions
-from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, MANIFEST_SUFFIXES, PRECISIONS
+from speechmm.options import (
+    BATCH_SECONDS,
+    GPU_BATCH_SECONDS,
+    GPU_GIGABYTES,
+    MANIFEST_SUFFIXES,
+    PRECISIONS,
+)
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
@@ -33,7 +39,7 @@ def add_model_arguments(parser: CommandParser) -> None:
         "--batch-seconds",
         type=PositiveFloat,
         help="audio per batch in seconds; changes speed and memory, not results (default: "
-        f"{BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g})",
+        f"{BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g} for each {GPU_GIGABYTES} GB of its memory)",
     )
     parser.add_argument(
         "--device",

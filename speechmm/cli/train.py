@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from speechmm.cli.streams import EXIT_TERMINATED
+from speechmm.data.loader_server import start_if_likely
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError, SpeechmmError
 
@@ -83,6 +84,8 @@ def run(argv: list[str]) -> int:
 
 def _run_lightning(arguments: list[str]) -> int:
     _filter_warnings()
+    if arguments[0] == "fit":
+        start_if_likely()
     from speechmm.training.command import TrainingCLI
 
     files = [file for flag, file in pairwise(arguments) if flag == "--config"]

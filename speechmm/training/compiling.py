@@ -1,8 +1,9 @@
-"""Compiles the layers of a model, and pads batches to the few shapes that compiled code likes."""
+"""Decides what is compiled or recorded, compiles layers, pads batches to the few shapes that both like."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import lightning as L
@@ -19,44 +20,78 @@ from speechmm.models.transformer import DecoderLayer, EncoderLayer
 from speechmm.training.augmentation import Augmented
 from speechmm.training.sharding import shares_weights
 
-Compile = Literal["auto", "off", "layers", "graphs"]
+Compile = Literal["auto", "off", "layers", "graphs", "both"]
+COMPILING_PAYS = 10_000
+"""Optimiser steps from which on a training is worth the minute that compiling takes."""
 COMPILED = (EncoderLayer, DecoderLayer, AlignmentHead, WhisperLayer, Wav2Vec2Layer)
 MULTIPLE = 8
 """Encoder frames, and tokens, are padded to multiples of this: the rows of a half-precision matrix then
 begin where a GPU reads fastest."""
+FEW_TOKENS = 16
+"""Tokens are padded to multiples of this where passes are recorded: they cost little, and shapes repeat."""
 RECOMPILATIONS = 64
 """Most versions of one layer: with and without gradients, with and without masks, one row or more."""
 
 
-def choose(how: Compile, device: torch.device) -> Compile:
-    """What ``auto`` means on a device: compiled layers on a GPU that Triton is installed for."""
-    if how != "auto":
-        return how
-    return "layers" if device.type == "cuda" and torch.utils._triton.has_triton() else "off"
+def choose(device: torch.device, steps: Callable[[], float], *, recordable: bool = True) -> Compile:
+    """What ``auto`` means.
+
+    Args:
+        device: Nothing is compiled or recorded but on a CUDA GPU.
+        steps: Optimiser steps of the training, infinite where nobody knows.
+        recordable: Whether passes can be recorded.
+    """
+    if device.type != "cuda":
+        return "off"
+    if torch.utils._triton.has_triton() and steps() >= COMPILING_PAYS:
+        return "both" if recordable else "layers"
+    return "graphs" if recordable else "off"
 
 
-def choose_for(trainer: L.Trainer, how: Compile) -> Compile:
-    """What a trainer compiles.
+def choose_for(trainer: L.Trainer, how: Compile, steps: Callable[[], float]) -> Compile:
+    """What a trainer compiles and records.
+
+    Args:
+        trainer: Whose strategy and accumulation allow it, or not.
+        how: As asked for.
+        steps: Optimiser steps of the training, infinite where nobody knows.
 
     Raises:
         ConfigError: It is asked for what does not go together.
     """
     shared = shares_weights(trainer)
-    if how == "auto" and shared:
-        return "off"
-    chosen = choose(how, trainer.strategy.root_device)
-    if shared and chosen != "off":
+    batches, processes = trainer.accumulate_grad_batches, trainer.world_size
+    recordable = batches == 1 and processes == 1
+    device = trainer.strategy.root_device
+    if how == "auto":
+        return "off" if shared else choose(device, steps, recordable=recordable)
+    if shared and how != "off":
         raise ConfigError(
-            f"model.compile is {chosen} and trainer.strategy shares weights out; expected off, as layers "
+            f"model.compile is {how} and trainer.strategy shares weights out; expected off, as layers "
             "are gathered before they compute. Set model.compile to off, or the strategy to ddp."
         )
-    steps = trainer.accumulate_grad_batches
-    if chosen == "graphs" and steps > 1:
+    if records(how) and device.type != "cuda":
         raise ConfigError(
-            f"model.compile is graphs and trainer.accumulate_grad_batches {steps}; expected 1, as a "
-            "recorded graph writes its gradients over the last ones. Set model.compile to layers."
+            f"model.compile is {how} and the device {device.type}; expected a CUDA GPU, which passes are "
+            "recorded on. Set model.compile to auto."
         )
-    return chosen
+    if records(how) and not recordable:
+        raise ConfigError(
+            f"model.compile is {how}, trainer.accumulate_grad_batches {batches}, and there are {processes} "
+            "processes; expected 1 of each, as a recorded pass writes its gradients over the last ones "
+            "and waits for no other process. Set model.compile to layers."
+        )
+    return how
+
+
+def records(how: Compile) -> bool:
+    """Whether passes are recorded as CUDA graphs."""
+    return how in ("graphs", "both")
+
+
+def compiles(how: Compile) -> bool:
+    """Whether layers are compiled."""
+    return how in ("layers", "both")
 
 
 def compile_layers(model: nn.Module, how: Compile, backend: str = "inductor") -> None:
@@ -66,17 +101,18 @@ def compile_layers(model: nn.Module, how: Compile, backend: str = "inductor") ->
     rows, frames and tokens; from then on nothing is compiled.
     Names of weights stay as they are. ``backend`` is torch.compile's.
     """
-    if how == "off":
+    if not compiles(how):
         return
-    mode = "reduce-overhead" if how == "graphs" else None
+    settings = torch._dynamo.config
+    settings.recompile_limit = max(settings.recompile_limit, RECOMPILATIONS)
     for part in model.modules():
         if isinstance(part, COMPILED):
-            part.compile(mode=mode, backend=backend, recompile_limit=RECOMPILATIONS)
+            part.compile(backend=backend)
 
 
 def padded_size(size: int, multiple: int, how: Compile) -> int:
-    """The size to pad to: a multiple, and with ``graphs`` one of eight sizes from 2^n to 2^(n+1)."""
-    return next_of_few(size, multiple) if how == "graphs" else -(-size // multiple) * multiple
+    """The size to pad to: a multiple, and of eight sizes from 2^n to 2^(n+1) where passes are recorded."""
+    return next_of_few(size, multiple) if records(how) else -(-size // multiple) * multiple
 
 
 def pad_shapes(augmented: Augmented, how: Compile, subsampling: int) -> Augmented:
@@ -87,8 +123,10 @@ def pad_shapes(augmented: Augmented, how: Compile, subsampling: int) -> Augmente
     frames = augmented.clean.shape[1]
     more = padded_size(frames, MULTIPLE * subsampling, how) - frames
 
+    multiple = FEW_TOKENS if records(how) else MULTIPLE
+
     def wider(ids: Tensor) -> Tensor:
-        return F.pad(ids, (0, padded_size(ids.shape[1], MULTIPLE, how) - ids.shape[1]))
+        return F.pad(ids, (0, padded_size(ids.shape[1], multiple, how) - ids.shape[1]))
 
     return dataclasses.replace(
         augmented,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
+from speechmm.data import loader_server
 from speechmm.data.batch import Batch, WaveformBatch, next_of_few
 from speechmm.data.cut_table import CutTable, spread
 from speechmm.data.dataset import SpeechDataset
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 COPY = re.compile(r"_dup\d+$")  # what lhotse adds to the id
 CMVN_CUTS = 300  # utterances that the feature statistics are taken from
+CORES_TO_TRAIN = 2  # of those that a GPU's training process shares with its loader
 USUAL_SHARE = 0.95  # of the training utterances are at most as long as what is called usual
 
 
@@ -79,7 +80,8 @@ class SpeechDataModule(TrainingData):
             batch_seconds: Audio per batch in seconds, padding included.
             speeds: Speed factors; the training set is used once with each.
             num_workers: Processes that read audio while the model trains; 0 reads in between. None
-                is one a core for a GPU, else one for eight cores and none for a single core.
+                is one a core for a GPU, less two for the process that trains; else one for eight cores
+                and none for a single core.
             cache_gb: Training features, or audio, that all reading processes of a training process
                 keep in memory together; 1.0 holds about 9 hours once. Each keeps its own: with
                 several, the same hour may be held several times. What does not fit is read and
@@ -148,6 +150,8 @@ class SpeechDataModule(TrainingData):
             ManifestError: a manifest is missing, or nothing of it can be used.
         """
         known = len(self.skipped)
+        if stage == "fit" and self._on_cuda and self.num_workers != 0:
+            loader_server.start()
         self._read_splits(stage)
         if self._is_rank_zero:
             for item, reason in self.skipped.items[known:]:
@@ -322,10 +326,7 @@ class SpeechDataModule(TrainingData):
             keep_samples=self.keep_samples,
             stand_in=self._stand_ins.get(name),
         )
-        # A process that holds a GPU has threads, which a fork would leave in the middle of their work.
         context = "forkserver" if workers and self._on_cuda else None
-        if context:
-            multiprocessing.set_forkserver_preload(["speechmm.data.dataset"])
         return DataLoader(
             dataset,
             batch_size=None,
@@ -361,7 +362,7 @@ class SpeechDataModule(TrainingData):
         if not self._on_cuda:
             return min(4, (cores + 6) // 8)
         needed = self.batches_per_epoch(self.trainer.world_size) if self.trainer and shuffle else 4
-        return max(1, min(cores, needed))
+        return max(1, min(cores - CORES_TO_TRAIN, needed))
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -21,9 +21,10 @@ from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.pretrained.description import describe
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
-from speechmm.training.augmentation import AugmentationConfig, Augmenter
+from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
 from speechmm.training.augmentation.pipeline import check_waveform_augmentation
-from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes
+from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
+from speechmm.training.cuda_graphs import RecordedPasses
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.freezing import Freezing
 from speechmm.training.optimization import OptimizationConfig
@@ -41,6 +42,8 @@ from speechmm.training.trainable import SELECTION, TrainingModule
 
 logger = logging.getLogger(__name__)
 
+RECORDED = ("feature_lengths", "tokens", "token_lengths", "align_tokens", "align_lengths")
+"""What tasks read of a batch in a recorded pass."""
 LOSS_SHARE = 0.01
 """Of the loss in what the best checkpoint is chosen by: it decides between equal error rates."""
 
@@ -58,7 +61,7 @@ class JointModule(TrainingModule):
         tasks: TasksConfig = TasksConfig(),  # noqa: B008 (frozen)
         augmentation: AugmentationConfig = AugmentationConfig(),  # noqa: B008 (frozen)
         optimization: OptimizationConfig = OptimizationConfig(),  # noqa: B008 (frozen)
-        compile: Compile = "off",
+        compile: Compile = "auto",
         seed: int = 0,
         pretrained: str | None = None,
         init_from: str | None = None,
@@ -73,9 +76,9 @@ class JointModule(TrainingModule):
             tasks: What it is trained on, with weights.
             augmentation: Changes to training batches.
             optimization: Learning rate, decay, averaging.
-            compile: ``layers`` compiles encoder and decoder layers and the alignment head;
-                ``graphs`` also records their kernels, for batches of few shapes. ``auto`` is
-                ``layers`` on a GPU and ``off`` elsewhere (docs/gpu.md).
+            compile: ``layers`` compiles encoder and decoder layers and the alignment head, ``graphs``
+                records whole passes for shapes that come again, ``both`` does both. ``auto`` is one of
+                them on a GPU, and ``off`` elsewhere (docs/gpu.md).
             seed: Start of every random choice of training; the same seed repeats a run.
             pretrained: Folder in Hugging Face's layout whose encoder the heads stand on: Whisper, or the
                 wav2vec 2.0 family (docs/fine-tuning.md).
@@ -106,6 +109,7 @@ class JointModule(TrainingModule):
         self._augmenter: Augmenter | None = None
         self._compile: Compile = compile
         self._compiled: Compile = "off"
+        self._recorded: RecordedPasses | None = None
         self._sums: dict[str, tuple[float, float]] = {}
 
     @property
@@ -212,35 +216,54 @@ class JointModule(TrainingModule):
         """Decides what is compiled, which batches are padded for."""
         super().setup(stage)
         if stage == "fit":
-            self._compiled = choose_for(self.trainer, self._compile)
+            self._compiled = choose_for(self.trainer, self._compile, self._planned_steps)
             self.data.compiled = self._compiled != "off"
 
     def on_fit_start(self) -> None:
         """Compiles the layers, now that the weights are where they will be."""
         compile_layers(self.model, self._compiled)
+        if records(self._compiled):
+            self._recorded = RecordedPasses(self.model)
         if "align" in self.tasks.heads and self.device.type == "cpu":
             load_in_background("forward_backward")  # while the first batch is made
 
     def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """The weighted sum of all losses of one augmented batch."""
         assert self._augmenter is not None
-        if self._compiled == "graphs":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         augmented = self._augmenter(batch, self.current_epoch, self.model.normalise)
         augmented = pad_shapes(augmented, self._compiled, self.model.subsampling)
         batch = augmented.batch
-        encoding = self.model.encode_normalised(
-            augmented.masked,
-            batch.feature_lengths,
-            clean=augmented.clean,
-            waveforms=batch.waveforms,
-            mask=self._augmenter.mask_frames(self.model.subsampling),
-        )
-        losses, shared = sum_losses(self.tasks, self._step(batch, encoding))
-        self._augmenter.learn(augmented, shared.get(OCCUPANCY))
+        losses = self._losses(augmented)
+        self._augmenter.learn(augmented, losses.pop(OCCUPANCY, None))
         rows = total_over_processes(len(batch), like=losses["loss"])
         self._log_losses("train", losses, rows)
         return self.accumulation.weigh(losses["loss"], batch.token_lengths.sum(), batch_idx)
+
+    def _losses(self, augmented: Augmented) -> dict[str, Tensor]:
+        """Every loss of a step by its name, and the soft alignment where a task gives one."""
+        assert self._augmenter is not None
+        batch, mask = augmented.batch, self._augmenter.mask_frames(self.model.subsampling)
+
+        def compute(masked: Tensor, clean: Tensor, *read: Tensor) -> dict[str, Tensor]:
+            changed: dict[str, Any] = dict(zip(RECORDED, read, strict=True))
+            seen = dataclasses.replace(batch, features=clean, **changed)
+            encoding = self.model.encode_normalised(
+                masked, seen.feature_lengths, clean=clean, waveforms=seen.waveforms, mask=mask
+            )
+            losses, shared = sum_losses(self.tasks, self._step(seen, encoding))
+            kept = {name: value for name, value in shared.items() if name == OCCUPANCY}
+            return losses | kept
+
+        inputs = (augmented.masked, augmented.clean, *(getattr(batch, name) for name in RECORDED))
+        steady = (
+            batch.samples is None
+            and batch.unpaired is None
+            and self._freezing is None
+            and all(task.steady(self.global_step) for task in self.tasks.active)
+        )
+        if self._recorded is None or not steady:
+            return compute(*inputs)
+        return self._recorded(compute, inputs)
 
     def _step(self, batch: Batch, encoding: SpeechEncoding) -> Step:
         return Step(

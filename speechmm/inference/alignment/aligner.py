@@ -152,7 +152,12 @@ class Aligner:
         """
         skipped = SkipReport(strict=True) if skipped is None else skipped
         chunks = read_ahead(sources, self._cut, readers=readers_for(self.encoder.device))
-        done = in_batches(chunks, self._align_batch, batch_samples=self.batch_samples)
+        done = in_batches(
+            chunks,
+            self._align_batch,
+            batch_samples=self.batch_samples,
+            ahead=self.encoder.lookahead,
+        )
         yield from join(regroup(done, skipped), self._joined, skipped)
 
     def _cut(self, source: Source) -> Iterator[Chunk[ChunkText] | Later]:

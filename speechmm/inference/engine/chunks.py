@@ -26,6 +26,8 @@ MAX_PADDING = 0.15
 """Largest share of a batch that is padding."""
 LOOKAHEAD_BATCHES = 8
 """Batches' worth of audio that is read before it is sorted by length."""
+GPU_LOOKAHEAD_BATCHES = 2
+"""The same where a batch is large, as on a GPU: it is not to wait long for the first one."""
 
 Part = TypeVar("Part")
 Payload = TypeVar("Payload")
@@ -95,24 +97,31 @@ def in_batches(
     process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]],
     *,
     batch_samples: int,
+    ahead: int = LOOKAHEAD_BATCHES,
 ) -> Iterator[ChunkResult[Value] | ChunkFailure | EndOfSource]:
     """The same stream with a result in place of each chunk; a few batches of audio are in memory.
 
-    Where a batch fails, its chunks are processed one by one, so that only the bad ones fail.
+    Where a batch fails, each half of it is tried, so that only bad chunks fail, or those too large for
+    the memory of a device.
 
     Args:
         chunks: Chunks, results and ends of sources, in their order.
         process: Makes one value of each chunk of a batch.
         batch_samples: Samples of a batch, padding included.
+        ahead: Batches' worth of audio that is read before it is sorted by length.
     """
     held: list[Chunk[Payload] | ChunkResult[Value] | EndOfSource] = []
+    samples = 0
     for item in chunks:
         held.append(item)
-        if isinstance(item, EndOfSource) and item.error is not None:
+        if isinstance(item, Chunk):
+            samples += len(item.waveform)
+        elif isinstance(item, EndOfSource) and item.error is not None:
             held = _without_last_source(held)
-        samples = sum(len(one.waveform) for one in held if isinstance(one, Chunk))
-        if samples == 0 or samples >= LOOKAHEAD_BATCHES * batch_samples:
+            samples = sum(len(one.waveform) for one in held if isinstance(one, Chunk))
+        if samples == 0 or samples >= ahead * batch_samples:
             yield from _processed(held, process, batch_samples)
+            samples = 0
     yield from _processed(held, process, batch_samples)
 
 
@@ -211,7 +220,7 @@ def _processed(
 def _results(
     chunks: Sequence[Chunk[Payload]], process: Callable[[Sequence[Chunk[Payload]]], Sequence[Value]]
 ) -> list[ChunkResult[Value] | ChunkFailure]:
-    """What the batch gives, or each of its chunks alone where the batch as a whole fails."""
+    """What the batch gives, or each half of it where it fails as a whole."""
     try:
         values = process(chunks)
     except MemoryError:
@@ -219,7 +228,8 @@ def _results(
     except Exception as error:
         if len(chunks) == 1:
             return [ChunkFailure(error)]
-        return [one for chunk in chunks for one in _results([chunk], process)]
+        half = len(chunks) // 2
+        return [*_results(chunks[:half], process), *_results(chunks[half:], process)]
     return [
         ChunkResult(start=chunk.start, value=value)
         for chunk, value in zip(chunks, values, strict=True)

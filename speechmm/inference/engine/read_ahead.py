@@ -16,10 +16,10 @@ from speechmm.data.skips import named_failure
 from speechmm.inference.engine.chunks import EndOfSource, read_chunks
 from speechmm.inference.engine.sources import Source
 
-PARTS_AHEAD = 4
+PARTS_AHEAD = 2
 """Parts of one source that are read before anybody asks for them."""
-SOURCES_AHEAD = 2
-"""Sources a thread may have begun."""
+SOURCES_AHEAD = 16
+"""Sources a thread may have begun: short ones are read while a device works on a large batch."""
 MOST_READERS = 8
 _PATIENCE = 0.2  # seconds after which a thread looks whether anybody still wants what it reads
 

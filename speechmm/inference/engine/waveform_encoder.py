@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from speechmm.audio.log_mel import LogMel
+from speechmm.inference.engine.chunks import GPU_LOOKAHEAD_BATCHES, LOOKAHEAD_BATCHES
 from speechmm.models.bundle import Bundle
 from speechmm.models.readback import to_device, upload
 from speechmm.models.speech_text import SpeechEncoding
-from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS
+from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, GPU_GIGABYTES
 
 
 class WaveformEncoder:
@@ -27,8 +28,13 @@ class WaveformEncoder:
     def batch_samples(self, seconds: float | None) -> int:
         """Samples of a batch of so many seconds; None means what suits the device."""
         if seconds is None:
-            seconds = BATCH_SECONDS if self.device.type == "cpu" else GPU_BATCH_SECONDS
+            seconds = _batch_seconds(self.device)
         return round(seconds * self.log_mel.config.sample_rate)
+
+    @property
+    def lookahead(self) -> int:
+        """Batches' worth of audio to read before it is sorted by length."""
+        return LOOKAHEAD_BATCHES if self.device.type == "cpu" else GPU_LOOKAHEAD_BATCHES
 
     @torch.inference_mode()
     def encode(self, waveforms: Sequence[Float[Tensor, " _"]]) -> SpeechEncoding:
@@ -37,3 +43,13 @@ class WaveformEncoder:
         padded = to_device(pad_sequence(list(waveforms), batch_first=True), self.device)
         features, frame_lengths = self.log_mel(padded, lengths)
         return self.model.encode_speech(features, frame_lengths, (padded, lengths))
+
+
+def _batch_seconds(device: torch.device) -> float:
+    """Audio per batch that suits a device: as a search takes as long for few as for many, all it holds."""
+    if device.type == "cpu":
+        return BATCH_SECONDS
+    if device.type != "cuda":
+        return GPU_BATCH_SECONDS
+    gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
+    return GPU_BATCH_SECONDS * max(1.0, gigabytes / GPU_GIGABYTES)

@@ -21,6 +21,7 @@ from speechmm.inference.alignment.word_times import time_words
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
 from speechmm.inference.engine.read_ahead import read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
+from speechmm.inference.engine.warm_up import WarmUp
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.inference.recognition.confidence import (
     Calibration,
@@ -127,9 +128,30 @@ class Transcriber:
             skipped: Where a source that fails is noted; without it, the first failure is raised.
         """
         skipped = SkipReport(strict=True) if skipped is None else skipped
+        warm_up = WarmUp(self.encoder.device, self._warm_up)
+
+        def process(chunks: Sequence[Chunk[None]]) -> list[ChunkTranscript]:
+            warm_up.wait()
+            return self._transcribe_batch(chunks)
+
         chunks = read_ahead(sources, self._cut, readers=readers_for(self.encoder.device))
-        done = in_batches(chunks, self._transcribe_batch, batch_samples=self.batch_samples)
+        done = in_batches(
+            chunks,
+            process,
+            batch_samples=self.batch_samples,
+            ahead=self.encoder.lookahead,
+        )
         yield from join(regroup(done, skipped), self._joined, skipped)
+
+    def _warm_up(self) -> None:
+        """Encodes, searches and times a second of a tone."""
+        tone = torch.sin(0.1 * torch.arange(self.features.sample_rate)) / 10
+        encoding = self._heard(self.encoder.encode([tone]))
+        search(self.encoder.model, encoding, self.options, self.scorers)
+        if self.word_times:
+            any_tokens = [self.tokenizer.vocab_size - 1] * 2
+            words = words_of(self.tokenizer, Hypothesis(any_tokens, 0.0, [0.0, 0.0]), UNCALIBRATED)
+            time_words(self.bundle, encoding=encoding, words=[words], seconds=[1.0])
 
     def _cut(self, source: Source) -> Iterator[Chunk[None]]:
         """A source of ordinary length whole; a long one cut at its quietest places."""

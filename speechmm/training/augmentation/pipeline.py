@@ -191,9 +191,9 @@ class Augmenter:
         recorded = augmented.recorded
         if self.bank is None or occupancy is None or recorded is None:
             return
-        rows = len(recorded)
+        rows, tokens = recorded.align_tokens.shape  # without padding for few shapes
         lengths: Int[Tensor, " rows"] = augmented.batch.feature_lengths[:rows]
-        self.bank.learn(recorded, occupancy[:rows], lengths, augmented.epoch)
+        self.bank.learn(recorded, occupancy[:rows, :, :tokens], lengths, augmented.epoch)
 
     def state(self) -> dict[str, Any] | None:
         """What a checkpoint needs to go on exactly; None where nothing is remembered."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from pathlib import Path
 
 import lightning as L
@@ -14,17 +16,22 @@ from speechmm.training.callbacks.metrics import METRICS, read_metrics
 logger = logging.getLogger(__name__)
 
 CURVES = "curves.png"
+SECONDS_BETWEEN = 30.0
+"""A picture takes a second or two, which is as long as a short epoch on a GPU."""
 
 
 class TrainingCurves(Callback):
-    """Draws losses and dev scores of ``metrics.csv`` as ``curves.png`` after each validation."""
+    """Draws losses and dev scores of ``metrics.csv`` as ``curves.png``: now and then, and at the end."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._drawn = -math.inf
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Redraws the picture; Lightning logs the losses of this epoch only after this."""
-        self._draw(trainer)
+        if time.monotonic() - self._drawn >= SECONDS_BETWEEN:
+            self._draw(trainer)
+            self._drawn = time.monotonic()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draws the last epoch too."""

@@ -58,6 +58,10 @@ class Align(Task):
         """The alignment head."""
         return frozenset({"align"}) if self.weight else frozenset()
 
+    def steady(self, step: int) -> bool:
+        """After the warm-up, when the priors have gone."""
+        return step >= self.warmup_steps
+
     def prior_scale(self, step: Step) -> float:
         """How much the priors lead: 1 at the start of training, 0 after the warm-up."""
         if not step.training:

@@ -85,6 +85,11 @@ class Asr(Task):
         """Two where they are made consistent."""
         return 2 if self.consistency_weight else 1
 
+    def steady(self, step: int) -> bool:
+        """Always."""
+        del step
+        return True
+
     def losses(self, step: Step, shared: Mapping[str, Tensor]) -> TaskLosses:
         """CTC and attention, as far as trained, nats per token."""
         losses: dict[str, Tensor] = {}

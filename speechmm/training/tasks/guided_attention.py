@@ -49,6 +49,11 @@ class GuidedAttention(Task):
         """Decoder and alignment head, as one guides the other."""
         return frozenset({"decoder", "align"})
 
+    def steady(self, step: int) -> bool:
+        """Always."""
+        del step
+        return True
+
     def losses(self, step: Step, shared: Mapping[str, Tensor]) -> TaskLosses | None:
         """The guidance loss, in training only."""
         if not step.training:

@@ -107,6 +107,15 @@ class Task:
         """Differently masked copies of every utterance that a training step holds, 1 or 2."""
         return 1
 
+    def steady(self, step: int) -> bool:
+        """Whether its losses are the same function of the tensors of a batch from an optimiser step on.
+
+        A recording may then repeat them (``model.compile graphs``): nothing else that the host knows
+        about a step decides what is computed.
+        """
+        del step
+        return False
+
     def make_heads(self, model: SpeechTextModel) -> dict[str, nn.Module]:
         """Auxiliary heads of its own, by name: trained and checkpointed, not part of a bundle."""
         del model

@@ -5,7 +5,9 @@ import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,22 +218,21 @@ def test_only_impossible_utterances_lose_nothing() -> None:
 
 @ON_GPU
 @pytest.mark.parametrize("frames, tokens", [(7, 6), (300, 200), (1200, 400)])
-def test_on_a_gpu_nothing_waits_and_all_agrees(frames: int, tokens: int) -> None:
+def test_on_a_gpu_nothing_waits_and_all_agrees(
+    frames: int, tokens: int, no_waits: Callable[[], Any]
+) -> None:
     case = random_batch(3, batch=6, frames=frames, tokens=tokens)
     scores, *sizes = (one.cuda() for one in case)
     scores.requires_grad_()
     forward_sum_loss(scores, *sizes)[0].backward()  # compiled
     dispatch.best_paths(scores, *sizes)
     scores.grad = None
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waits():
         loss, occupancy = forward_sum_loss(scores, *sizes)
         loss.backward()
         paths, possible = dispatch.best_paths(scores, *sizes)
         in_tensors = tensor_forward_backward.forward_backward(scores.detach(), *sizes)
         tensor_viterbi.best_paths(scores.detach(), *sizes)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert scores.grad is not None and scores.grad.isfinite().all()
     totals, expected = dispatch.forward_backward(*case)
     torch.testing.assert_close(occupancy.cpu(), expected, rtol=1e-4, atol=1e-5)

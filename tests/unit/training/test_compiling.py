@@ -1,5 +1,6 @@
 """Layers compile once for all shapes, and padding to few shapes changes no loss."""
 
+import math
 import subprocess
 import sys
 
@@ -54,19 +55,33 @@ def test_sizes_are_few_and_not_much_larger(size: int) -> None:
     assert len({padded_size(one, 8, "graphs") for one in range(1024, 2049)}) <= 9
 
 
-def test_nothing_is_compiled_on_a_cpu_unless_asked() -> None:
-    cpu = torch.device("cpu")
-    assert choose("auto", cpu) == "off"
-    assert choose("layers", cpu) == "layers"
+def test_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert choose(cpu, lambda: math.inf) == "off"
+    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: True)
+    assert choose(gpu, lambda: 500.0) == "graphs"  # too short to be worth compiling
+    assert choose(gpu, lambda: math.inf) == "both"
+    assert choose(gpu, lambda: 500.0, recordable=False) == "off"
+    assert choose(gpu, lambda: math.inf, recordable=False) == "layers"
+    monkeypatch.setattr(torch.utils._triton, "has_triton", lambda: False)
+    assert choose(gpu, lambda: math.inf) == "graphs"
 
 
-def test_what_does_not_go_with_compiling_is_refused() -> None:
+def test_what_does_not_go_with_compiling_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     quiet = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False}
     shared = L.Trainer(**quiet, strategy=FullyShared())
-    assert choose_for(shared, "auto") == "off"
+
+    def steps() -> float:
+        return math.inf
+
+    assert choose_for(shared, "auto", steps) == "off"
     with pytest.raises(ConfigError, match=r"compile is layers and .* expected off"):
-        choose_for(shared, "layers")
+        choose_for(shared, "layers", steps)
     accumulating = L.Trainer(**quiet, accumulate_grad_batches=2)
-    assert choose_for(accumulating, "layers") == "layers"
-    with pytest.raises(ConfigError, match=r"compile is graphs and .* expected 1"):
-        choose_for(accumulating, "graphs")
+    assert choose_for(accumulating, "layers", steps) == "layers"
+    for how in ("graphs", "both"):
+        with pytest.raises(ConfigError, match=rf"compile is {how} and .* expected a CUDA GPU"):
+            choose_for(accumulating, how, steps)
+        with monkeypatch.context() as patch, pytest.raises(ConfigError, match="expected 1 of each"):
+            patch.setattr(type(accumulating.strategy), "root_device", torch.device("cuda"))
+            choose_for(accumulating, how, steps)
