@@ -39,6 +39,11 @@ speechmm check-flags "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/fla
   --results "$results" --title "kerstin test, $name, damaged transcripts"
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results "$results" --title "kerstin test, $name, beam 4"
+if [[ $name == tts ]]; then # the test sentences in the voice it learned
+  speechmm synthesize "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/spoken" --times "$run/spoken.jsonl" ||
+    [[ $? == 3 ]]
+  echo "spoken:    $run/spoken"
+fi
 echo "report:    $run/report/report.html"
 echo "alignment: $run/textgrids"
 echo "durations: $run/durations"

@@ -30,17 +30,18 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def add_model_arguments(parser: CommandParser) -> None:
-    """Adds the options that say which model runs, and how."""
+def add_model_arguments(parser: CommandParser, *, batches: bool = True) -> None:
+    """Adds the options that say which model runs, and how; ``batches`` of audio are what it reads."""
     parser.add_argument(
         "--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder of the model"
     )
-    parser.add_argument(
-        "--batch-seconds",
-        type=PositiveFloat,
-        help="audio per batch in seconds; changes speed and memory, not results (default: "
-        f"{BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g} for each {GPU_GIGABYTES} GB of its memory)",
-    )
+    if batches:
+        parser.add_argument(
+            "--batch-seconds",
+            type=PositiveFloat,
+            help="audio per batch in seconds; changes speed and memory, not results (default: "
+            f"{BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g} for each {GPU_GIGABYTES} GB of its memory)",
+        )
     parser.add_argument(
         "--device",
         default="auto",

@@ -56,7 +56,7 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
     from speechmm.models.pretrained.description import describe as describe_encoder
 
     bundle = load_bundle(path)
-    encoder = describe_encoder(bundle.model.encoder)
+    encoder, voice = describe_encoder(bundle.model.encoder), bundle.model.voice
     return {
         "kind": "bundle",
         "path": str(path),
@@ -72,7 +72,15 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
         "heads": sorted(bundle.heads),
         "model": dataclasses.asdict(bundle.model.config),
         **({} if encoder is None else {"encoder": dataclasses.asdict(encoder)}),
+        **({} if voice is None else {"voice": _plain(dataclasses.asdict(voice.config))}),
         "training": bundle.training.to_json(),
+    }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them, tuples being lists."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
     }
 
 

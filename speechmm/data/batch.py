@@ -33,6 +33,28 @@ class UnpairedTexts:
 
 
 @dataclass
+class SpokenTargets:
+    """What some rows of a batch sound like: what a model that speaks is to say."""
+
+    rows: Int[Tensor, "targets"]
+    """Of the batch, whose text is said from the first frame to the last."""
+    mel: Float[Tensor, "targets mel_frames n_mels"]
+    """Natural-log mel power of the recordings, without any change."""
+    lengths: Int[Tensor, "targets"]
+    """Valid frames."""
+    log_pitch: Float[Tensor, "targets mel_frames"]
+    """Natural log of the fundamental frequency in Hz; means nothing where it has no weight."""
+    pitch_weight: Float[Tensor, "targets mel_frames"]
+    """How much each frame says about the pitch: its level where it is voiced, else 0."""
+    speakers: Int[Tensor, "targets"]
+    """Their places among those of the training; -1 for others."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "SpokenTargets":
+        """The same with every tensor changed."""
+        return replace(self, **_changed(self, function))
+
+
+@dataclass
 class Batch:
     """Padded utterances with everything that tasks need.
 
@@ -75,6 +97,8 @@ class Batch:
 
     unpaired: UnpairedTexts | None = None
     """Texts that no row says, to train on beside them."""
+    spoken: SpokenTargets | None = None
+    """What rows sound like, for a model that speaks."""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     """Utterances that were to be in it and could not be read: the id of each, and why."""
 
@@ -107,9 +131,9 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def duplicated(self) -> "Batch":
-        """Every utterance two times: all of them, then all of them again; unpaired texts once."""
+        """Every utterance two times: all of them, then all of them again; texts and targets once."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        del values["unpaired"]
+        del values["unpaired"], values["spoken"]
         doubled: dict[str, Any] = {
             name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
             for name, value in values.items()
@@ -121,10 +145,14 @@ class Batch:
         changed = _changed(self, function)
         if self.unpaired is not None:
             changed["unpaired"] = self.unpaired.map(function)
+        if self.spoken is not None:
+            changed["spoken"] = self.spoken.map(function)
         return replace(self, **changed)
 
 
-def _changed(batch: Batch | UnpairedTexts, function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+def _changed(
+    batch: Batch | UnpairedTexts | SpokenTargets, function: Callable[[Tensor], Tensor]
+) -> dict[str, Any]:
     """Its tensors by their names, each of them changed."""
     values = {one.name: getattr(batch, one.name) for one in fields(batch)}
     return {name: function(value) for name, value in values.items() if isinstance(value, Tensor)}

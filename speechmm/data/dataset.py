@@ -19,6 +19,7 @@ from speechmm.data.batch import Batch, UnpairedTexts, WaveformBatch, pad_tokens
 from speechmm.data.features import load_features
 from speechmm.data.manifest import cut_text, reference_alignment
 from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
+from speechmm.data.spoken import TargetReader, speaker_of
 from speechmm.data.waveforms import (
     load_recorded,
     load_waveform,
@@ -44,6 +45,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         waveforms: hand over the audio, of which a device computes the features.
         round_up: from the length of the longest row to that of the batch; None for the same.
         keep_samples: put the waveforms into the batch beside the features.
+        targets: reads what a model that speaks is to say; None where nobody does.
         stand_in: a cut that can be read. With one, utterances that cannot be read are left out of
             their batch, which names them, and it takes the place of a batch of which nothing is
             left. Without one they are errors.
@@ -58,10 +60,12 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         waveforms: bool = False,
         round_up: Callable[[int], int] | None = None,
         keep_samples: bool = False,
+        targets: TargetReader | None = None,
         stand_in: MonoCut | None = None,
     ):
         self.tokenizer = tokenizer
         self.keep_samples = keep_samples
+        self.targets = targets
         self.features = features
         self.waveforms = waveforms
         self.round_up = round_up
@@ -160,10 +164,13 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
                 None if changed else reference_alignment(cut)
                 for cut, changed in zip(firsts, made, strict=True)
             ],
-            speakers=[_speaker(cut) for cut in firsts],
+            speakers=[speaker_of(cut) for cut in firsts],
             speeds=[speed_factor(cut) for cut in firsts],
             recombined=made,
             unpaired=self._unpaired(plan.unpaired) if plan.unpaired else None,
+            spoken=None
+            if self.targets is None
+            else self.targets(plan.rows, self._kept, self.round_up),
         )
 
     def _unpaired(self, planned: Sequence[PlannedText]) -> UnpairedTexts:
@@ -240,7 +247,3 @@ def _parts(utterance: PlannedUtterance) -> list[tuple[MonoCut, int, int | None]]
     if not utterance.pieces:
         return [(utterance.cut, 0, None)]
     return [(piece.cut, piece.first, piece.end) for piece in utterance.pieces]
-
-
-def _speaker(cut: MonoCut) -> str:
-    return (cut.supervisions[0].speaker or "") if cut.supervisions else ""

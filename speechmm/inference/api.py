@@ -18,11 +18,12 @@ from speechmm.inference.alignment.aligner import Aligner
 from speechmm.inference.engine.samples import as_audio
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
+from speechmm.inference.synthesis.synthesizer import Speech, Synthesizer
 from speechmm.models.bundle import Bundle, load_bundle
 
 
 class Model:
-    """A joint model ready to use: it transcribes, and it aligns."""
+    """A joint model ready to use: it transcribes, it aligns, and speaks if it has learned to."""
 
     def __init__(self, bundle: Bundle, *, device: torch.device | str = "cpu") -> None:
         self.bundle = bundle
@@ -85,12 +86,34 @@ class Model:
             return self._aligner.align(audio, text)
         return Aligner(self.bundle, units=units, device=self.device).align(audio, text)
 
+    def synthesize(self, text: object, *, speaker: str | None = None, rate: float = 1.0) -> Speech:
+        """A text as the model speaks it, with the times of its words and tokens.
+
+        Args:
+            text: A string of any length.
+            speaker: Of the training; None means the first in alphabetical order.
+            rate: 2 is twice as fast as usual, in [0.25, 4].
+
+        Raises:
+            AlignmentError: No word of the text is left after the normalizer.
+            ConfigError: The model has not learned to speak, nobody of that name, or another rate.
+        """
+        if not isinstance(text, str):
+            raise AlignmentError(
+                f"text: found {type(text).__name__}; expected a string of the words to speak."
+            )
+        return self._synthesizer.synthesize(text, speaker=speaker, rate=rate)
+
     def _as_audio(self, audio: object, rate: object) -> Path | Float[Tensor, " samples"]:
         return as_audio(audio, sample_rate=rate, model_rate=self.bundle.features.sample_rate)
 
     @cached_property
     def _transcriber(self) -> Transcriber:
         return Transcriber(self.bundle, device=self.device)
+
+    @cached_property
+    def _synthesizer(self) -> Synthesizer:
+        return Synthesizer(self.bundle, device=self.device)
 
     @cached_property
     def _aligner(self) -> Aligner:

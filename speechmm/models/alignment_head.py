@@ -26,14 +26,27 @@ def upsample_frames(
     frame its value is held, so padding never leaks in.
     """
     position = torch.arange(frames, device=encoded.device)
+    weight = (position % factor).to(encoded.dtype) / factor
+    return between_frames(encoded, enc_lengths, position // factor, weight)
+
+
+def between_frames(
+    encoded: Float[Tensor, "batch enc_frames width"],
+    enc_lengths: Int[Tensor, " batch"],
+    whole: Int[Tensor, " frames"],
+    weight: Float[Tensor, " frames"],
+) -> Float[Tensor, "batch frames width"]:
+    """Linear interpolation between encoder frames ``whole`` and the next ones, which have ``weight``.
+
+    Past an utterance's last encoder frame its value is held.
+    """
     last = (enc_lengths - 1).clamp(min=0)[:, None]
-    left = torch.minimum((position // factor)[None, :], last)
+    left = torch.minimum(whole[None, :], last)
     right = torch.minimum(left + 1, last)
-    weight = ((position % factor).to(encoded.dtype) / factor)[None, :, None]
     width = encoded.shape[-1]
     take_left = encoded.gather(1, left[:, :, None].expand(-1, -1, width))
     take_right = encoded.gather(1, right[:, :, None].expand(-1, -1, width))
-    return torch.lerp(take_left, take_right, weight)
+    return torch.lerp(take_left, take_right, weight[None, :, None])
 
 
 class AlignmentHead(nn.Module):

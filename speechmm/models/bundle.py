@@ -33,7 +33,7 @@ from speechmm.models.language_model import LanguageModel
 from speechmm.models.model_card import model_card
 from speechmm.models.pretrained.description import build, describe
 from speechmm.models.quantize import quantize as quantized
-from speechmm.models.speech_text import HEADS, SpeechTextModel
+from speechmm.models.speech_text import ALL_HEADS, SpeechTextModel
 from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer import Tokenizer
 
@@ -60,22 +60,22 @@ class Bundle:
 
     @property
     def heads(self) -> frozenset[str]:
-        """The heads that were trained, of ``HEADS``."""
-        return frozenset(head for head in HEADS if head in self.model.heads)
+        """The heads that were trained, of ``ALL_HEADS``."""
+        return frozenset(head for head in ALL_HEADS if head in self.model.heads)
 
     def require_heads(self, heads: Collection[str], flag: str) -> None:
         """Refuses to read what was never trained.
 
         Args:
-            heads: What is to be read, of ``HEADS``.
+            heads: What is to be read, of ``ALL_HEADS``.
             flag: What asks for it, for the message.
 
         Raises:
             ConfigError: Some of them are not there.
         """
-        missing = [head for head in HEADS if head in heads and head not in self.heads]
+        missing = [head for head in ALL_HEADS if head in heads and head not in self.heads]
         if missing:
-            trained = ", ".join(head for head in HEADS if head in self.heads)
+            trained = ", ".join(head for head in ALL_HEADS if head in self.heads)
             raise ConfigError(
                 f"{self.path}: it was trained with heads {trained}; expected "
                 f"{' and '.join(missing)} too, which {flag} reads. Choose another way to read it, "
@@ -110,11 +110,12 @@ def save_bundle(
             encoder=encoder,
             vocab_size=model.vocab_size,
             align_vocab_size=model.align_vocab_size,
-            heads=tuple(head for head in HEADS if head in model.heads),
+            heads=tuple(head for head in ALL_HEADS if head in model.heads),
             tags=model.decoder.names if "decoder" in model.heads else (),
             features=features,
             weights_sha256=_write_weights(aside, model),
             training=training,
+            voice=None if model.voice is None else model.voice.config,
         )
         _write_rest(aside, config, tokenizer, model.num_parameters())
 
@@ -171,7 +172,7 @@ def _as_text(config: dict[str, Any]) -> str:
 def _is_auxiliary(weight: str) -> bool:
     """Whether a weight belongs to a head that only training needs."""
     owner, _, rest = weight.partition(".")
-    return owner == "heads" and rest.partition(".")[0] not in HEADS
+    return owner == "heads" and rest.partition(".")[0] not in ALL_HEADS
 
 
 def _read_json(path: Path, *, format: str) -> dict[str, Any]:
@@ -324,6 +325,7 @@ def _build(config: BundleConfig) -> SpeechTextModel:
         heads=config.heads,
         tags=config.tags,
         encoder=None if config.encoder is None else build(config.encoder),
+        voice=config.voice,
     )
 
 

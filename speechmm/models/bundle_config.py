@@ -13,6 +13,7 @@ from speechmm.files.json_text import fits
 from speechmm.models.language_model import LanguageModelConfig
 from speechmm.models.pretrained.description import CONFIGS, EncoderInfo
 from speechmm.models.speech_text import SpeechTextConfig
+from speechmm.models.voice import VoiceConfig
 
 FORMAT = "speechmm-bundle/2"
 LANGUAGE_FORMAT = "speechmm-lm/1"
@@ -69,6 +70,15 @@ def _encoder(values: Any) -> EncoderInfo | None:
     )
     info.config.check()
     return info
+
+
+def _voice(values: Any) -> VoiceConfig | None:
+    if values is None:
+        return None
+    if not fits(values, {"mel": object, "speakers": [str]}):
+        raise ValueError(f"voice: found {str(values)[:40]}; expected mel and speakers")
+    others = {name: value for name, value in values.items() if name != "mel"}
+    return dataclasses.replace(_typed(VoiceConfig, others), mel=_typed(LogMelConfig, values["mel"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +150,7 @@ class BundleConfig:
     vocab_size: int
     align_vocab_size: int | None = None
     heads: tuple[str, ...]
-    """Those that were trained, of ``speechmm.models.speech_text.HEADS``."""
+    """Those that were trained, of ``speechmm.models.speech_text.ALL_HEADS``."""
     tags: tuple[str, ...]
     """Tasks of the decoder."""
     features: LogMelConfig
@@ -148,6 +158,8 @@ class BundleConfig:
     training: TrainingInfo = TrainingInfo()
     confidence: dict[str, ConfidenceInfo] = field(default_factory=dict)
     """Calibrations of word confidences, by decoder."""
+    voice: VoiceConfig | None = None
+    """What it speaks, if it does."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> BundleConfig:
@@ -171,6 +183,7 @@ class BundleConfig:
                 decoder: _typed(ConfidenceInfo, found)
                 for decoder, found in values.get("confidence", {}).items()
             },
+            voice=_voice(values.get("voice")),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -178,7 +191,7 @@ class BundleConfig:
         values = {"format": FORMAT} | dataclasses.asdict(self)
         values |= {"heads": list(self.heads), "tags": list(self.tags)}
         values["training"] = self.training.to_json()
-        for name in ("encoder", "confidence"):
+        for name in ("encoder", "confidence", "voice"):
             if not values[name]:
                 del values[name]
         return values

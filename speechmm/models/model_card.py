@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from speechmm.models.bundle_config import BundleConfig, LanguageBundleConfig, TrainingInfo
@@ -43,6 +44,7 @@ def _heads(config: BundleConfig) -> str:
         "ctc": "CTC (speech to text)",
         "decoder": "an attention decoder (speech to text)",
         "align": "an alignment head (text to times)",
+        "tts": "a voice (text to speech)",
     }
     return ", ".join(known[head] for head in config.heads)
 
@@ -65,6 +67,10 @@ def _use(config: BundleConfig) -> str:
     if heads & {"ctc", "align"}:
         aligner = "" if "align" in heads else " --aligner ctc"
         lines.append(f"speechmm align AUDIO --text TEXT --model . --out ALIGNED{aligner}\n")
+    if config.voice is not None:
+        several = len(config.voice.speakers) > 1
+        speaker = f" --speaker {shlex.quote(config.voice.speakers[0])}" if several else ""
+        lines.append(f"speechmm synthesize TEXT --model . --out SPEECH.wav{speaker}\n")
     return "".join(lines)
 
 

@@ -33,9 +33,14 @@ from speechmm.models.transformer import (
     check_dimensions,
 )
 from speechmm.models.utterance_mean import frame_levels, utterance_mean
+from speechmm.models.voice import Voice, VoiceConfig
 
 HEADS = ("ctc", "decoder", "align")
-"""What can stand on the encoder: texts by CTC, texts by the decoder, and alignments."""
+"""What reads the encoder: texts by CTC, texts by the decoder, and alignments."""
+TTS = "tts"
+"""The head that speaks."""
+ALL_HEADS = (*HEADS, TTS)
+"""What a bundle holds of a model's heads; others are needed in training only."""
 Waveforms = tuple[Float[Tensor, "batch samples"], Int[Tensor, " batch"]]
 """Padded waveforms at the model's rate, and how many samples of each are valid."""
 Mask = Callable[[Tensor, Tensor], Tensor]
@@ -154,6 +159,7 @@ class SpeechTextModel(nn.Module):
         heads: Collection[str] = HEADS,
         tags: Sequence[str] = TAGS,
         encoder: Encoder | None = None,
+        voice: VoiceConfig | None = None,
     ):
         """Random weights.
 
@@ -165,6 +171,7 @@ class SpeechTextModel(nn.Module):
             heads: Those of ``HEADS`` that the model has: what is not trained is not there.
             tags: Tasks of the decoder.
             encoder: An encoder to stand on; one of the config's dimensions when not given.
+            voice: What it speaks, if it does.
         """
         super().__init__()
         self.config = config
@@ -175,6 +182,9 @@ class SpeechTextModel(nn.Module):
         self.heads = nn.ModuleDict(
             {head: self._make_head(head, tags) for head in HEADS if head in heads}
         )
+        if voice is not None:
+            sizes = (self.encoder.width, self.align_vocab_size)
+            self.heads[TTS] = Voice(voice, *sizes, config.dropout)
         self.cmvn_mean: Tensor
         self.cmvn_std: Tensor
         self.register_buffer("cmvn_mean", torch.zeros(n_mels))
@@ -212,6 +222,11 @@ class SpeechTextModel(nn.Module):
     def alignment_head(self) -> AlignmentHead:
         """The head that places tokens in 10 ms frames."""
         return cast(AlignmentHead, self.heads["align"])
+
+    @property
+    def voice(self) -> Voice | None:
+        """The head that speaks, where there is one."""
+        return cast(Voice, self.heads[TTS]) if TTS in self.heads else None
 
     def set_cmvn(self, mean: Float[Tensor, " n_mels"], std: Float[Tensor, " n_mels"]) -> None:
         """Sets the feature statistics that normalise every input; they travel with the weights."""

@@ -19,7 +19,7 @@ def stretch(
     durations: Float[Tensor, "batch tokens"],
     frames: Int[Tensor, " batch"],
     enc_frames: int,
-    subsampling: int,
+    subsampling: int | float,
 ) -> Float[Tensor, "batch enc_frames tokens"]:
     """The share that each token has in each encoder frame, when they follow one another.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from speechmm.data.cut_table import CutTable, spread
 from speechmm.data.dataset import SpeechDataset
 from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.sampling import SAMPLER_BUFFER, make_sampler
+from speechmm.data.spoken import TargetReader
 from speechmm.data.usable import (
     READ_FIRST_CUTS,
     READ_FIRST_SECONDS,
@@ -32,7 +32,7 @@ from speechmm.data.usable import (
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
-from speechmm.training.processes import gather_from_processes
+from speechmm.training.processes import gather_from_processes, usable_cores
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
 from speechmm.training.unpaired import TextPool, WithTexts, make_pool
@@ -106,6 +106,8 @@ class SpeechDataModule(TrainingData):
         """Plans training batches; None takes them as they are."""
         self.keep_samples = False
         """Whether batches hold the waveforms, for an encoder that reads those."""
+        self.targets: TargetReader | None = None
+        """Reads what a model that speaks is to say."""
         self.compiled = False
         """Whether the layers of the model are, which are fastest with few shapes."""
         self.log_mel_on = log_mel_on
@@ -258,6 +260,12 @@ class SpeechDataModule(TrainingData):
                 self._leave_out(cut.id, str(error))
         return accumulator.stats()
 
+    def sample(self, count: int) -> list[MonoCut]:
+        """Training utterances from all over the corpus; none where training is not what is done."""
+        cuts = self._splits.get("train", ())
+        table = cuts if isinstance(cuts, CutTable) else list(cuts)
+        return table[:: max(1, len(table) // count)]
+
     def are_copies(self, ids: Sequence[str]) -> bool:
         """Whether these are utterances that another process has, given again lest this one has none."""
         if not all(COPY.search(one) for one in ids):
@@ -324,6 +332,7 @@ class SpeechDataModule(TrainingData):
             waveforms=self._hands_over_audio(name),
             round_up=next_of_few if few else None,
             keep_samples=self.keep_samples,
+            targets=self.targets,
             stand_in=self._stand_ins.get(name),
         )
         context = "forkserver" if workers and self._on_cuda else None
@@ -387,10 +396,3 @@ class SpeechDataModule(TrainingData):
 def _objects_where_few(cuts: CutTable) -> CutSet | CutTable:
     """Objects for lhotse's sampler; of a large corpus the table as it is."""
     return cuts if len(cuts) > SAMPLER_BUFFER else CutSet.from_cuts(cuts)
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

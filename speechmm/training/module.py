@@ -39,6 +39,7 @@ from speechmm.training.starting_weights import take_weights
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
+from speechmm.training.voice import prepare_voice, voice_config
 
 logger = logging.getLogger(__name__)
 
@@ -151,12 +152,14 @@ class JointModule(TrainingModule):
             heads=self.tasks.heads,
             tags=self.tasks.tags,
             encoder=encoder,
+            voice=voice_config(self.tasks, data),
         )
         for task in self.tasks.active:
             for name, head in task.make_heads(network).items():
                 network.heads[name] = head
         if data.cmvn_stats is not None:
             network.set_cmvn(data.cmvn_stats.mean, data.cmvn_stats.std)
+        prepare_voice(network, data)
         self._start(network)
         self.network = network
         self._augmenter = Augmenter(

@@ -34,7 +34,12 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     check_one_start(bundle, folder)
     if bundle is not None:
         config = read_bundle_config(Path(bundle))
-        return _named("model.network", config.model) | _named("data.features", config.features)
+        found = _named("model.network", config.model) | _named("data.features", config.features)
+        if config.voice is not None:
+            layers = ("token_layers", "mel_layers")
+            found |= {f"model.tasks.tts.{name}": getattr(config.voice, name) for name in layers}
+            found |= _named("model.tasks.tts.mel", config.voice.mel)
+        return found
     if folder is not None:
         _, info = read_description(Path(folder))
         network = {

@@ -18,9 +18,17 @@ from speechmm.text.tokenizer import Tokenizer
 _MOST_NAMED = 12
 """Pieces, or parts, that are named in a line before it says how many more there are."""
 _PIECES = ("heads.ctc.", "heads.decoder.embedding.", "heads.decoder.output.")
-_ALIGNED = ("heads.align.local_out.", "heads.align.context_out.")
+_ALIGNED = (
+    "heads.align.local_out.",
+    "heads.align.context_out.",
+    "heads.tts.embedding.",
+    "heads.tts.text.embedding.",
+    "heads.tts.text.durations.",
+)
 _PRIOR = ("heads.align.label_prior", "heads.align.prior_batches")
 _TAGS = "heads.decoder.tags."
+_SPEAKERS = "heads.tts.speakers."
+_VOICE = "heads.tts."
 _STATISTICS = ("cmvn_mean", "cmvn_std")
 
 
@@ -89,6 +97,7 @@ def take_weights(
     theirs = bundle.model.state_dict()
     if keep_cmvn:
         theirs = {name: one for name, one in theirs.items() if name not in _STATISTICS}
+    theirs = _without_another_voice(theirs, bundle.model, network)
     pieces = _Pieces(bundle, network, tokenizer)
     for name, own in network.state_dict().items():
         given = theirs.pop(name, None)
@@ -127,6 +136,7 @@ class _Pieces:
             _PIECES: (list(theirs.pieces), list(tokenizer.pieces)),
             (*_ALIGNED, *_PRIOR): (list(theirs.align_pieces), list(tokenizer.align_pieces)),
             (_TAGS,): (list(tags[0]), list(tags[1])),
+            (_SPEAKERS,): (_speakers(bundle.model), _speakers(network)),
         }
 
     def differ(self, name: str) -> bool:
@@ -143,11 +153,16 @@ class _Pieces:
         old, new = self._of(name)
         places = {piece: row for row, piece in enumerate(old)}
         pairs = [(row, places[piece]) for row, piece in enumerate(new) if piece in places]
+        if name.startswith(_SPEAKERS):  # a new voice begins as the mean of those that were learned
+            own.copy_(given.mean(dim=0, keepdim=True).expand_as(own))
+        if not pairs:
+            found.new.append(name)
+            return
         mine, his = (torch.tensor(rows) for rows in zip(*pairs, strict=True))
         own[mine] = given[his].to(own.dtype)
         found.by_row.append(name)
         found.values += own[mine].numel()
-        if not name.startswith(_TAGS):
+        if not name.startswith((_TAGS, _SPEAKERS)):
             found.shared_pieces = max(found.shared_pieces, len(pairs))
             missing = [piece for piece in new if piece not in places]
             found.new_pieces += [one for one in missing if one not in found.new_pieces]
@@ -157,6 +172,20 @@ class _Pieces:
             if name.startswith(prefixes):
                 return rows
         return (), ()
+
+
+def _speakers(model: SpeechTextModel) -> list[str]:
+    return [] if model.voice is None else list(model.voice.config.speakers)
+
+
+def _without_another_voice(
+    weights: dict[str, Tensor], model: SpeechTextModel, network: SpeechTextModel
+) -> dict[str, Tensor]:
+    """The weights, but for a voice that speaks other log-mel than the network's."""
+    theirs, ours = model.voice, network.voice
+    if theirs is None or ours is None or theirs.config.mel == ours.config.mel:
+        return weights
+    return {name: value for name, value in weights.items() if not name.startswith(_VOICE)}
 
 
 def _refuse_encoder(name: str, own: Tensor, given: Tensor, path: Path) -> None:

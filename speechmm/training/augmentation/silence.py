@@ -109,8 +109,8 @@ class SilenceAugmenter:
         valid = length_mask(lengths + added, frames + added)[:, :, None]
         out = torch.where(spoken, speech, noise).masked_fill(~valid, 0.0)
         grown = [one + added for one in batch.frames]
-        return dataclasses.replace(
-            batch, features=out, feature_lengths=lengths + added, frames=grown
+        return dataclasses.replace(  # the recordings have no such pauses
+            batch, features=out, feature_lengths=lengths + added, frames=grown, spoken=None
         )
 
     def add_rows(

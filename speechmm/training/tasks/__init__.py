@@ -11,13 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.errors import ConfigError
-from speechmm.models.speech_text import HEADS
+from speechmm.models.speech_text import ALL_HEADS
 from speechmm.training.tasks.align import Align
 from speechmm.training.tasks.asr import Asr
 from speechmm.training.tasks.guided_attention import GuidedAttention
 from speechmm.training.tasks.match import Match
 from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
 from speechmm.training.tasks.text import Text
+from speechmm.training.tasks.tts import Tts
 
 __all__ = [
     "Align",
@@ -30,6 +31,7 @@ __all__ = [
     "TaskLosses",
     "TasksConfig",
     "Text",
+    "Tts",
     "sum_losses",
 ]
 
@@ -48,6 +50,8 @@ class TasksConfig:
     """Texts without audio, through the encoder to themselves."""
     match: Match = field(default_factory=Match)
     """Speech and its own text look alike half-way up the encoder."""
+    tts: Tts = field(default_factory=Tts)
+    """Text to speech, by the model's own alignment."""
     others: Sequence[Task] = ()
     """Tasks of your own: class_path and init_args (docs/adding-a-task.md)."""
 
@@ -69,7 +73,7 @@ class TasksConfig:
         if not task.requires <= self.heads:
             raise ConfigError(
                 f"{where} and the heads that are trained are "
-                f"{', '.join(head for head in HEADS if head in self.heads)}; expected "
+                f"{', '.join(head for head in ALL_HEADS if head in self.heads)}; expected "
                 f"{' and '.join(sorted(task.requires))} to be trained, which it works on. "
                 "Correct the config."
             )
@@ -93,6 +97,7 @@ class TasksConfig:
             self.guided_attention,
             self.text,
             self.match,
+            self.tts,
             *self.others,
         ]
 

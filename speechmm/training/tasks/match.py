@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 from speechmm.models.front_end import length_mask
 from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.text_encoding import encode_stretched
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.tasks.task import Step, Task, TaskLosses
 from speechmm.training.tasks.text import (
-    encode_stretched,
     make_text_front_end,
     text_front_end,
     untouched,
@@ -60,15 +60,18 @@ class Match(Task):
         if not step.training:
             return None
         batch, speech = step.batch, step.encoding
-        unused = untouched(text_front_end(step.model))
+        front_end = text_front_end(step.model)
+        unused = untouched(front_end)
         if step.number < self.after_steps:
             return TaskLosses({}, unused)
         text = encode_stretched(
             step.model,
+            front_end,
             batch.align_tokens,
             shared[OCCUPANCY].sum(dim=1),
             batch.feature_lengths,
-            speech.encoded.shape[1] * step.model.subsampling,
+            longest=speech.encoded.shape[1] * step.model.subsampling,
+            factor=step.model.subsampling,
         )
         loss = distance(text.middle, speech.middle.detach(), speech.enc_lengths)
         loss = step.mean(loss, speech.enc_lengths.sum())

@@ -94,7 +94,7 @@ class Task:
 
     @property
     def heads(self) -> frozenset[str]:
-        """Heads of the model (``speechmm.models.speech_text.HEADS``) that it trains."""
+        """Heads of the model (``speechmm.models.speech_text.ALL_HEADS``) that it trains."""
         return frozenset()
 
     @property

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from speechmm.data.batch import UnpairedTexts
 from speechmm.errors import ConfigError
 from speechmm.models.losses import attention_loss, ctc_loss
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
-from speechmm.models.text_front_end import TextFrontEnd, mask_units, stretch
+from speechmm.models.text_encoding import encode_stretched
+from speechmm.models.text_front_end import TextFrontEnd, mask_units
 from speechmm.text.tokenizer import EOS, SIL
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.tasks.task import Step, Task, TaskLosses
@@ -25,6 +26,8 @@ TEXT_FRONT_END = "text_front_end"
 
 def text_front_end(model: SpeechTextModel) -> TextFrontEnd:
     """The one that the tasks of a training share."""
+    if model.voice is not None:
+        return model.voice.text
     return cast(TextFrontEnd, model.heads[TEXT_FRONT_END])
 
 
@@ -35,7 +38,7 @@ def make_text_front_end(model: SpeechTextModel, task: str) -> dict[str, nn.Modul
         ConfigError: The model's encoder takes audio only.
     """
     model.check_second_entrance(f"model.tasks.{task}")
-    if TEXT_FRONT_END in model.heads:
+    if TEXT_FRONT_END in model.heads or model.voice is not None:
         return {}
     return {TEXT_FRONT_END: TextFrontEnd(model.align_vocab_size, model.encoder.width)}
 
@@ -132,34 +135,15 @@ class Text(Task):
         durations = front_end.durations.sample(tokens, lengths, tokens == SIL)
         masked = mask_units(lengths, tokens.shape[1], share=self.mask_share, run=self.mask_tokens)
         return encode_stretched(
-            step.model, tokens, durations, texts.frame_lengths, texts.longest, masked=masked
+            step.model,
+            front_end,
+            tokens,
+            durations,
+            texts.frame_lengths,
+            longest=texts.longest,
+            factor=step.model.subsampling,
+            masked=masked,
         )
-
-
-def encode_stretched(
-    model: SpeechTextModel,
-    tokens: Int[Tensor, "batch tokens"],
-    durations: Float[Tensor, "batch tokens"],
-    frames: Int[Tensor, " batch"],
-    longest: int,
-    *,
-    masked: Tensor | None = None,
-) -> SpeechEncoding:
-    """Texts as the encoder gives them.
-
-    Args:
-        model: With a front end of text among its heads.
-        tokens: Of alignment.
-        durations: In proportion.
-        frames: Feature frames that each text lasts.
-        longest: The largest of them or more.
-        masked: Tokens that are not seen.
-    """
-    factor = model.subsampling
-    lengths = torch.div(frames + factor - 1, factor, rounding_mode="floor")
-    shares = stretch(durations, frames, -(-longest // factor), factor)
-    vectors = text_front_end(model)(tokens, shares, lengths, masked)
-    return model.encode_frames(vectors, lengths)
 
 
 def untouched(module: nn.Module) -> Float[Tensor, ""]:

@@ -13,9 +13,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.batch import Batch, UnpairedTexts
+from speechmm.data.batch import Batch, SpokenTargets, UnpairedTexts
 from speechmm.models.kernels import dispatch
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.voice import VoiceConfig
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.augmentation import AugmentationConfig, Augmenter
@@ -31,6 +32,7 @@ from speechmm.training.tasks import (
     Step,
     TasksConfig,
     Text,
+    Tts,
     sum_losses,
 )
 
@@ -114,6 +116,14 @@ def host_batch(tokenizer: Tokenizer) -> Batch:
             frame_lengths=torch.tensor([FRAMES, 40, 30]),
             longest=FRAMES,
         ),
+        spoken=SpokenTargets(
+            rows=torch.tensor([0, 2]),
+            mel=torch.randn(2, 50, 80),
+            lengths=torch.tensor([50, 44]),
+            log_pitch=torch.full((2, 50), 5.0),
+            pitch_weight=torch.rand(2, 50),
+            speakers=torch.tensor([0, -1]),
+        ),
     )
 
 
@@ -125,6 +135,7 @@ TASKS = {
     "guided": TasksConfig(guided_attention=GuidedAttention(weight=0.3)),
     "consistent": TasksConfig(asr=Asr(consistency_weight=0.2, intermediate_weight=0.3)),
     "text": TasksConfig(text=Text(weight=0.5), match=Match(weight=0.5)),
+    "speaking": TasksConfig(tts=Tts(weight=1.0), match=Match(weight=0.5)),
     "align alone": TasksConfig(asr=Asr(weight=0.0), align=Align(weight=1.0)),
 }
 
@@ -140,6 +151,7 @@ def step_on(gpu: MadeUpGpu, tasks: TasksConfig, optimizer: str, tokenizer: Token
             n_mels=80,
             align_vocab_size=tokenizer.align_vocab_size,
             heads=tasks.heads,
+            voice=VoiceConfig(speakers=("s", "t")) if tasks.tts.weight else None,
         ).train()
         for task in tasks.active:
             model.heads.update(task.make_heads(model))

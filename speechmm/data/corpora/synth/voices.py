@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speechmm.errors import ConfigError, SpeechmmError
-from speechmm.files.atomic import write_aside
+from speechmm.audio.writing import write_audio
+from speechmm.errors import SpeechmmError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -153,7 +153,7 @@ def speak(order: Order) -> Spoken:
     before, after = (round(rng.uniform(*_PADDING_SECONDS) * SAMPLE_RATE) for _ in range(2))
     waveform = _to_corpus_rate(speech.waveform, speaker.tract_rate)
     recorded = _record(np.pad(waveform, (before, after)), rng)
-    _write(order.path, recorded)
+    write_audio(order.path, recorded, SAMPLE_RATE, ours=True)
     shift = before / SAMPLE_RATE
     return Spoken(
         order=order,
@@ -191,19 +191,6 @@ def _record(waveform: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
     peak = 10 ** (rng.uniform(*_PEAKS_DB) / 20)
     recorded: NDArray[np.float32] = (noisy * (peak / float(np.abs(noisy).max()))).astype(np.float32)
     return recorded
-
-
-def _write(path: Path, waveform: NDArray[np.float32]) -> None:
-    import soundfile
-
-    try:
-        with write_aside(path, ours=True) as aside:
-            soundfile.write(aside, waveform, SAMPLE_RATE, subtype="PCM_16", format="WAV")
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error}); expected a folder that can be written to, with "
-            "free space. Choose another output folder or make room."
-        ) from error
 
 
 def _moved(segment: Segment, stretch: float, shift: float) -> Segment:

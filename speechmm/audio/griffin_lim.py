@@ -1,0 +1,77 @@
+"""Turns log-mel into a waveform without a trained vocoder: Griffin and Lim's algorithm."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torchaudio
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.audio.log_mel import LogMelConfig, log_mel_on
+
+ITERATIONS = 32
+MOMENTUM = 0.99
+SEED = 0
+"""Of the phases it begins with: the same log-mel always gives the same samples."""
+_LEAST_POWER = 1e-12
+
+
+@torch.no_grad()
+def griffin_lim(
+    log_mel: Float[Tensor, "frames n_mels"], config: LogMelConfig, *, iterations: int = ITERATIONS
+) -> Float[Tensor, " samples"]:
+    """A waveform whose log-mel is as asked, on a CPU; (frames - 1) * hop_length samples.
+
+    The power of each Fourier bin is that of least squares (the pseudo-inverse of the mel bands), where
+    that is not negative. The phases are found by Griffin and Lim 1984, with the momentum of Perraudin
+    et al. 2013, "A fast Griffin-Lim algorithm". Louder than full scale is scaled down to it.
+
+    Args:
+        log_mel: Natural log of mel power.
+        config: Its settings.
+        iterations: The more, the less metallic.
+    """
+    mel = log_mel.detach().float().cpu()
+    power = (mel.exp() @ _inverse_bands(config)).clamp(min=_LEAST_POWER)
+    samples = (len(mel) - 1) * config.hop_length
+    if samples < 1:
+        return torch.zeros(0)
+    window = log_mel_on(config, torch.device("cpu")).window
+    if samples <= config.n_fft // 2:  # too short to be mirrored at its ends, as the algorithm does
+        short = torch.cat([power, power[-1:].expand(config.n_fft // config.hop_length + 1, -1)])
+        return griffin_lim_of_power(short, window, config, iterations)[:samples]
+    return griffin_lim_of_power(power, window, config, iterations)[:samples]
+
+
+def griffin_lim_of_power(
+    power: Float[Tensor, "frames bins"],
+    window: Float[Tensor, " win_length"],
+    config: LogMelConfig,
+    iterations: int,
+) -> Float[Tensor, " samples"]:
+    """A waveform of a power spectrogram."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        found: Tensor = torchaudio.functional.griffinlim(
+            power.T,
+            window,
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            win_length=config.win_length,
+            power=2.0,
+            n_iter=iterations,
+            momentum=MOMENTUM,
+            length=(len(power) - 1) * config.hop_length,
+            rand_init=True,
+        )
+    return found / found.abs().max().clamp(min=1.0)
+
+
+@lru_cache(maxsize=8)
+def _inverse_bands(config: LogMelConfig) -> Float[Tensor, "n_mels bins"]:
+    """From the power of mel bands to that of Fourier bins."""
+    bands = log_mel_on(config, torch.device("cpu")).bands[::2]  # each row stands there twice
+    inverse: Tensor = torch.linalg.pinv(bands.double()).float()
+    return inverse

@@ -1,0 +1,223 @@
+"""Runs ``speechmm synthesize``: text to speech, with the times of words and tokens."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jsonargparse.typing import PositiveFloat
+
+from speechmm.cli.arguments import CommandParser
+from speechmm.cli.decoding import add_model_arguments, load_model, require_some, show_progress
+from speechmm.data.skips import SkipReport, named_failure
+from speechmm.errors import ConfigError, ManifestError
+from speechmm.options import ALIGNMENT_FORMATS, MANIFEST_SUFFIXES
+
+if TYPE_CHECKING:
+    from speechmm.alignments import Alignment
+    from speechmm.inference.synthesis.synthesizer import Synthesizer
+
+AUDIO_SUFFIXES = (".wav", ".flac")
+STDOUT, STDIN = Path("-"), "-"
+
+
+class Wanted(NamedTuple):
+    """What is to be spoken."""
+
+    id: str
+    text: str
+    speaker: str | None
+    """Who is to speak it; None where nothing says."""
+
+
+def run(argv: list[str]) -> int:
+    """Speaks texts, and writes audio and when each unit is said."""
+    arguments = _parser().parse_args(argv)
+    skipped = SkipReport(strict=arguments.strict)
+    wanted = _read(arguments.text, skipped)
+    total = len(wanted) + len(skipped)
+    if total == 1:
+        skipped.strict = True
+    single = _is_file(arguments.out)
+    if single and len(wanted) != 1:
+        raise ConfigError(
+            f"--out: found {str(arguments.out)!r} for {len(wanted)} texts; expected a folder, in which "
+            "each has a file. Name one."
+        )
+    if arguments.times == STDOUT and arguments.out == STDOUT:
+        raise ConfigError("--times: - is --out already; expected another file. Name one.")
+    format = _times_format(arguments)
+    from speechmm.inference.synthesis.synthesizer import Synthesizer
+
+    synthesizer = Synthesizer(load_model(arguments), device=arguments.device)
+    flagged: list[Alignment] = []
+    spoken = _speak(synthesizer, wanted, arguments, skipped, flagged)
+    shown = show_progress(spoken, len(wanted), "speaking", hidden=arguments.times == STDOUT)
+    alignments = require_some(shown, skipped)
+    if arguments.times is None:
+        deque(alignments, maxlen=0)
+    else:
+        from speechmm.alignments import write_alignments
+
+        shift = synthesizer.config.mel.frame_shift
+        write_alignments(alignments, arguments.times, format, frame_shift=shift)
+    skipped.print(total, noun="texts")
+    for one in flagged:
+        print(f"flagged: {one.id}: {'; '.join(one.flags)}", file=sys.stderr)
+    if flagged:
+        print(f"{len(flagged)} of {total} texts flagged", file=sys.stderr)
+    return 3 if flagged else skipped.exit_code
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "synthesize", description="Speak a text, and say when each word and token of it is said."
+    )
+    parser.add_argument(
+        "text",
+        metavar="TEXT",
+        help="what to speak: the words themselves, a text file with an utterance a line, or a cuts "
+        "manifest (.jsonl, .jsonl.gz); - is standard input, an utterance a line",
+    )
+    add_model_arguments(parser, batches=False)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="audio file for one text, which ends in .wav or .flac (- is WAV to stdout); otherwise a "
+        "folder for a .wav a text, named by its line or the id of its cut",
+    )
+    parser.add_argument(
+        "--speaker",
+        metavar="NAME",
+        help="who speaks, of the voices that 'speechmm info' lists; when not given, a cut's own "
+        "speaker if the model knows it, else the first",
+    )
+    parser.add_argument(
+        "--rate",
+        type=PositiveFloat,
+        default=1.0,
+        help="2 is twice as fast as usual; 0.25 to 4",
+    )
+    parser.add_argument(
+        "--times",
+        type=Path,
+        metavar="PATH",
+        help="file or folder for when each word and token is said, as --out of 'speechmm align'; - "
+        "writes one file to stdout",
+    )
+    parser.add_argument(
+        "--format",
+        choices=ALIGNMENT_FORMATS,
+        help="of --times (default: what its name ends in, else textgrid)",
+    )
+    return parser
+
+
+def _is_file(out: Path) -> bool:
+    """Whether --out names one audio file."""
+    return out == STDOUT or (out.suffix.lower() in AUDIO_SUFFIXES and not out.is_dir())
+
+
+def _times_format(arguments: Namespace) -> str:
+    """What --times holds."""
+    if arguments.format is not None and arguments.times is None:
+        raise ConfigError(
+            f"--format {arguments.format}: has no effect without --times; expected both. Add the "
+            "other, or leave it out."
+        )
+    ending = "" if arguments.times is None else arguments.times.suffix.lower().removeprefix(".")
+    known = ending if ending in ALIGNMENT_FORMATS else "textgrid"
+    return str(arguments.format or known)
+
+
+def _read(text: str, skipped: SkipReport) -> list[Wanted]:
+    """The texts to speak.
+
+    Raises:
+        ManifestError: There is no such file, or no text in it.
+    """
+    if text == STDIN:
+        return _lines(_stdin_lines(), "standard input")
+    try:
+        is_file = Path(text).is_file()
+    except (OSError, ValueError):  # longer than any path may be
+        is_file = False
+    if not is_file:
+        if text.endswith((".txt", *MANIFEST_SUFFIXES)) and len(text.split()) == 1:
+            raise ManifestError(
+                f"{text}: no such file; expected a text file, a manifest or words. Check the path."
+            )
+        if not text.strip():
+            raise ManifestError("TEXT: is empty; expected words to speak. Give some.")
+        return [Wanted("speech", text, None)]
+    from speechmm.alignments.kinds import kind_of
+    from speechmm.files.text import read_lines
+
+    if kind_of(Path(text)) == "cuts":
+        return _cuts(Path(text), skipped)
+    return _lines(read_lines(Path(text), skip=skipped.add), text)
+
+
+def _stdin_lines() -> list[tuple[int, str]]:
+    """The lines of standard input that are not blank, with their numbers."""
+    stream = getattr(sys.stdin, "buffer", None)
+    try:
+        found = sys.stdin.read() if stream is None else stream.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"standard input: found byte {error.start} that is not UTF-8; expected text in UTF-8. "
+            "Convert it."
+        ) from error
+    return [pair for pair in enumerate(found.splitlines(), 1) if pair[1].strip()]
+
+
+def _lines(lines: Sequence[tuple[int, str]], name: str) -> list[Wanted]:
+    if not lines:
+        raise ManifestError(f"{name}: found no text; expected an utterance a line. Check it.")
+    width = max(4, len(str(lines[-1][0])))
+    return [Wanted(f"{number:0{width}d}", line, None) for number, line in lines]
+
+
+def _cuts(path: Path, skipped: SkipReport) -> list[Wanted]:
+    from speechmm.data.manifest import cut_text, read_cuts
+    from speechmm.data.spoken import speaker_of
+
+    return [Wanted(one.id, cut_text(one), speaker_of(one)) for one in read_cuts(path, skipped)]
+
+
+def _speak(
+    synthesizer: Synthesizer,
+    wanted: Sequence[Wanted],
+    arguments: Namespace,
+    skipped: SkipReport,
+    flagged: list[Alignment],
+) -> Iterator[Alignment]:
+    """Speaks and writes each text; the alignments of what was written."""
+    from speechmm.audio.writing import write_audio
+    from speechmm.files.atomic import safe_name
+
+    single = _is_file(arguments.out)
+    synthesizer.check(arguments.speaker, arguments.rate)
+    for one in wanted:
+        own = one.speaker if one.speaker in synthesizer.config.speakers else None
+        speaker = own if arguments.speaker is None else arguments.speaker
+        try:
+            speech = synthesizer.synthesize(
+                one.text, speaker=speaker, rate=arguments.rate, id=one.id
+            )
+        except Exception as error:
+            skipped.add(one.id, named_failure(one.id, error))
+            continue
+        path = arguments.out if single else arguments.out / f"{safe_name(one.id)}.wav"
+        write_audio(path, speech.samples.numpy(), speech.sample_rate, ours=not single)
+        alignment = replace(speech.alignment, audio=str(path))
+        if alignment.flags:
+            flagged.append(replace(alignment, units={}))
+        yield alignment

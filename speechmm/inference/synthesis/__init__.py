@@ -1,0 +1,1 @@
+"""Speaks texts with a trained model."""

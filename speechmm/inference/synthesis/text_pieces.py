@@ -1,0 +1,72 @@
+"""Cuts texts into what a model speaks at once: sentences, and parts of those that are too long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from speechmm.text.tokenizer import SIL, UNK, AlignedTokens, Tokenizer
+
+SENTENCE_ENDS = tuple(".!?…。！？؟।")
+CLOSING = "\"'”’»)]"
+"""What may stand after the end of a sentence."""
+PAUSES = tuple(",;:，、；：،")
+
+
+def spoken_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> AlignedTokens:
+    """Words as the aligner takes them, without what the tokenizer does not know.
+
+    A word of which nothing is left has no token.
+    """
+    aligned = tokenizer.encode_aligned(" ".join(words))
+    ids, owners = [SIL], [-1]
+    for token, owner in zip(aligned.ids[1:], aligned.word_indices[1:], strict=True):
+        if token != UNK and not (token == SIL and ids[-1] == SIL):
+            ids.append(token)
+            owners.append(owner)
+    return AlignedTokens(ids, owners, aligned.words)
+
+
+def cut_text(
+    text: str, seconds_of: Callable[[Sequence[str]], Sequence[float]], most_seconds: float
+) -> Iterator[list[str]]:
+    """The words of each piece of a text, all of them in their order.
+
+    Args:
+        text: Of any length.
+        seconds_of: How long each of some words lasts.
+        most_seconds: Of a piece that has more than one word.
+    """
+    for sentence in _sentences(text.split()):
+        yield from _parts(sentence, seconds_of(sentence), most_seconds)
+
+
+def _sentences(words: Sequence[str]) -> Iterator[list[str]]:
+    """Words up to one that ends a sentence."""
+    sentence: list[str] = []
+    for word in words:
+        sentence.append(word)
+        if word.rstrip(CLOSING).endswith(SENTENCE_ENDS):
+            yield sentence
+            sentence = []
+    if sentence:
+        yield sentence
+
+
+def _parts(
+    words: Sequence[str], seconds: Sequence[float], most_seconds: float
+) -> Iterator[list[str]]:
+    """A sentence whole, or cut after the last pause that fits, or else after the last word that does."""
+    first = 0
+    while sum(seconds[first:]) > most_seconds and len(words) - first > 1:
+        end, total, pause = first + 1, seconds[first], 0
+        while end < len(words) and total + seconds[end] <= most_seconds:
+            if words[end - 1].endswith(PAUSES) and total > most_seconds / 3:
+                pause = end
+            total += seconds[end]
+            end += 1
+        if end == len(words):
+            break
+        end = pause or end
+        yield list(words[first:end])
+        first = end
+    yield list(words[first:])

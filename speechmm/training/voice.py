@@ -1,0 +1,73 @@
+"""Prepares a training for a model that speaks: who speaks, what is read, how loud and high it is."""
+
+from __future__ import annotations
+
+import torch
+
+from speechmm.audio.cmvn import CmvnAccumulator
+from speechmm.data.spoken import TargetReader, read_speakers
+from speechmm.errors import SpeechmmError
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.voice import Voice, VoiceConfig, frame_energy
+from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.tasks import TasksConfig
+
+SAMPLE = 300
+"""Utterances that statistics are taken from."""
+LEAST_SPREAD = 0.01
+"""Of pitch and energy, nats: so that a voice without any is not divided by nothing."""
+
+
+def voice_config(tasks: TasksConfig, data: SpeechDataModule) -> VoiceConfig | None:
+    """What the model is to speak, by the task's settings and the training manifests.
+
+    Raises:
+        ManifestError: A manifest cannot be read.
+    """
+    task = tasks.tts
+    if not task.weight:
+        return None
+    return VoiceConfig(
+        mel=task.mel,
+        speakers=read_speakers(data.train_paths),
+        token_layers=task.token_layers,
+        mel_layers=task.mel_layers,
+    )
+
+
+def prepare_voice(network: SpeechTextModel, data: SpeechDataModule) -> None:
+    """Lets the data module read targets, and measures them where there is a training set.
+
+    Raises:
+        ConfigError: The encoder takes audio only, or nothing of a sample can be read.
+    """
+    voice = network.voice
+    if voice is None:
+        return
+    network.check_second_entrance("model.tasks.tts")
+    data.targets = TargetReader(voice.config.mel, voice.config.speakers)
+    sample = data.sample(SAMPLE)
+    if not sample:
+        return  # the statistics are in the checkpoint that is measured
+    mels, prosody = CmvnAccumulator(), CmvnAccumulator()
+    for cut in sample:
+        try:
+            read = data.targets.read(cut)
+        except SpeechmmError:
+            continue  # it is named when its batch comes
+        mel, pitch, weight = read[:, :-2], read[:, -2], read[:, -1]
+        mels.add(mel)
+        loud = weight > 0
+        prosody.add(torch.stack([pitch, frame_energy(mel)], dim=1)[loud])
+    _keep(voice, mels, prosody)
+
+
+def _keep(voice: Voice, mels: CmvnAccumulator, prosody: CmvnAccumulator) -> None:
+    """Gives a voice its statistics; a corpus without a voiced frame has no pitch."""
+    found = mels.stats()
+    voice.mel_mean.copy_(found.mean)
+    voice.mel_std.copy_(found.std)
+    if prosody.frames:
+        known = prosody.stats()
+        voice.prosody_mean.copy_(known.mean)
+        voice.prosody_std.copy_(known.std.clamp(min=LEAST_SPREAD))

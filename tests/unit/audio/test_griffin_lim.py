@@ -1,0 +1,80 @@
+"""From log-mel back to sound, and the pitch of sound."""
+
+import numpy as np
+import pytest
+import torch
+
+from speechmm.audio.griffin_lim import griffin_lim
+from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
+from speechmm.audio.pitch import track_pitch
+
+CONFIGS = {
+    "16 kHz": LogMelConfig(n_fft=1024, win_length=1024, hop_length=256),
+    "22 kHz": LogMelConfig(sample_rate=22050, n_fft=1024, win_length=1024, hop_length=256),
+    "8 kHz, short window": LogMelConfig(
+        sample_rate=8000, n_mels=40, n_fft=512, win_length=256, hop_length=64
+    ),
+}
+
+
+def vowel(rate: int, seconds: float = 0.6, hertz: float = 140.0) -> torch.Tensor:
+    """A falling voice with overtones, soft at either end."""
+    time = torch.arange(round(seconds * rate)) / rate
+    phase = 2 * np.pi * torch.cumsum(hertz * (1.0 - 0.2 * time / seconds) / rate, dim=0)
+    tones = [torch.sin(k * phase) / k for k in range(1, 15) if k * hertz < rate / 2]
+    return 0.2 * torch.stack(tones).sum(dim=0) * torch.sin(np.pi * time / seconds)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_sound_comes_back_from_its_log_mel(config: LogMelConfig):
+    asked = compute_log_mel(vowel(config.sample_rate), config)
+    samples = griffin_lim(asked, config)
+    assert len(samples) == (len(asked) - 1) * config.hop_length
+    assert samples.dtype == torch.float32
+    made = compute_log_mel(samples, config)
+    loud = asked > asked.max() - 7.0  # 30 dB
+    assert (made - asked)[loud].abs().mean() < 0.5
+    assert torch.equal(samples, griffin_lim(asked, config))
+
+
+def test_nothing_random_is_used_up_and_nothing_is_too_loud():
+    config = CONFIGS["16 kHz"]
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    samples = griffin_lim(torch.full((20, 80), 9.0), config)
+    assert torch.equal(torch.rand(3), expected)
+    assert samples.abs().max() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 9])
+def test_a_few_frames_are_enough(frames: int):
+    config = CONFIGS["16 kHz"]
+    samples = griffin_lim(torch.full((frames, 80), -4.0), config)
+    assert len(samples) == (frames - 1) * config.hop_length
+    assert samples.isfinite().all()
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 48000])
+def test_the_pitch_of_a_voice(rate: int):
+    hop = rate // 80
+    samples = torch.cat([torch.zeros(rate // 2), vowel(rate, 1.0), torch.zeros(rate // 2)])
+    log_pitch, weight = track_pitch(samples, rate, hop)
+    assert len(log_pitch) == len(weight) == 1 + len(samples) // hop
+    seconds = torch.arange(len(weight)) * hop / rate
+    spoken = (seconds > 0.6) & (seconds < 1.4)
+    assert (weight[spoken] > 0).all()
+    assert not weight[(seconds < 0.45) | (seconds > 1.55)].any()
+    true = torch.log(140.0 * (1.0 - 0.2 * (seconds - 0.5)))
+    assert (log_pitch - true)[spoken].abs().max() < 0.03
+
+
+def test_noise_silence_and_short_sounds_have_no_pitch():
+    torch.manual_seed(0)
+    _, weight = track_pitch(0.1 * torch.randn(16000), 16000, 256)
+    assert (weight > 0).float().mean() < 0.1
+    for samples in (torch.zeros(4000), torch.zeros(3), torch.full((50,), 0.1)):
+        log_pitch, weight = track_pitch(samples, 16000, 256)
+        assert len(log_pitch) == 1 + len(samples) // 256
+        assert log_pitch.isfinite().all()
+        assert not weight[:-1].any()
