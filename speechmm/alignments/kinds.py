@@ -12,6 +12,7 @@ from speechmm.alignments.ids import looks_like_id
 from speechmm.alignments.subtitle_files import SUBTITLE_SUFFIXES, is_cue_time
 from speechmm.alignments.trn_stm import is_trn_line, parse_trn_line
 from speechmm.files.json_text import parse_json
+from speechmm.files.shar import is_shar
 from speechmm.files.text import peek_lines
 
 FileKind = Literal["cuts", "jsonl", "trn", "stm", "ctm", "textgrid", "subtitles", "kaldi", "plain"]
@@ -35,8 +36,10 @@ def kind_of(path: Path) -> FileKind:
     The suffix decides (before ``.gz``), and a file named ``text`` is Kaldi's. Any other is looked
     at: TextGrids, rows of JSON, subtitles, lines that are all of a ctm, or that all end in
     ``(id)``. Rows of JSON are cuts when the first one is. A file that cannot be read is told by its
-    name; what is wrong with it is left to its reader.
+    name; what is wrong with it is left to its reader. A folder of lhotse Shar is cuts.
     """
+    if is_shar(path):
+        return "cuts"
     name = Path(path.name.removesuffix(".gz"))
     lines = peek_lines(path)
     if "ooTextFile" in "".join(lines[:3])[:400].replace("\0", ""):

@@ -31,6 +31,7 @@ from speechmm.audio.media import MediaFile
 from speechmm.audio.media_extra import INSTALL, media_installed
 from speechmm.audio.resample import resample_blocks
 from speechmm.errors import AudioError
+from speechmm.files.archives import find_member, read_member
 from speechmm.files.pipes import is_pipe, read_pipe
 from speechmm.timing import samples_to_seconds, seconds_to_samples
 
@@ -222,7 +223,10 @@ def _reason(error: Exception) -> str:
 
 
 def _source(path: Path, stack: ExitStack) -> int | bytes:
-    """A descriptor, closed with the stack; of a pipe its bytes."""
+    """A descriptor, closed with the stack; of a pipe, and of a file in an archive, its bytes."""
+    member = find_member(path)
+    if member is not None:
+        return read_member(*member, error=AudioError)
     if path.is_dir():
         raise AudioError(f"{path}: it is a folder; expected an audio file. Name the files in it.")
     try:
@@ -335,7 +339,8 @@ def _columns(path: Path, there: int, channels: tuple[int, ...] | None) -> tuple[
         return None
     if len(wanted) == 1 or is_pipe(path):
         return _chosen(path, wanted, ()) if len(wanted) > 1 else wanted
-    return _chosen(path, wanted, _state(path.stat()))
+    file = (find_member(path) or (path,))[0]
+    return _chosen(path, wanted, _state(file.stat()))
 
 
 @lru_cache(maxsize=4096)

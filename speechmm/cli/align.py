@@ -91,8 +91,8 @@ def _parser() -> CommandParser:
         "input",
         type=Path,
         metavar="INPUT",
-        help="an audio file, a folder of them, or a cuts manifest (.jsonl, .jsonl.gz); - is standard "
-        "input",
+        help="an audio file, a folder of them, a cuts manifest (.jsonl, .jsonl.gz) or lhotse Shar; - is "
+        "standard input",
     )
     add_channel_argument(parser)
     add_model_arguments(parser)

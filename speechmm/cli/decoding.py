@@ -13,6 +13,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.files.shar import is_shar
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.options import (
     BATCH_SECONDS,
@@ -131,7 +132,7 @@ def find_inputs(
 
     if channel is not None:
         for path in inputs:
-            if path.name.endswith(MANIFEST_SUFFIXES):
+            if path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
                 raise ConfigError(
                     f"--channel: {path} holds cuts, which name their channels; expected audio files "
                     "or folders of them. Leave --channel out, or write it into the cuts."

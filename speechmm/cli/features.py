@@ -37,7 +37,8 @@ def _parser() -> CommandParser:
         type=Path,
         nargs="+",
         metavar="CUTS",
-        help="cuts manifests (.jsonl, .jsonl.gz); the statistics are those of the first",
+        help="cuts manifests (.jsonl, .jsonl.gz, folders of lhotse Shar); the statistics are those of the "
+        "first",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(

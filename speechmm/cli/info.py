@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.files.shar import is_shar
 from speechmm.options import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ def describe(path: Path, skipped: SkipReport) -> dict[str, Any]:
             f"{path}: no such file or folder; expected a bundle, an audio file or a manifest. "
             "Check the path."
         )
+    if path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
+        return _describe_cuts(path, skipped)
     if path.is_dir():
         return _describe_bundle(path)
-    if path.name.endswith(MANIFEST_SUFFIXES):
-        return _describe_cuts(path, skipped)
     return _describe_audio(path)
 
 

@@ -41,7 +41,8 @@ def _parser() -> CommandParser:
         type=Path,
         nargs="+",
         metavar="TEXTS",
-        help="cuts manifests (.jsonl, .jsonl.gz), or text files with one sentence a line",
+        help="cuts manifests (.jsonl, .jsonl.gz, folders of lhotse Shar), or text files with one sentence "
+        "a line",
     )
     parser.add_argument("--order", type=PositiveInt, default=3, help="words in an n-gram")
     parser.add_argument(

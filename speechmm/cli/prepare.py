@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse.typing import PositiveInt
+
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.corpora.catalog import CORPORA, Corpus, find_corpus, prepare_splits
 from speechmm.data.corpora.options import Option
@@ -31,7 +33,9 @@ def run(argv: list[str]) -> int:
 
     root, out = _folders(corpus, arguments)
     source = root if corpus.needs_root else out / "audio"
-    values = {name: value for name, value in arguments.items() if name not in NOT_SETTINGS}
+    shar = arguments["shar"]
+    unset = ("shar",) if shar is None else ()
+    values = {k: value for k, value in arguments.items() if k not in (*NOT_SETTINGS, *unset)}
     settings = {"corpus": name, "root": str(root)}
     settings |= {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
     report = SkipReport(strict=arguments["strict"])
@@ -43,7 +47,9 @@ def run(argv: list[str]) -> int:
         check_writable(out)
         splits = _prepare(name, root, report, arguments)
         extra = [path.absolute() for path in values.values() if isinstance(path, Path)]
-        summary = write_corpus(splits, out, report, settings=settings, source=source, extra=extra)
+        summary = write_corpus(
+            splits, out, report, settings=settings, source=source, extra=extra, shar=shar
+        )
     _print_table(summary)
     total = sum(split["utterances"] for split in summary["splits"].values())
     report.print(total + len(report), noun="utterances")
@@ -68,7 +74,8 @@ def _take_corpus(argv: list[str]) -> tuple[str, list[str]]:
 def _overview() -> str:
     listed = " ".join(f"{name}: {find_corpus(name).about}." for name in CORPORA)
     return (
-        "Turn a corpus into manifests: OUT/train.jsonl.gz, dev, test and prepare.json. "
+        "Turn a corpus into manifests: OUT/train.jsonl.gz, dev, test and prepare.json; with --shar N also "
+        "into archives of N utterances. "
         f"'speechmm prepare CORPUS --help' lists its options. {listed}"
     )
 
@@ -82,6 +89,13 @@ def _parser(corpus: Corpus) -> CommandParser:
     )
     for option in corpus.options:
         _add_option(parser, option)
+    parser.add_argument(
+        "--shar",
+        type=PositiveInt,
+        metavar="N",
+        help="also write OUT/{train,dev,test}.shar: lhotse Shar, the audio in archives of N utterances, "
+        "such as 1000, to be read from beginning to end",
+    )
     parser.add_argument(
         "--strict", action="store_true", help="stop with exit code 2 at the first bad utterance"
     )
@@ -112,7 +126,7 @@ def _folders(corpus: Corpus, arguments: dict[str, Any]) -> tuple[Path, Path]:
 def _prepare(
     name: str, root: Path, report: SkipReport, arguments: dict[str, Any]
 ) -> dict[str, list[MonoCut]]:
-    options = {k: v for k, v in arguments.items() if k not in ("root", "out", "strict")}
+    options = {k: v for k, v in arguments.items() if k not in ("root", "out", "strict", "shar")}
     try:
         return prepare_splits(name, root, report, options)
     except SpeechmmError:

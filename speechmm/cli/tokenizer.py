@@ -12,6 +12,7 @@ from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.files.json_text import SKIPPED, fits
+from speechmm.files.shar import cut_files
 from speechmm.files.stamps import is_current, make_record, make_stamp, read_record
 from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 from speechmm.text.tokenizer import KINDS
@@ -32,7 +33,7 @@ def run(argv: list[str]) -> int:
         )
     skipped = SkipReport(strict=arguments.strict)
     settings = {name: arguments[name] for name in _SETTINGS}
-    stamp = make_stamp(settings, arguments.cuts)
+    stamp = make_stamp(settings, [file for path in arguments.cuts for file in cut_files(path)])
     previous: Any = read_record(arguments.out).get("made_from")
     if is_current(previous, stamp, arguments.out.parent) and fits(previous, _SAID_AGAIN):
         skipped.add_dicts(previous["skipped"])

@@ -138,8 +138,8 @@ def _parser() -> CommandParser:
         type=Path,
         nargs="+",
         metavar="INPUT",
-        help="audio files, folders of them, or cuts manifests (.jsonl, .jsonl.gz); - is standard "
-        "input",
+        help="audio files, folders of them, cuts manifests (.jsonl, .jsonl.gz) or lhotse Shar; - is "
+        "standard input",
     )
     add_channel_argument(parser)
     add_model_arguments(parser)

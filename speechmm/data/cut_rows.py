@@ -6,8 +6,10 @@ time that lhotse's own checks of its objects take; any other row goes through th
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,11 @@ from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import AVERAGED
 from speechmm.errors import ManifestError
 from speechmm.files.json_text import fits, parse_json
+from speechmm.files.shar import find_shards
 from speechmm.files.text import open_lines
 
+_SHAR = "shar"  # as the type of audio and features: they lie in the archives of the folder
+_PLACEHOLDER = b'{"type": "shar", "channels": [0], "source": ""}'  # in a row
 MIN_SPEED = 0.1
 """Audio is played ten times slower at most, and ten times faster."""
 
@@ -34,6 +39,8 @@ class CutRow:
     """As it stands in the file."""
     data: dict[str, Any]
     """What it says; emptied by `to_cut`."""
+    archive: Path | None = None
+    """The archive that holds its audio, where it is one of lhotse Shar."""
 
     def to_cut(self) -> MonoCut:
         """The cut as lhotse has it."""
@@ -50,26 +57,30 @@ def read_rows(path: Path, report: SkipReport) -> Iterator[CutRow]:
     """The rows of a manifest, in its order.
 
     Args:
-        path: ``.jsonl`` or ``.jsonl.gz`` of lhotse cuts.
+        path: ``.jsonl`` or ``.jsonl.gz`` of lhotse cuts, or a folder of lhotse Shar. Rows of the latter
+            name as their audio a file in an archive (``recording.000000.tar/ID``).
         report: Told of lines that are no cut, and of ids that were there before.
 
     Raises:
         ManifestError: It cannot be read, or has no cuts.
     """
-    first_line: dict[str, int] = {}
-    for number, line in _numbered_lines(path):
-        try:
-            data = _parse_line(line)
-            if data["id"] in first_line:
-                raise ValueError(f'id "{data["id"]}" was on line {first_line[data["id"]]} already')
-        except ValueError as error:
-            reason = f"{error}; expected one valid cut with its own id. Correct the line"
-            where = f"{path}:{number}"
-            report.add(where, ManifestError(f"{where}: {reason}.") if report.strict else reason)
-            continue
-        first_line[data["id"]] = number
-        yield CutRow(line, data)
-    if not first_line:
+    first: dict[str, str] = {}
+    shards = find_shards(path)
+    for shard in shards:
+        for number, line in _numbered_lines(shard.cuts):
+            where = f"{shard.cuts}:{number}"
+            try:
+                row = _read_row(line, shard.archive)
+                name = row.data["id"]
+                if name in first:
+                    raise ValueError(f'id "{name}" was on {first[name]} already')
+            except ValueError as error:
+                reason = f"{error}; expected one valid cut with its own id. Correct the line"
+                report.add(where, ManifestError(f"{where}: {reason}.") if report.strict else reason)
+                continue
+            first[name] = f"line {number}" if len(shards) == 1 else where
+            yield row
+    if not first:
         raise ManifestError(
             f'{path}: no usable cuts; expected at least one. Make it with "speechmm prepare".'
         )
@@ -80,7 +91,29 @@ def row_text(data: dict[str, Any]) -> str:
     return " ".join(s["text"] for s in data.get("supervisions") or () if s.get("text"))
 
 
-def _parse_line(line: bytes) -> dict[str, Any]:
+def _read_row(line: bytes, archive: Path | None) -> CutRow:
+    """One row; every way it can be wrong becomes a ValueError."""
+    data = _parse_line(line, archive is not None)
+    if archive is None:
+        return CutRow(line, data)
+    sources = (data.get("recording") or {}).get("sources") or []
+    if [one["type"] for one in sources] != [_SHAR]:
+        return CutRow(json.dumps(data).encode(), data)
+    source = sources[0]
+    source |= {"type": "file", "source": f"{archive}/{data['id']}"}
+    if line.count(_PLACEHOLDER) == 1 and b'"features":' not in line:  # no need to write it anew
+        return CutRow(line.replace(_PLACEHOLDER, json.dumps(source).encode()), data, archive)
+    kept = source.get("channels")  # of those the recording had once
+    if not fits(kept, [int]):
+        raise ValueError(f"channels {kept} of its audio")
+    if kept != list(range(len(kept))):
+        channel = data.get("channel", 0)
+        places = [kept.index(one) for one in (channel if isinstance(channel, list) else [channel])]
+        data["custom"] = {**(data.get("custom") or {}), AVERAGED: places}
+    return CutRow(json.dumps(data).encode(), data, archive)
+
+
+def _parse_line(line: bytes, in_archive: bool) -> dict[str, Any]:
     """One row; every way it can be wrong becomes a ValueError."""
     try:
         data = parse_json(line.decode("utf-8"))
@@ -90,15 +123,21 @@ def _parse_line(line: bytes) -> dict[str, Any]:
     if kind not in ("MonoCut", "MultiCut"):
         raise ValueError(f"found {kind or 'no cut'}")
     row: dict[str, Any] = data
+    if in_archive and _are_in_archive(row.get("features")):
+        del row["features"]  # of other settings than ours: they are made anew
     if is_plain(row):
         return row
     if not fits(row, _CUT) or not _fits_where_given(row):
         raise ValueError("not a valid cut (values of other types, or none where one must be)")
     try:
-        validate(make_object(parse_json(line.decode("utf-8"))))
+        validate(make_object(deepcopy(row)))
     except Exception as error:  # lhotse takes rows as they come: anything may happen
         raise ValueError(f"not a valid cut ({type(error).__name__}: {error})") from error
     return row
+
+
+def _are_in_archive(features: Any) -> bool:
+    return isinstance(features, dict) and features.get("storage_type") == _SHAR
 
 
 def is_plain(row: dict[str, Any]) -> bool:

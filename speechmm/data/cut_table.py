@@ -10,6 +10,7 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -17,6 +18,11 @@ from lhotse import MonoCut
 
 from speechmm.data.cut_rows import CutRow, make_object
 from speechmm.errors import ConfigError
+
+FILES_TOGETHER = 1000
+"""Cuts in files of their own that count as an archive where others are in archives."""
+SAMPLED_ARCHIVES = 8
+"""Archives, or up to twice as many, that a sample is taken from."""
 
 
 class CutTable(Sequence[MonoCut]):
@@ -29,6 +35,8 @@ class CutTable(Sequence[MonoCut]):
         self._ids: list[str] = []
         self._seconds = array("d")  # at the recorded speed
         self._rates = array("l")  # Hz
+        self._shards = array("l")  # which archive, as numbered here
+        self._archives: dict[Path | int, int] = {}
         # Of each item: its line, its speed factor, its seconds; (items,).
         self._places: np.ndarray | None = None
         self._factors: np.ndarray | None = None
@@ -40,6 +48,8 @@ class CutTable(Sequence[MonoCut]):
         self._ids.append(row.data["id"])
         self._seconds.append(row.data["duration"])
         self._rates.append(_sampling_rate(row.data))
+        archive = row.archive or len(self._lines) // FILES_TOGETHER
+        self._shards.append(self._archives.setdefault(archive, len(self._archives)))
         self.has_features = self.has_features or "features" in row.data
 
     @classmethod
@@ -106,6 +116,17 @@ class CutTable(Sequence[MonoCut]):
         if self._durations is None:
             self._durations = np.array(self._seconds)
         return self._durations
+
+    @property
+    def archives(self) -> int:
+        """How many archives hold the cuts; 0 where all are in files of their own."""
+        return sum(isinstance(one, Path) for one in self._archives)
+
+    @property
+    def shards(self) -> np.ndarray:
+        """Of each item the number of its archive, or of the group of files it is in."""
+        numbers: np.ndarray = np.frombuffer(self._shards, dtype=np.dtype("l"))[self.places]
+        return numbers
 
     @cached_property
     def by_id(self) -> Mapping[str, MonoCut]:
@@ -176,5 +197,14 @@ def _played(seconds: np.ndarray, rates: np.ndarray, factor: float) -> np.ndarray
 
 
 def spread(cuts: CutTable, count: int) -> list[MonoCut]:
-    """Cuts from all over a table, ``count`` or up to twice as many."""
-    return cuts[:: max(1, len(cuts) // count)]
+    """Cuts from all over a table, ``count`` or up to twice as many; of few archives, if in archives."""
+    places = np.arange(len(cuts))
+    if cuts.archives:
+        there = np.unique(cuts.shards)
+        places = places[np.isin(cuts.shards, _every(there, SAMPLED_ARCHIVES))]
+    return [cuts[index] for index in _every(places, count).tolist()]
+
+
+def _every(items: np.ndarray, count: int) -> np.ndarray:
+    """``count`` of them, or up to twice as many, at equal distances."""
+    return items[:: max(1, len(items) // count)]

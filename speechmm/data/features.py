@@ -30,6 +30,7 @@ from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.files.atomic import write_aside
 from speechmm.files.json_text import SKIPPED, fits
 from speechmm.files.leftovers import remove
+from speechmm.files.shar import cut_files
 from speechmm.files.stamps import (
     Record,
     is_current,
@@ -68,13 +69,13 @@ def store_features(
 ) -> StoreSummary:
     """Computes and stores the features of every cut.
 
-    Writes ``OUT/<manifest name>`` whose cuts have features, ``OUT/cmvn.json`` with the statistics
-    of the first manifest, and last ``OUT/features.json`` with settings, inputs and skipped
-    utterances. The arrays go into a folder named after settings and inputs, so an older store
-    stays whole until the new one is.
+    Writes ``OUT/<manifest name>`` (``train.jsonl.gz`` for ``train.shar``) whose cuts have features,
+    ``OUT/cmvn.json`` with the statistics of the first manifest, and last ``OUT/features.json`` with
+    settings, inputs and skipped utterances. The arrays go into a folder named after settings and
+    inputs, so an older store stays whole until the new one is.
 
     Args:
-        manifests: cuts manifests; the first is the training split.
+        manifests: cuts manifests, or folders of lhotse Shar; the first is the training split.
         out: folder to write.
         config: settings of the features.
         report: where utterances that cannot be read are noted.
@@ -85,7 +86,8 @@ def store_features(
         ManifestError: nothing could be stored.
     """
     _check_names(manifests, out)
-    stamp = make_stamp([FORMAT, asdict(config)], [*manifests, *audio_files(manifests)])
+    rows = [file for path in manifests for file in cut_files(path)]
+    stamp = make_stamp([FORMAT, asdict(config)], [*rows, *audio_files(manifests)])
     previous = read_record(out / SETTINGS_FILE)
     if is_current(previous, stamp, out) and fits(previous, _SAID_AGAIN):
         report.add_dicts(previous["skipped"])
@@ -199,9 +201,9 @@ def _store_all(
         rows = _computed(list(read_cuts(path, report)), config, report, num_workers)
         if not stored:
             rows = _counted(rows, accumulator)
-        folder = archive / path.name.partition(".")[0]
-        stored[path.name] = list(_stored(rows, folder, config))
-        if not stored[path.name]:
+        name = _stored_name(path)
+        stored[name] = list(_stored(rows, archive / name.partition(".")[0], config))
+        if not stored[name]:
             raise ManifestError(
                 f"{path}: no utterance could be stored (the last: {report.items[-1][1]}); "
                 "expected some. Mend its audio."
@@ -255,6 +257,11 @@ def _stored(
         yield cut
 
 
+def _stored_name(path: Path) -> str:
+    """The name of a manifest in the store; that of a folder is made of its own."""
+    return f"{path.name.partition('.')[0]}.jsonl.gz" if path.is_dir() else path.name
+
+
 def _check_names(manifests: Sequence[Path], out: Path) -> None:
     names = {path.name.partition(".")[0] for path in manifests}
     if len(names) < len(manifests):
@@ -263,7 +270,8 @@ def _check_names(manifests: Sequence[Path], out: Path) -> None:
             "file names, since the store keeps them. Rename one."
         )
     for path in manifests:
-        if path.absolute() == (out / path.name).absolute():
+        name = _stored_name(path)
+        if path.with_name(name).absolute() == (out / name).absolute():
             raise ConfigError(
                 f"{path}: the store would overwrite it; expected an --out other than its folder. "
                 "Name a new folder."

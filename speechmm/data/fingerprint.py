@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from speechmm.files.archives import SUFFIX as ARCHIVE_SUFFIX
+from speechmm.files.archives import find_member
+from speechmm.files.shar import archives, cut_files
 from speechmm.files.text import open_lines
 
 _FOLDER = re.compile(rb'("(?:source|storage_path)": ")[^"]*/')
@@ -25,29 +28,40 @@ def content_digest(path: Path) -> str:
     """A digest of a file's content, unpacked; folders of audio that a manifest names do not count."""
     digest = hashlib.sha256()
     try:
-        with open_lines(path) as file:
-            for line in file:
-                digest.update(_FOLDER.sub(rb"\1", line) if b"/" in line else line)
+        for part in cut_files(path):
+            with open_lines(part) as file:
+                for line in file:
+                    digest.update(_FOLDER.sub(rb"\1", line) if b"/" in line else line)
     except (OSError, EOFError, zlib.error):  # reading it will say why
         return "unreadable"
     return digest.hexdigest()
 
 
 def audio_files(manifests: Iterable[Path]) -> list[Path]:
-    """The files of audio that manifests name, each once; none of what cannot be read."""
+    """The files and archives of audio that manifests name, each once; none of what cannot be read."""
     return [Path(name) for name in _audio_names(manifests)]
 
 
 def _audio_names(manifests: Iterable[Path]) -> list[str]:
     found: dict[bytes, None] = {}
+    packed: dict[str, None] = {}
     for manifest in manifests:
-        try:
-            with open_lines(manifest) as file:
-                for line in file:
-                    found.update((name, None) for name in _SOURCE.findall(line))
-        except (OSError, EOFError, zlib.error):
-            continue
-    return list(filter(None, map(_text, found)))
+        packed.update((str(archive), None) for archive in archives(manifest))
+        for part in cut_files(manifest):
+            try:
+                with open_lines(part) as file:
+                    for line in file:
+                        found.update((name, None) for name in _SOURCE.findall(line))
+            except (OSError, EOFError, zlib.error):
+                continue
+    names = filter(None, map(_text, found))
+    return list(dict.fromkeys([*packed, *map(_file_of, names)]))
+
+
+def _file_of(name: str) -> str:
+    """The archive where a name leads into one."""
+    member = find_member(Path(name)) if f"{ARCHIVE_SUFFIX}/" in name else None
+    return name if member is None else str(member[0])
 
 
 def audio_digest(manifests: Iterable[Path]) -> str:

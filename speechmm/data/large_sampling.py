@@ -14,12 +14,19 @@ from torch.utils.data import Sampler
 
 from speechmm.data.cut_table import CutTable
 
+WINDOW_ARCHIVES = 8
+"""Archives of lhotse Shar that a process reads at a time, and whose cuts share batches."""
 LENGTH_NOISE = 0.05
 """Cuts are sorted by their length, longer or shorter by up to this share, drawn anew every epoch."""
 
 
 class LargeSampler(Sampler[list[MonoCut]]):
-    """Batches of cuts of like duration, each cut once an epoch; as many for every process."""
+    """Batches of cuts of like duration, each cut once an epoch; as many for every process.
+
+    Cuts in files are dealt out to all processes batch by batch. Cuts in archives of lhotse Shar stay
+    together: each process takes whole archives, a few at a time, in an order drawn for the epoch. Only
+    what the processes' shares differ by, at the end of an epoch, is handed from one to another.
+    """
 
     def __init__(
         self,
@@ -67,20 +74,51 @@ class LargeSampler(Sampler[list[MonoCut]]):
     def plan(self, epoch: int) -> list[list[list[int]]]:
         """The batches of an epoch by process, as places in the table; one given again is ``-1 - place``."""
         random = np.random.default_rng([self.seed, epoch]) if self.shuffle else None
-        batches = self._batches(random)
-        _make_divisible(batches, self.world_size)
-        return [batches[rank :: self.world_size] for rank in range(self.world_size)]
+        if self.cuts.archives:
+            shares = [
+                [batch for window in windows for batch in self._batches(window, random)]
+                for windows in self._deal(epoch)
+            ]
+        else:
+            batches = self._batches(np.arange(len(self.cuts)), random)
+            shares = [batches[rank :: self.world_size] for rank in range(self.world_size)]
+        _make_even(shares)
+        return shares
 
-    def _batches(self, random: np.random.Generator | None) -> list[list[int]]:
+    def _deal(self, epoch: int) -> list[list[np.ndarray]]:
+        """Cuts to be read together, a window after the other, for each process about as many seconds."""
+        shards = self.cuts.shards
+        seconds = np.bincount(shards, weights=self.cuts.durations)
+        order = np.flatnonzero(seconds)
+        if self.shuffle:  # draws of its own: a window of all archives is shuffled as files are
+            order = np.random.default_rng([self.seed, epoch, 1]).permutation(order)
+        dealt: list[list[int]] = [[] for _ in range(self.world_size)]
+        sums = np.zeros(self.world_size)
+        for shard in order.tolist():
+            rank = int(sums.argmin())
+            dealt[rank].append(shard)
+            sums[rank] += seconds[shard]
+        members = np.split(np.argsort(shards, kind="stable"), np.cumsum(np.bincount(shards))[:-1])
+        return [
+            [
+                np.sort(
+                    np.concatenate([members[one] for one in own[first : first + WINDOW_ARCHIVES]])
+                )
+                for first in range(0, len(own), WINDOW_ARCHIVES)
+            ]
+            for own in dealt
+        ]
+
+    def _batches(self, places: np.ndarray, random: np.random.Generator | None) -> list[list[int]]:
         """Neighbours in length share a batch."""
-        seconds = self.cuts.durations
+        seconds = self.cuts.durations[places]
         lengths = seconds
         if random is not None:
             lengths = seconds * random.uniform(1 - LENGTH_NOISE, 1 + LENGTH_NOISE, len(seconds))
         order = np.argsort(-lengths, kind="stable")
         batches: list[list[int]] = []
         longest = 0.0
-        for index, one in zip(order.tolist(), seconds[order].tolist(), strict=True):
+        for index, one in zip(places[order].tolist(), seconds[order].tolist(), strict=True):
             longest = max(longest, one)
             if batches and longest * (len(batches[-1]) + 1) <= self.batch_seconds:
                 batches[-1].append(index)
@@ -92,14 +130,22 @@ class LargeSampler(Sampler[list[MonoCut]]):
         return batches
 
 
-def _make_divisible(batches: list[list[int]], world_size: int) -> None:
-    """Halves batches until every process can have as many.
+def _make_even(shares: list[list[list[int]]]) -> None:
+    """Gives every process as many batches: halves a few, and hands over some of the last ones.
 
     A cut comes twice only where there are fewer of them than processes.
     """
-    while len(batches) % world_size:
-        place = max(range(len(batches)), key=lambda place: len(batches[place]))
-        batch = batches[place]
+    batches = sum(map(len, shares))
+    wanted = -(-batches // len(shares))
+    for _ in range(wanted * len(shares) - batches):
+        share = max(shares, key=lambda share: max(map(len, share), default=0))
+        place = max(range(len(share)), key=lambda place: len(share[place]))
+        batch = share[place]
         half = -(-len(batch) // 2)
-        batches[place] = batch[:half]
-        batches.append(batch[half:] or [-1 - index for index in batch])
+        share[place] = batch[:half]
+        share.append(batch[half:] or [-1 - index for index in batch])
+    surplus = [batch for share in shares for batch in share[wanted:]]
+    for share in shares:
+        del share[wanted:]
+        while len(share) < wanted:
+            share.append(surplus.pop())

@@ -1,4 +1,4 @@
-"""Writes what ``prepare`` makes: a manifest for every split, and ``prepare.json``.
+"""Writes what ``prepare`` makes: a manifest for every split, archives if wanted, and ``prepare.json``.
 
 ``prepare.json`` also tells a rerun whether anything has changed since.
 """
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from speechmm import __version__
 from speechmm.data.manifest import write_cuts
 from speechmm.data.skips import SkippedItem, SkipReport
+from speechmm.data.splits import require_utterances
 from speechmm.data.waveforms import audio_path
 from speechmm.errors import ConfigError
-from speechmm.files.atomic import write_aside
+from speechmm.files.atomic import is_plain_name, write_aside, write_folder_aside
 from speechmm.files.json_text import SKIPPED, fits
-from speechmm.files.leftovers import unfinished_name
+from speechmm.files.leftovers import remove, unfinished_name
+from speechmm.files.shar import is_shar
 from speechmm.files.stamps import (
+    Record,
     is_current,
     make_stamp,
     output_names,
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 FORMAT = "speechmm-prepare/3"
 REPORT_NAME = "prepare.json"
 _MANIFEST = ".jsonl.gz"
-
+_SHAR = ".shar"
 
 _SHAPE = {
     "splits": {str: {"utterances": int, "hours": float, "speakers": int}},
@@ -67,7 +70,7 @@ class PreparedCorpus(TypedDict):
     stamp: str
     """Digest of settings and inputs."""
     outputs: dict[str, int]
-    """Size of each manifest, in bytes."""
+    """Size of each manifest, and of each file of a Shar folder, in bytes."""
 
 
 def write_corpus(
@@ -78,8 +81,11 @@ def write_corpus(
     settings: dict[str, Any],
     source: Path,
     extra: Iterable[Path] = (),
+    shar: int | None = None,
 ) -> PreparedCorpus:
     """Writes ``out/<split>.jsonl.gz``, all aside and renamed together, then ``out/prepare.json``.
+
+    With ``shar`` also ``out/<split>.shar``, a folder of lhotse Shar.
 
     Args:
         splits: Split name to its cuts.
@@ -88,13 +94,19 @@ def write_corpus(
         settings: All that decides about the result, ready for JSON.
         source: Folder whose files the corpus was made from.
         extra: Files outside that folder that it was made from, too.
+        shar: Utterances in an archive; None for no archives. Those that turn out unreadable are
+            reported and left out of the manifest, too.
     """
     record_path = out / REPORT_NAME
     previous = read_record(record_path)
     elsewhere = _elsewhere(splits, source, extra)
     stamp = _stamp(settings, source, out, elsewhere)
-    manifests = {out / f"{split}{_MANIFEST}": cuts for split, cuts in splits.items()}
+    folders = [out / f"{split}{_SHAR}" for split in splits] if shar else []
     with ExitStack() as stack:
+        if shar:
+            splits = _write_shar(splits, out, shar, report, stack)
+            require_utterances(splits, report, str(source))
+        manifests = {out / f"{split}{_MANIFEST}": cuts for split, cuts in splits.items()}
         for path, cuts in manifests.items():
             write_cuts(cuts, stack.enter_context(write_aside(path, ours=True)))
         remove_record(record_path)  # before the first manifest is replaced
@@ -106,11 +118,35 @@ def write_corpus(
         "settings": settings,
         "elsewhere": [str(path) for path in elsewhere],
     }
-    record = write_record(record_path, stamp, content, manifests)
+    outputs = [*manifests, *(file for folder in folders for file in folder.iterdir())]
+    record = write_record(record_path, stamp, content, outputs)
     for name in output_names(previous) - {path.name for path in manifests}:
         if name.endswith(_MANIFEST):
             (out / name).unlink(missing_ok=True)
+    for name in _shar_names(previous) - {folder.name for folder in folders}:
+        if is_shar(out / name):
+            remove(out / name)
     return cast(PreparedCorpus, record)
+
+
+def _shar_names(record: Record) -> set[str]:
+    """The folders of lhotse Shar, in its own folder, that a record names."""
+    outputs = record.get("outputs")
+    names = {Path(name).parent.name for name in outputs} if isinstance(outputs, dict) else set()
+    return {name for name in names if is_plain_name(name) and name.endswith(_SHAR)}
+
+
+def _write_shar(
+    splits: dict[str, list[MonoCut]], out: Path, size: int, report: SkipReport, stack: ExitStack
+) -> dict[str, list[MonoCut]]:
+    """Writes the folders aside, to be put in their places with the stack; what is in them."""
+    from speechmm.data.shar_writing import FIRST_FILE, write_shar
+
+    written = {}
+    for split, cuts in splits.items():
+        aside = stack.enter_context(write_folder_aside(out / f"{split}{_SHAR}", mark=FIRST_FILE))
+        written[split] = write_shar(cuts, aside, size, report)
+    return written
 
 
 def read_unchanged(

@@ -18,8 +18,9 @@ def read_alignment_set(path: Path) -> dict[str, Alignment]:
         AlignmentError: The file is missing or broken.
         ManifestError: It is a broken manifest, or one without alignments, or an id is there twice.
     """
-    is_cuts = path.is_file() and kind_of(path) == "cuts"
-    rows: Iterable[Alignment] = _from_cuts(path) if is_cuts else read_alignments(path)
+    rows: Iterable[Alignment] = (
+        _from_cuts(path) if kind_of(path) == "cuts" else read_alignments(path)
+    )
     found: dict[str, Alignment] = {}
     for row in rows:
         if row.id in found:
@@ -39,7 +40,7 @@ def speakers_of(path: Path) -> dict[str, str]:
     """Who says each utterance, by id, where the file is a cuts manifest."""
     from speechmm.evaluation.text_sets import read_text_set
 
-    if not path.is_file() or kind_of(path) != "cuts":
+    if kind_of(path) != "cuts":
         return {}
     return {id: one.speaker for id, one in read_text_set(path).by_id.items()}
 

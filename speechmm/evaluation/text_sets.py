@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from speechmm.alignments import Alignment, Transcript, read_alignments
@@ -26,6 +27,7 @@ from speechmm.evaluation.text_lines import (
     row_text,
     trn_line,
 )
+from speechmm.files.shar import cut_files, is_shar
 from speechmm.files.text import all_lines
 from speechmm.files.tree import list_files
 
@@ -61,10 +63,10 @@ def read_text_set(path: Path) -> TextSet:
         ManifestError: The file is missing or broken, or an id is there twice.
         AlignmentError: A ctm or TextGrid is broken, or has no words.
     """
-    if path.is_dir():
-        kind, rows = _folder_rows(path)
-    elif path.is_file():
+    if path.is_file() or is_shar(path):
         kind, rows = _file_rows(path)
+    elif path.is_dir():
+        kind, rows = _folder_rows(path)
     else:
         raise ManifestError(f"{path}: not found; expected a file of texts. Check the name.")
     found: dict[str, UtteranceText] = {}
@@ -183,9 +185,12 @@ def _file_rows(path: Path) -> tuple[FileKind, _Rows]:
         return kind, [_subtitle_row(path)]
     if kind == "ctm":
         return kind, _aligned_rows(path, read_ctm(path, unit="word"))
-    lines = all_lines(path)
-    rows = _stm_rows(path, lines) if kind == "stm" else _line_rows(path, lines, _PARSERS[kind])
-    return kind, rows
+    if kind == "stm":
+        return kind, _stm_rows(path, all_lines(path))
+    parts = cut_files(path)
+    return kind, chain.from_iterable(
+        _line_rows(part, all_lines(part), _PARSERS[kind]) for part in parts
+    )
 
 
 _PARSERS: dict[FileKind, LineParser] = {

@@ -71,10 +71,10 @@ class SpeechDataModule(TrainingData):
         """Keeps the settings; nothing is read before ``setup``.
 
         Args:
-            train: Cuts manifests to train on.
-            dev: Cuts manifests to choose the best weights by.
+            train: Cuts manifests, or folders of lhotse Shar, to train on.
+            dev: The same to choose the best weights by.
             tokenizer: File written by ``speechmm tokenizer``.
-            test: Cuts manifests for ``speechmm test``.
+            test: The same for ``speechmm test``.
             features: Settings of the log-mel features.
             cmvn: ``cmvn.json`` of a feature store; None measures a sample of the training set.
             batch_seconds: Audio per batch in seconds, padding included.
@@ -316,6 +316,7 @@ class SpeechDataModule(TrainingData):
         sampler = self._sampler(name, shuffle=shuffle, world_size=world_size, rank=rank)
         if name == "train" and self.planner is not None:
             cuts = self._splits[name]
+            self.planner.check(cuts)
             by_id = cuts.by_id if isinstance(cuts, CutTable) else {cut.id: cut for cut in cuts}
             sampler = PlannedBatches(sampler, self.planner, by_id, rank)
         if name == "train" and self._texts is not None:
@@ -394,5 +395,5 @@ class SpeechDataModule(TrainingData):
 
 
 def _objects_where_few(cuts: CutTable) -> CutSet | CutTable:
-    """Objects for lhotse's sampler; of a large corpus the table as it is."""
-    return cuts if len(cuts) > SAMPLER_BUFFER else CutSet.from_cuts(cuts)
+    """Objects for lhotse's sampler; of a large corpus, or one in archives, the table as it is."""
+    return cuts if len(cuts) > SAMPLER_BUFFER or cuts.archives else CutSet.from_cuts(cuts)

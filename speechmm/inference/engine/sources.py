@@ -17,6 +17,7 @@ from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport, named_failure
 from speechmm.data.transcripts.sidecars import pair_files, text_beside
 from speechmm.errors import AlignmentError, AudioError
+from speechmm.files.shar import is_shar
 from speechmm.files.text import read_text
 from speechmm.files.tree import list_files
 from speechmm.options import MANIFEST_SUFFIXES
@@ -148,7 +149,8 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
     the first get a number.
 
     Args:
-        inputs: Paths; a folder stands for the audio files in it and below, "-" for standard input.
+        inputs: Paths; a folder stands for the audio files in it and below, or for its cuts if it is one
+            of lhotse Shar; "-" is standard input.
         skipped: Where inputs without any audio, audio in formats that cannot be read, and bad lines
             of manifests are noted.
     """
@@ -157,7 +159,7 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
         try:
             if str(path) == "-":
                 sources.append(Source(id="stdin", audio="/dev/stdin"))
-            elif path.name.endswith(MANIFEST_SUFFIXES):
+            elif path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
                 sources += cut_sources(_read_cuts(path, skipped), skipped)
             elif path.is_dir():
                 sources += _folder_sources(path, skipped)

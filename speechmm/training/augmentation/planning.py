@@ -9,9 +9,12 @@ from typing import Any
 from lhotse import MonoCut
 
 from speechmm.audio.log_mel import LogMelConfig
+from speechmm.data.cut_table import CutTable
 from speechmm.data.plan import BatchPlan, Piece, PlannedUtterance
 from speechmm.data.sampling import SamplerAround
 from speechmm.data.waveforms import speed_factor
+from speechmm.errors import ConfigError
+from speechmm.files.archives import KEPT
 from speechmm.training.augmentation.concatenation import ConcatenationConfig, draw_groups
 from speechmm.training.augmentation.recombination import RecombinationConfig, draw_pieces
 from speechmm.training.augmentation.word_bank import WordBank
@@ -43,6 +46,19 @@ class BatchPlanner:
         self.bank = bank
         self.log_mel = log_mel
         self.seed = seed
+
+    def check(self, cuts: Any) -> None:
+        """Looks whether what may be recombined is within reach.
+
+        Raises:
+            ConfigError: The cuts are in so many archives that words from all over would be read slowly.
+        """
+        if self.bank is not None and isinstance(cuts, CutTable) and cuts.archives > KEPT:
+            raise ConfigError(
+                f"data.train: it is in {cuts.archives} archives, and words of recombined utterances come "
+                f"from all over; expected {KEPT} archives at most. Prepare it with larger ones, train on "
+                "manifests, or set model.augmentation.recombination.share to 0."
+            )
 
     def begin_epoch(self, epoch: int) -> None:
         """Takes up what was learned in the epochs before."""

@@ -14,7 +14,9 @@ import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
-from speechmm.data.manifest import write_cuts
+from speechmm.data.manifest import read_cuts, write_cuts
+from speechmm.data.shar_writing import write_shar
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import load_bundle
 from speechmm.training.callbacks.metrics import read_metrics
@@ -194,6 +196,47 @@ def test_two_processes_train_as_one_and_go_on_in_mid_epoch(
         assert sorted(ids) == [f"train-{i}" for i in range(2 * STEPS)]
     check_same(study, name, one)
     assert fit_in_two(study, config, command="validate") == [0, 0]
+
+
+def test_two_processes_share_out_the_archives_of_a_corpus(study: Study, each_batch) -> None:
+    """Each reads its own; together each utterance once an epoch, also after a stop in mid-epoch."""
+    archives = study.shop.root / "shared.shar"
+    archives.mkdir()
+    cuts = [study.shop.cut(f"shared-{i}", 0.6) for i in range(10)]
+    write_shar(cuts, archives, 3, SkipReport(strict=True))
+    of = {cut.id: Path(cut.recording.sources[0].source).parent for cut in read_cuts(archives)}
+    trainer = {"max_epochs": EPOCHS, "devices": 2, "strategy": "ddp", "val_check_interval": 2}
+    data = {"batch_seconds": 1.2, "num_workers": 1}
+    config = study.shop.config("shared", archives, study.sets[1], data=data, trainer=trainer)
+
+    def note_and_stop(stop: tuple[int, int] | None) -> None:
+        def note(epoch: int, index: int, ids: list[str]) -> None:
+            if (epoch, index) == stop:
+                os._exit(9)
+            seen = study.shop.root / f"shared-{stop}-{os.environ['LOCAL_RANK']}.txt"
+            with seen.open("a", encoding="utf-8") as stream:
+                stream.write(" ".join([str(epoch), str(index), *ids]) + "\n")
+
+        each_batch(note)
+
+    note_and_stop((1, 2))
+    assert fit_in_two(study, config) == [9, 9]
+    note_and_stop(None)
+    assert fit_in_two(study, config, "--ckpt_path", "last") == [0, 0]
+    shares = [
+        [
+            line.split()
+            for stop in ("(1, 2)", "None")
+            for line in (study.shop.root / f"shared-{stop}-{rank}.txt").read_text().splitlines()
+        ]
+        for rank in range(2)
+    ]
+    assert [row[:2] for row in shares[0]] == [row[:2] for row in shares[1]]
+    for epoch in ("0", "1"):
+        ids = [[one for row in rows if row[0] == epoch for one in row[2:]] for rows in shares]
+        assert sorted(ids[0] + ids[1]) == sorted(of)
+        first, second = ({of[one] for one in own} for own in ids)
+        assert len(first & second) <= 1  # what the shares differ by
 
 
 def test_lightning_s_model_parallel_strategy_trains_as_one_process(study: Study, one: str) -> None:
