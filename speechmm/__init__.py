@@ -13,11 +13,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(path: "str | Path", *, device: str = "cpu", quantize: "str | None" = None) -> "Model":
+def load(
+    path: "str | Path",
+    *,
+    adapter: "str | Path | None" = None,
+    device: str = "cpu",
+    quantize: "str | None" = None,
+) -> "Model":
     """Loads a bundle as a model that transcribes and aligns.
 
     Args:
         path: A bundle folder, as ``speechmm fit`` writes it.
+        adapter: The folder that a training with ``model.lora``, started from that bundle, wrote.
         device: Where to run it, in torch's words: ``cpu``, ``cuda``.
         quantize: "int8" for 8-bit weights on a CPU.
 
@@ -26,4 +33,4 @@ def load(path: "str | Path", *, device: str = "cpu", quantize: "str | None" = No
     """
     from speechmm.inference.api import load as load_model
 
-    return load_model(path, device=device, quantize=quantize)
+    return load_model(path, adapter=adapter, device=device, quantize=quantize)

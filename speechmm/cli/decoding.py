@@ -36,6 +36,12 @@ def add_model_arguments(parser: CommandParser, *, batches: bool = True) -> None:
     parser.add_argument(
         "--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder of the model"
     )
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="FOLDER",
+        help="what a training with model.lora that started from the bundle changed",
+    )
     if batches:
         parser.add_argument(
             "--batch-seconds",
@@ -86,7 +92,7 @@ def load_model(arguments: Namespace) -> Bundle:
     """
     import torch
 
-    from speechmm.models.bundle import load_bundle
+    from speechmm.models.adapter import load_any
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
@@ -101,7 +107,12 @@ def load_model(arguments: Namespace) -> Bundle:
             f"--device: found {arguments.device!r} ({reason}); expected a device PyTorch can use "
             "here, such as cpu. Choose another."
         ) from error
-    return load_bundle(arguments.model, device=arguments.device, quantize=arguments.quantize)
+    return load_any(
+        arguments.model,
+        arguments.adapter,
+        device=arguments.device,
+        quantize=arguments.quantize,
+    )
 
 
 def add_channel_argument(parser: CommandParser) -> None:

@@ -19,7 +19,8 @@ from speechmm.inference.engine.samples import as_audio
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.inference.synthesis.synthesizer import Speech, Synthesizer
-from speechmm.models.bundle import Bundle, load_bundle
+from speechmm.models.adapter import load_any
+from speechmm.models.bundle import Bundle
 
 
 class Model:
@@ -121,7 +122,11 @@ class Model:
 
 
 def load(
-    path: str | Path, *, device: torch.device | str = "cpu", quantize: str | None = None
+    path: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    quantize: str | None = None,
 ) -> Model:
     """Loads a bundle folder.
 
@@ -130,13 +135,15 @@ def load(
 
     Args:
         path: The folder ``speechmm fit`` wrote.
+        adapter: What a training with ``model.lora`` that started from it changed.
         device: Where the model runs.
         quantize: "int8" for 8-bit weights on a CPU.
 
     Raises:
         CheckpointError: A file of the bundle is missing, damaged or does not fit the others.
     """
-    return Model(load_bundle(path, device=device, quantize=quantize), device=device)
+    bundle = load_any(path, adapter, device=device, quantize=quantize)
+    return Model(bundle, device=device)
 
 
 @cache

@@ -103,21 +103,29 @@ def save_bundle(
     Raises:
         ConfigError: The model has an encoder of another kind.
     """
-    encoder = describe(model.encoder)
+    describe(model.encoder)  # which refuses, before anything is written
     with write_folder_aside(path, mark=CONFIG_FILE) as aside:
-        config = BundleConfig(
-            model=model.config,
-            encoder=encoder,
-            vocab_size=model.vocab_size,
-            align_vocab_size=model.align_vocab_size,
-            heads=tuple(head for head in ALL_HEADS if head in model.heads),
-            tags=model.decoder.names if "decoder" in model.heads else (),
-            features=features,
-            weights_sha256=_write_weights(aside, model),
-            training=training,
-            voice=None if model.voice is None else model.voice.config,
-        )
+        sha256 = _write_weights(aside, model)
+        config = bundle_config(model, features, sha256=sha256, training=training)
         _write_rest(aside, config, tokenizer, model.num_parameters())
+
+
+def bundle_config(
+    model: SpeechTextModel, features: LogMelConfig, *, sha256: str, training: TrainingInfo
+) -> BundleConfig:
+    """The settings of a model whose weights are in a file with this checksum."""
+    return BundleConfig(
+        model=model.config,
+        encoder=describe(model.encoder),
+        vocab_size=model.vocab_size,
+        align_vocab_size=model.align_vocab_size,
+        heads=tuple(head for head in ALL_HEADS if head in model.heads),
+        tags=model.decoder.names if "decoder" in model.heads else (),
+        features=features,
+        weights_sha256=sha256,
+        training=training,
+        voice=None if model.voice is None else model.voice.config,
+    )
 
 
 def save_language_model(
@@ -145,7 +153,7 @@ def _write_weights(folder: Path, model: torch.nn.Module) -> str:
     weights = {
         name: value.detach().cpu().contiguous()
         for name, value in model.state_dict().items()
-        if not _is_auxiliary(name)
+        if not is_auxiliary(name)
     }
     save_file(weights, folder / WEIGHTS_FILE)
     return file_sha256(folder / WEIGHTS_FILE)
@@ -169,7 +177,7 @@ def _as_text(config: dict[str, Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _is_auxiliary(weight: str) -> bool:
+def is_auxiliary(weight: str) -> bool:
     """Whether a weight belongs to a head that only training needs."""
     owner, _, rest = weight.partition(".")
     return owner == "heads" and rest.partition(".")[0] not in ALL_HEADS
@@ -191,7 +199,7 @@ def _read_json(path: Path, *, format: str) -> dict[str, Any]:
                 f"{path}: {name} is missing; expected a bundle folder with {', '.join(FILES)}. "
                 'Give the "bundle" folder that "speechmm fit" wrote.'
             )
-    config = _read_settings(path)
+    config = read_settings(path)
     accepted = (format, OLD_FORMAT) if format == FORMAT else (format,)
     if config.get("format") not in accepted:
         raise CheckpointError(
@@ -200,11 +208,11 @@ def _read_json(path: Path, *, format: str) -> dict[str, Any]:
         )
     if format == LANGUAGE_FORMAT:
         return config
-    with _fitting(path):
+    with fitting(path):
         return upgrade_config(config)
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """What config.json holds, by the names it was written with."""
     return read_json(
         path / CONFIG_FILE,
@@ -221,13 +229,13 @@ def read_bundle_config(path: Path) -> BundleConfig:
         CheckpointError: The folder is no bundle, or its settings are damaged.
     """
     plain = _read_json(path, format=FORMAT)
-    with _fitting(path):
+    with fitting(path):
         return BundleConfig.from_json(plain)
 
 
 def set_confidence(path: Path, decoder: str, found: ConfidenceInfo) -> None:
     """Writes what calibration found for a decoder into a bundle's settings."""
-    config = _read_settings(path)
+    config = read_settings(path)
     config.setdefault("confidence", {})[decoder] = dataclasses.asdict(found)
     write_text(path / CONFIG_FILE, _as_text(config))
 
@@ -250,10 +258,10 @@ def load_bundle(
     plain = _read_json(path, format=FORMAT)
     _check_sha256(path, plain)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
-    with _fitting(path):
+    with fitting(path):
         config = BundleConfig.from_json(plain)
         _check_sizes(config, path, plain)
-        model = _build(config)
+        model = build_model(config)
         _load_weights(model, path, plain)
     sizes = (tokenizer.vocab_size, tokenizer.align_vocab_size)
     if sizes != (model.vocab_size, model.align_vocab_size):
@@ -294,7 +302,7 @@ def load_language_model(path: Path | str) -> LanguageBundle:
     plain = _read_json(path, format=LANGUAGE_FORMAT)
     _check_sha256(path, plain)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
-    with _fitting(path):
+    with fitting(path):
         config = LanguageBundleConfig.from_json(plain)
         model = LanguageModel(config.model, vocab_size=config.vocab_size)
         _load_weights(model, path, plain)
@@ -316,7 +324,8 @@ def _check_sha256(path: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _build(config: BundleConfig) -> SpeechTextModel:
+def build_model(config: BundleConfig) -> SpeechTextModel:
+    """A model of these settings, with random weights."""
     return SpeechTextModel(
         config.model,
         vocab_size=config.vocab_size,
@@ -340,11 +349,13 @@ def _check_sizes(config: BundleConfig, path: Path, plain: dict[str, Any]) -> Non
     if plain.get("format") == OLD_FORMAT:
         return
     with torch.device("meta"):
-        wanted = {name: list(value.shape) for name, value in _build(config).state_dict().items()}
+        wanted = {
+            name: list(value.shape) for name, value in build_model(config).state_dict().items()
+        }
     with safe_open(path / WEIGHTS_FILE, framework="pt") as file:
         found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     for name, shape in wanted.items():
-        if found.get(name) != shape and not _is_auxiliary(name):
+        if found.get(name) != shape and not is_auxiliary(name):
             raise ValueError(f"{name}: {found.get(name)} in the weights, {shape} in the settings")
 
 
@@ -356,7 +367,7 @@ def _load_weights(model: torch.nn.Module, path: Path, config: dict[str, Any]) ->
 
 
 @contextmanager
-def _fitting(path: Path) -> Iterator[None]:
+def fitting(path: Path) -> Iterator[None]:
     """Turns what goes wrong between settings and weights into one line."""
     from safetensors import SafetensorError
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+import lightning as L
 from torch import nn
 
 from speechmm.errors import ConfigError
+from speechmm.models.lora import LoraConfig, add_lora
+from speechmm.training.sharding import shares_weights
 
 
 class Freezing:
@@ -79,6 +82,39 @@ class Freezing:
         for name, thaws in self._later.items():
             if step < thaws:
                 self._parameters[name].grad = None
+
+
+def check_lora_strategy(config: LoraConfig, trainer: L.Trainer) -> None:
+    """Refuses updates of weights that are shared out.
+
+    Raises:
+        ConfigError: The strategy shares them out.
+    """
+    if config.rank and shares_weights(trainer):
+        raise ConfigError(
+            f"model.lora.rank is {config.rank} and trainer.strategy shares weights out; expected each "
+            "process to hold all of them, as little learns. Set the strategy to ddp."
+        )
+
+
+def start_lora(network: nn.Module, config: LoraConfig, known: Collection[str]) -> str:
+    """Freezes what a training starts from and adds the low-rank updates that learn in its place.
+
+    Args:
+        network: It is changed.
+        config: The updates.
+        known: Names of the weights that it starts from; others, such as new heads, go on learning.
+
+    Returns:
+        What a user is told, in one line.
+    """
+    for name, weight in network.named_parameters():
+        if name in known:
+            weight.requires_grad_(False)
+    size = add_lora(network, config)
+    learning = sum(one.numel() for one in network.parameters() if one.requires_grad)
+    values = f"{size / 1e6:.2f} M values in updates, {learning / 1e6:.2f} M learn in all"
+    return f"lora: rank {config.rank}, {values}"
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from speechmm.data.batch import Batch
 from speechmm.errors import ConfigError
+from speechmm.models.adapter import save_adapter
 from speechmm.models.bundle import save_bundle
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.kernels.loading import load_in_background
+from speechmm.models.lora import LoraConfig, merged
 from speechmm.models.pretrained.description import describe
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
@@ -26,7 +28,7 @@ from speechmm.training.augmentation.pipeline import check_waveform_augmentation
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
 from speechmm.training.cuda_graphs import RecordedPasses
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.freezing import Freezing
+from speechmm.training.freezing import Freezing, check_lora_strategy, start_lora
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.processes import (
     all_sum,
@@ -34,17 +36,25 @@ from speechmm.training.processes import (
     total_over_processes,
 )
 from speechmm.training.renamed_settings import tasks_by_old_name
-from speechmm.training.starting_point import check_encoder, check_one_start, starting_encoder
+from speechmm.training.starting_point import (
+    check_encoder,
+    check_lora,
+    check_one_start,
+    starting_encoder,
+)
 from speechmm.training.starting_weights import take_weights
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
+from speechmm.training.unpaired import check_texts
 from speechmm.training.voice import prepare_voice, voice_config
 
 logger = logging.getLogger(__name__)
 
 RECORDED = ("feature_lengths", "tokens", "token_lengths", "align_tokens", "align_lengths")
 """What tasks read of a batch in a recorded pass."""
+ADAPTER = "adapter"
+"""Folder beside the bundle that holds what LoRA changed."""
 LOSS_SHARE = 0.01
 """Of the loss in what the best checkpoint is chosen by: it decides between equal error rates."""
 
@@ -68,6 +78,7 @@ class JointModule(TrainingModule):
         init_from: str | None = None,
         freeze: Sequence[str] = (),
         thaw_at: Sequence[int] = (),
+        lora: LoraConfig = LoraConfig(),  # noqa: B008 (frozen)
         **renamed: Any,
     ):
         """Keeps the settings; see each dataclass.
@@ -88,6 +99,7 @@ class JointModule(TrainingModule):
                 ``encoder.layers.[01]``.
             thaw_at: Optimiser step from which they do, for each of ``freeze`` or one for all; 0 or
                 nothing for never.
+            lora: Low-rank updates to weights that the training starts from, which are frozen then.
             renamed: ``objectives``, which ``tasks`` was called before.
         """
         super().__init__(optimization, seed)
@@ -99,6 +111,8 @@ class JointModule(TrainingModule):
                 "which finds the words. Set one of them."
             )
         check_one_start(init_from, pretrained)
+        check_lora(lora, init_from, pretrained)
+        self.lora = lora
         self.network_config = network
         self.pretrained = pretrained
         self.init_from = init_from
@@ -139,7 +153,7 @@ class JointModule(TrainingModule):
         if self.network is not None:
             return
         data = self.data
-        self._check_texts(data)
+        check_texts(data.text_paths, self.tasks)
         torch.manual_seed(self.seed)
         encoder = starting_encoder(self.init_from, self.pretrained)
         if encoder is not None:
@@ -167,22 +181,10 @@ class JointModule(TrainingModule):
         )
         data.planner = self._augmenter.planner
 
-    def _check_texts(self, data: SpeechDataModule) -> None:
-        """Refuses texts that nobody reads, and a task that lacks them."""
-        if self.tasks.unpaired and not data.text_paths:
-            raise ConfigError(
-                f"model.tasks.text: weight is {self.tasks.text.weight} and data.text names no file; "
-                "expected texts to train on. Set data.text, or switch the task off."
-            )
-        if data.text_paths and not self.tasks.unpaired:
-            raise ConfigError(
-                f"data.text: {len(data.text_paths)} files, and no active task reads them; expected "
-                "model.tasks.text.weight to be positive. Set it, or leave data.text out."
-            )
-
     def _start(self, network: SpeechTextModel) -> None:
         """Takes weights of a bundle, freezes what is to stay, and says both in a few lines."""
         data, said = self.data, []
+        known = [name for name, _ in network.named_parameters() if name.startswith("encoder.")]
         if self.init_from is not None:
             taken = take_weights(
                 network,
@@ -192,10 +194,13 @@ class JointModule(TrainingModule):
                 keep_cmvn=data.cmvn_path is not None,
             )
             said += taken.lines()
+            known = taken.taken
         patterns, thaw_at = self._freeze
         if patterns or thaw_at:
             self._freezing = Freezing(network, patterns, thaw_at)
             said.append(self._freezing.describe())
+        if self.lora.rank:
+            said.append(start_lora(network, self.lora, known))
         if self.trainer.is_global_zero and self.trainer.training:
             for line in said:
                 logger.info("%s", line)
@@ -218,6 +223,7 @@ class JointModule(TrainingModule):
     def setup(self, stage: str) -> None:
         """Decides what is compiled, which batches are padded for."""
         super().setup(stage)
+        check_lora_strategy(self.lora, self.trainer)
         if stage == "fit":
             self._compiled = choose_for(self.trainer, self._compile, self._planned_steps)
             self.data.compiled = self._compiled != "off"
@@ -354,7 +360,11 @@ class JointModule(TrainingModule):
         training = dataclasses.replace(
             training, tasks=self.tasks.settings(), utterance_seconds=data.utterance_seconds
         )
-        save_bundle(folder, self.model, data.text_tokenizer, data.features, training=training)
+        belongings = data.text_tokenizer, data.features
+        save_bundle(folder, merged(self.model), *belongings, training=training)
+        if self.lora.rank and self.init_from is not None:
+            base, adapter = Path(self.init_from), folder.parent / ADAPTER
+            save_adapter(adapter, base, self.model, *belongings, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the settings as plain values: what is needed to read the weights again."""

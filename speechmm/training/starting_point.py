@@ -12,6 +12,7 @@ from speechmm.errors import ConfigError
 from speechmm.files.yaml_text import peek_settings
 from speechmm.models.bundle import read_bundle_config
 from speechmm.models.encoder import Encoder
+from speechmm.models.lora import LoraConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.pretrained.folder import read_description, read_pretrained, weights_digest
 from speechmm.models.speech_text import SpeechTextConfig
@@ -51,6 +52,19 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
         named = {f"model.network.{name}": value for name, value in network.items()}
         return named | _named("data.features", info.config.features)
     return {}
+
+
+def check_lora(lora: LoraConfig, bundle: str | None, folder: str | None) -> None:
+    """Refuses updates to weights that are random.
+
+    Raises:
+        ConfigError: There is a rank, and neither a bundle nor a pretrained encoder.
+    """
+    if lora.rank and bundle is None and folder is None:
+        raise ConfigError(
+            f"model.lora.rank is {lora.rank} and the training starts from nothing; expected init_from or "
+            "model.pretrained, whose weights are updated. Set one of them, or the rank to 0."
+        )
 
 
 def check_one_start(bundle: str | None, folder: str | None) -> None:

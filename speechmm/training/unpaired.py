@@ -19,10 +19,33 @@ from speechmm.data.sampling import SamplerAround, group_by_length
 from speechmm.data.skips import SkipReport
 from speechmm.data.texts import read_texts
 from speechmm.data.usable import MAX_UTTERANCE_SECONDS
-from speechmm.errors import ManifestError
+from speechmm.errors import ConfigError, ManifestError
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.tasks import TasksConfig
 
 RATE_CUTS = 1000  # utterances that the rate of speech is taken from
+
+
+def check_texts(paths: Sequence[str], tasks: TasksConfig) -> None:
+    """Refuses texts that nobody reads, and a task that lacks them.
+
+    Args:
+        paths: ``data.text``.
+        tasks: Of the training.
+
+    Raises:
+        ConfigError: The first of both.
+    """
+    if tasks.unpaired and not paths:
+        raise ConfigError(
+            f"model.tasks.text: weight is {tasks.text.weight} and data.text names no file; "
+            "expected texts to train on. Set data.text, or switch the task off."
+        )
+    if paths and not tasks.unpaired:
+        raise ConfigError(
+            f"data.text: {len(paths)} files, and no active task reads them; expected "
+            "model.tasks.text.weight to be positive. Set it, or leave data.text out."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

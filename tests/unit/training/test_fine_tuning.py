@@ -8,8 +8,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import speechmm
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.errors import ConfigError
+from speechmm.errors import CheckpointError, ConfigError
+from speechmm.models.adapter import load_adapted
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import SPECIALS
@@ -256,3 +258,44 @@ def test_the_checkpoint_wins_over_the_bundle(study: Study) -> None:
     assert study.state("longer")["global_step"] == steps // 3 * 4
     again = study.shop.fit(config, "--ckpt_path", "last", "--trainer.max_epochs", "4")
     assert "trained already" in again.err
+
+
+def test_lora_learns_beside_frozen_weights_and_is_kept_apart(study: Study) -> None:
+    outcome = study.shop.fit(study.config("low-rank", lora={"rank": 2, "alpha": 4.0}))
+    assert outcome.code == 0
+    assert "lora: rank 2, 0.00 M values in updates" in outcome.err
+    run, first = study.shop.root / "runs" / "low-rank", load_file(study.first / "model.safetensors")
+    last = study.weights("low-rank")
+    assert last.keys() == first.keys()  # merged: a bundle like any other
+    moved = {name for name in last if not torch.equal(last[name], first[name])}
+    targets = ("attention", "feed_forward")
+    assert any("attention" in name for name in moved)
+    assert any("feed_forward" in name for name in moved)
+    buffers = ("label_prior", "prior_batches")
+    assert all(name.endswith(".weight") for name in moved if not name.endswith(buffers))
+    assert all(any(one in name for one in (*targets, *buffers)) for name in moved)
+    for name in moved:
+        if not name.endswith(buffers):
+            assert torch.linalg.matrix_rank(last[name] - first[name], rtol=1e-3) <= 2, name
+    # apart, on its base
+    adapted = load_adapted(study.first, run / "adapter")
+    for name, value in adapted.model.state_dict().items():
+        torch.testing.assert_close(value, last[name], rtol=1e-5, atol=1e-6)
+    assert speechmm.load(study.first, adapter=run / "adapter").bundle.path == run / "adapter"
+    kept = load_file(run / "adapter" / "adapter.safetensors")
+    assert not any(name in first and not name.endswith(buffers) for name in kept)
+    # on another bundle it is none
+    with pytest.raises(CheckpointError, match="expected the bundle that its training started from"):
+        load_adapted(run / "bundle", run / "adapter")
+    (run / "adapter" / "adapter.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="the file is damaged"):
+        load_adapted(study.first, run / "adapter")
+    with pytest.raises(CheckpointError, match="safetensors is missing"):
+        load_adapted(study.first, study.first)
+
+
+def test_lora_needs_something_to_start_from(study: Study) -> None:
+    config = study.shop.config("lost", study.train, study.dev, model={"lora": {"rank": 4}})
+    assert "the training starts from nothing" in study.shop.fit(config).mistake
+    none = study.config("none", lora={"rank": 4, "targets": ["no such layer"]})
+    assert "names no linear layer" in study.shop.fit(none).mistake
