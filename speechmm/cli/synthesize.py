@@ -81,8 +81,9 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "text",
         metavar="TEXT",
-        help="what to speak: the words themselves, a text file with an utterance a line, or a cuts "
-        "manifest (.jsonl, .jsonl.gz); - is standard input, an utterance a line",
+        help="what to speak: the words themselves; a text file with an utterance a line, a cuts "
+        "manifest or any other file of texts that 'score' reads; - is standard input, an utterance a "
+        "line",
     )
     add_model_arguments(parser, batches=False)
     parser.add_argument(
@@ -91,7 +92,7 @@ def _parser() -> CommandParser:
         required=True,
         metavar="PATH",
         help="audio file for one text, which ends in .wav or .flac (- is WAV to stdout); otherwise a "
-        "folder for a .wav a text, named by its line or the id of its cut",
+        "folder for a .wav a text, named by its line or its id",
     )
     parser.add_argument(
         "--speaker",
@@ -146,10 +147,10 @@ def _read(text: str, skipped: SkipReport) -> list[Wanted]:
     if text == STDIN:
         return _lines(_stdin_lines(), "standard input")
     try:
-        is_file = Path(text).is_file()
+        is_path = Path(text).exists()
     except (OSError, ValueError):  # longer than any path may be
-        is_file = False
-    if not is_file:
+        is_path = False
+    if not text.strip() or not is_path:
         if text.endswith((".txt", *MANIFEST_SUFFIXES)) and len(text.split()) == 1:
             raise ManifestError(
                 f"{text}: no such file; expected a text file, a manifest or words. Check the path."
@@ -157,12 +158,22 @@ def _read(text: str, skipped: SkipReport) -> list[Wanted]:
         if not text.strip():
             raise ManifestError("TEXT: is empty; expected words to speak. Give some.")
         return [Wanted("speech", text, None)]
+    return _texts(Path(text), skipped)
+
+
+def _texts(path: Path, skipped: SkipReport) -> list[Wanted]:
+    """The texts of a file or folder."""
     from speechmm.alignments.kinds import kind_of
+    from speechmm.evaluation.text_sets import read_text_set
     from speechmm.files.text import read_lines
 
-    if kind_of(Path(text)) == "cuts":
-        return _cuts(Path(text), skipped)
-    return _lines(read_lines(Path(text), skip=skipped.add), text)
+    kind = None if path.is_dir() else kind_of(path)
+    if kind == "cuts":
+        return _cuts(path, skipped)
+    if kind == "plain":
+        return _lines(read_lines(path, skip=skipped.add), str(path))
+    found = read_text_set(path).by_id
+    return [Wanted(id, one.text, one.speaker or None) for id, one in found.items()]
 
 
 def _stdin_lines() -> list[tuple[int, str]]:

@@ -488,6 +488,26 @@ def test_cuts_are_spoken_as_their_own_speakers_where_they_are_known(bundle, mode
     torch.testing.assert_close(torch.from_numpy(samples), expected, atol=1 / 30000, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.trn", "go home (one)\na word now (b/2)\n"),
+        ("text", "one go home\nb/2 a word now\n"),
+        ("a.jsonl", '{"id": "one", "text": "go home"}\n{"id": "b/2", "text": "a word now"}\n'),
+    ],
+)
+def test_texts_with_ids_give_files_of_their_names(bundle, tmp_path, name: str, content: str):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    out, times = tmp_path / "out", tmp_path / "times.jsonl"
+    code, _, err = call(
+        "synthesize", tmp_path / name, "--model", bundle, "--out", out, "--times", times
+    )
+    assert code == 0, err
+    assert sorted(path.name for path in out.iterdir()) == ["b%2F2.wav", "one.wav"]
+    rows = {row["id"]: row for row in map(json.loads, times.read_text("utf-8").splitlines())}
+    assert [one["label"] for one in rows["b/2"]["units"]["word"]] == ["a", "word", "now"]
+
+
 def test_from_a_pipe_into_a_pipe(bundle, model, tmp_path: Path):
     times = tmp_path / "t.jsonl"
     found = subprocess.run(
