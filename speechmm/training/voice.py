@@ -12,6 +12,9 @@ from speechmm.models.voice import Voice, VoiceConfig, frame_energy
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.tasks import TasksConfig
 
+LEAST_BAND_SPREAD = 0.5
+"""Of a mel band, nats: above what a recording can hold a band hardly moves, and its rare moves must not
+outweigh all others."""
 SAMPLE = 300
 """Utterances that statistics are taken from."""
 LEAST_SPREAD = 0.01
@@ -59,14 +62,14 @@ def prepare_voice(network: SpeechTextModel, data: SpeechDataModule) -> None:
         mels.add(mel)
         loud = weight > 0
         prosody.add(torch.stack([pitch, frame_energy(mel)], dim=1)[loud])
-    _keep(voice, mels, prosody)
+    keep_statistics(voice, mels, prosody)
 
 
-def _keep(voice: Voice, mels: CmvnAccumulator, prosody: CmvnAccumulator) -> None:
+def keep_statistics(voice: Voice, mels: CmvnAccumulator, prosody: CmvnAccumulator) -> None:
     """Gives a voice its statistics; a corpus without a voiced frame has no pitch."""
     found = mels.stats()
     voice.mel_mean.copy_(found.mean)
-    voice.mel_std.copy_(found.std)
+    voice.mel_std.copy_(found.std.clamp(min=LEAST_BAND_SPREAD))
     if prosody.frames:
         known = prosody.stats()
         voice.prosody_mean.copy_(known.mean)

@@ -19,6 +19,7 @@ import yaml
 
 import speechmm
 from speechmm.alignments import read_alignments
+from speechmm.audio.cmvn import CmvnAccumulator
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.cli.main import main
 from speechmm.data.batch import Batch
@@ -30,12 +31,13 @@ from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.api import Model
 from speechmm.models.bundle import load_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-from speechmm.models.voice import VoiceConfig
+from speechmm.models.voice import Voice, VoiceConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
 from speechmm.training.tasks import Align, Match, Step, TasksConfig, Text, Tts, sum_losses
 from speechmm.training.tasks.text import text_front_end
 from speechmm.training.tasks.tts import LOSSES, token_frames
+from speechmm.training.voice import keep_statistics
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -222,6 +224,20 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]):
 def test_it_needs_the_alignment_head():
     with pytest.raises(ConfigError, match="expected align to be trained"):
         TasksConfig(tts=Tts(weight=1.0), align=Align(weight=0.0))
+
+
+def test_bands_that_hardly_move_and_corpora_without_a_voice_get_usable_statistics():
+    voice = Voice(VoiceConfig(mel=MEL), 16, 9, 0.0)
+    mels, prosody = CmvnAccumulator(), CmvnAccumulator()
+    frames = torch.randn(50, 20) * 3.0 - 8.0
+    frames[:, 15:] = -23.0  # nothing is above half of the recording's rate
+    mels.add(frames)
+    prosody.add(torch.zeros(0, 2))
+    keep_statistics(voice, mels, prosody)
+    assert voice.mel_std[:15].min() > 1.0
+    assert (voice.mel_std[15:] == 0.5).all()
+    assert voice.prosody_mean.tolist() == [0.0, 0.0]
+    assert voice.prosody_std.tolist() == [1.0, 1.0]
 
 
 # targets and losses
