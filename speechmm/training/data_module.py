@@ -263,8 +263,8 @@ class SpeechDataModule(TrainingData):
     def sample(self, count: int) -> list[MonoCut]:
         """Training utterances from all over the corpus; none where training is not what is done."""
         cuts = self._splits.get("train", ())
-        table = cuts if isinstance(cuts, CutTable) else list(cuts)
-        return table[:: max(1, len(table) // count)]
+        every = max(1, len(cuts) // count)
+        return spread(cuts, count) if isinstance(cuts, CutTable) else list(cuts)[::every]
 
     def are_copies(self, ids: Sequence[str]) -> bool:
         """Whether these are utterances that another process has, given again lest this one has none."""
