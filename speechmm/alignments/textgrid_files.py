@@ -8,6 +8,7 @@ from pathlib import Path
 
 from speechmm.alignments.segments import Alignment, Segment
 from speechmm.errors import AlignmentError
+from speechmm.files.pipes import is_readable
 from speechmm.files.text import read_text
 
 ROUNDING_SECONDS = 1e-3
@@ -49,7 +50,7 @@ def read_textgrid(path: Path, *, id: str) -> Alignment:
             rounding, or two tiers are one unit.
     """
     try:
-        if not path.is_file():
+        if not is_readable(path):
             raise ValueError("it is no regular file")
         end, tiers = _parse(read_text(path, error=AlignmentError))
     except (StopIteration, ValueError) as error:

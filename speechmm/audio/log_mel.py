@@ -17,6 +17,14 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 
 FLOOR = 1e-10  # power below which the logarithm is cut
+_LARGEST = {
+    "sample_rate": 768_000,
+    "n_mels": 1024,
+    "n_fft": 65_536,
+    "win_length": 65_536,
+    "hop_length": 65_536,
+}
+"""Settings and the most that makes sense; what is larger is a mistake, and takes all memory."""
 _BLOCK_FRAMES = 1024  # transformed at once: 4 MB of windows and spectra stay in the cache
 _DEVICE_BLOCK_FRAMES = 1 << 15  # on a GPU, where launches count: 200 MB
 
@@ -41,12 +49,12 @@ class LogMelConfig:
     """Hz, upper edge of the highest band; None for half the sample rate."""
 
     def __post_init__(self) -> None:
-        if min(self.sample_rate, self.n_mels, self.hop_length, self.win_length) < 1:
-            raise ConfigError(
-                "features: sample_rate, n_mels, hop_length, win_length are "
-                f"{self.sample_rate}, {self.n_mels}, {self.hop_length}, {self.win_length}; "
-                "expected positive numbers. Correct the config."
-            )
+        for name, most in _LARGEST.items():
+            value = getattr(self, name)
+            if not 1 <= value <= most:
+                raise ConfigError(
+                    f"features: {name} is {value}; expected 1 to {most}. Correct the config."
+                )
         if self.n_fft < self.win_length:
             raise ConfigError(
                 f"features: n_fft is {self.n_fft}, win_length {self.win_length}; expected n_fft "

@@ -203,6 +203,7 @@ def _check_aligner(arguments: Namespace) -> None:
 
 def _with_text(sources: list[Source], text: str) -> list[Source]:
     """The one source with the text given on the command line."""
+    from speechmm.files.pipes import is_readable
     from speechmm.files.text import read_text
 
     if len(sources) != 1:
@@ -210,11 +211,8 @@ def _with_text(sources: list[Source], text: str) -> list[Source]:
             f"--text: the input has {len(sources)} utterances; expected one. Leave --text out, and "
             "put the texts into the manifest or into .txt files beside the audio."
         )
-    try:
-        is_file = Path(text).is_file()
-    except OSError:  # longer than any path may be
-        is_file = False
-    return [replace(sources[0], text=read_text(Path(text)) if is_file else text)]
+    path = Path(text)
+    return [replace(sources[0], text=read_text(path) if is_readable(path) else text)]
 
 
 def _write_cuts(sources: Sequence[Source], alignments: Iterable[Alignment], out: Path) -> None:

@@ -13,6 +13,7 @@ import jsonargparse
 
 from speechmm import __version__
 from speechmm.errors import ConfigError
+from speechmm.files.pipes import STDIN
 from speechmm.files.protection import forget_inputs, protect, refuse_input
 
 OUTPUTS = ("out", "results", "pictures", "times")
@@ -116,7 +117,12 @@ class CommandParser(jsonargparse.ArgumentParser):
         outputs = {name: value for name, value in values.items() if name in OUTPUTS and value}
         read = [value for name, value in values.items() if name not in OUTPUTS]
         read = [one for value in read for one in (value if isinstance(value, list) else [value])]
-        protect(Path(one) for one in read if isinstance(one, Path | str) and one)
+        read = [one for one in read if isinstance(one, Path | str) and one]
+        if sum(str(one) == STDIN for one in read) > 1:
+            raise ConfigError(
+                f'"{STDIN}": is given twice; expected standard input for one input alone. Name a file.'
+            )
+        protect(map(Path, read))
         seen: dict[str, str] = {}
         for name, value in outputs.items():
             path = Path(value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from speechmm.cli.arguments import CommandParser
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
+from speechmm.files.pipes import is_pipe, starts_like_rows
 from speechmm.files.shar import is_shar
 from speechmm.options import MANIFEST_SUFFIXES
 
@@ -40,12 +41,13 @@ def describe(path: Path, skipped: SkipReport) -> dict[str, Any]:
 
     Broken lines of a manifest are noted in ``skipped``.
     """
-    if not path.exists():
+    if not (path.exists() or is_pipe(path)):
         raise ConfigError(
             f"{path}: no such file or folder; expected a bundle, an audio file or a manifest. "
             "Check the path."
         )
-    if path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
+    rows = is_pipe(path) and starts_like_rows(path)
+    if rows or path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
         return _describe_cuts(path, skipped)
     if path.is_dir():
         return _describe_bundle(path)

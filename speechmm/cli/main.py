@@ -12,6 +12,7 @@ from typing import NamedTuple
 from speechmm import __version__
 from speechmm.cli.streams import standard_streams, terminated_as_exit
 from speechmm.errors import ConfigError, SpeechmmError
+from speechmm.files.pipes import forget_pipes
 from speechmm.files.protection import forget_inputs
 
 EXIT_OK = 0
@@ -78,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(where, name, arguments[1:])
         finally:
             forget_inputs()
+            forget_pipes()
 
 
 def _run(where: str, name: str, arguments: list[str]) -> int:  # noqa: PLR0911 (an end each)

@@ -27,6 +27,7 @@ from speechmm.evaluation.text_lines import (
     row_text,
     trn_line,
 )
+from speechmm.files.pipes import is_readable
 from speechmm.files.shar import cut_files, is_shar
 from speechmm.files.text import all_lines
 from speechmm.files.tree import list_files
@@ -63,7 +64,7 @@ def read_text_set(path: Path) -> TextSet:
         ManifestError: The file is missing or broken, or an id is there twice.
         AlignmentError: A ctm or TextGrid is broken, or has no words.
     """
-    if path.is_file() or is_shar(path):
+    if is_readable(path) or is_shar(path):
         kind, rows = _file_rows(path)
     elif path.is_dir():
         kind, rows = _folder_rows(path)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from speechmm.errors import ConfigError, SpeechmmError
 from speechmm.files.leftovers import remove, remove_leftovers, unfinished_name
+from speechmm.files.pipes import descriptor
 from speechmm.files.protection import holds_input, refuse_input
 
 STDOUT = Path("-")
@@ -25,7 +26,6 @@ _DISK_TROUBLE_WORDS = re.compile(
     r"|requested and -?\d+ written|PytorchStreamWriter failed|unexpected pos \d+ vs \d+"
 )
 """In errors without a number: of safetensors (Rust), NumPy and PyTorch."""
-_DESCRIPTOR = re.compile(r"/proc/(?:self|thread-self|[0-9]+)(?:/task/[0-9]+)?/fd/?")
 _REFUSED = frozenset('%/\\:*?"<>|')  # by one file system or another, and "%", which marks them
 _NAME_BYTES = 180  # room for a suffix below the usual limit of 255
 
@@ -190,21 +190,8 @@ def _is_written_into(path: Path) -> bool:
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
-        return _descriptor(path) is not None
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _descriptor(path) is not None
-
-
-def _descriptor(path: Path) -> int | None:
-    """The number in /dev/stdout, /dev/fd/1 or /proc/self/fd/1; None for other paths."""
-    for _ in range(10):  # links to links
-        folder = os.path.realpath(path.parent)
-        if path.name.isdigit() and _DESCRIPTOR.fullmatch(folder):
-            return int(path.name)
-        try:
-            path = path.parent / path.readlink()
-        except (OSError, ValueError):  # no link
-            return None
-    return None
+        return descriptor(path) is not None
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or descriptor(path) is not None
 
 
 @contextmanager
@@ -214,7 +201,7 @@ def _copied_into(path: Path, suffixes: str) -> Iterator[Path]:
         aside = Path(folder) / f"content{suffixes}"
         aside.touch()
         yield aside
-        number = 1 if path == STDOUT else _descriptor(path)
+        number = 1 if path == STDOUT else descriptor(path)
         try:
             if number == 1 and sys.stdout is not None:
                 _to_stdout(aside)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from speechmm.errors import ManifestError, SpeechmmError
+from speechmm.files.pipes import is_pipe
 from speechmm.files.text import read_text
 
 MAX_DEPTH = 100
@@ -54,7 +55,7 @@ def read_json(
         SpeechmmError: It cannot be read, or holds something else than one object.
     """
     try:
-        if not path.exists():
+        if not (path.exists() or is_pipe(path)):
             raise ValueError("No such file or directory")
         value = parse_json(read_text(path, error=error))
         if not isinstance(value, dict):

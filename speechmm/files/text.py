@@ -8,19 +8,18 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-import os
-import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from speechmm.errors import ManifestError, SpeechmmError
+from speechmm.files.pipes import is_pipe, read_pipe
 
 _GZIP = b"\x1f\x8b"
 _MOST_RATIO = 100
 _MOST_UNPACKED = 2_000_000
 _CHECKED_EVERY = 1 << 16
-_MOST_FROM_DEVICE = 256_000_000
+_MOST_FROM_PIPE = 256_000_000
 _LONGEST_LINE = 64_000_000
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -129,19 +128,17 @@ def open_lines(path: Path) -> io.BufferedIOBase:
     """The content of a file, to be read whole or line by line; unpacked where it is gzipped.
 
     What unpacks to 100 times its size and more than 2 MB is an `OSError`, as is a packed line of
-    64 MB. A pipe or a device is read to its end at once, which is to come within 256 MB.
+    64 MB. A pipe, a device and "-" (standard input) are read to their end at once, which is to come
+    within 256 MB, and may be read again.
 
     Raises:
         OSError: It cannot be read, or has no end.
     """
-    file: io.BufferedIOBase = path.open("rb")
+    piped = is_pipe(path)
+    file: io.BufferedIOBase = (
+        io.BytesIO(read_pipe(path, _MOST_FROM_PIPE)) if piped else path.open("rb")
+    )
     try:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            data = file.read(_MOST_FROM_DEVICE + 1)
-            file.close()
-            file = io.BytesIO(data)
-            if len(data) > _MOST_FROM_DEVICE:
-                raise OSError(f"no file, and no end within {_MOST_FROM_DEVICE / 1e6:.0f} MB")
         packed = file.read(len(_GZIP)) == _GZIP or path.suffix == ".gz"
         file.seek(0)
     except BaseException:
@@ -153,10 +150,8 @@ def open_lines(path: Path) -> io.BufferedIOBase:
 def peek_lines(path: Path) -> list[str]:
     """The lines that are not blank, for a look at what a file is; none where it cannot be read.
 
-    Bytes in another encoding are replaced. Only of a regular file: a pipe is read but once.
+    Bytes in another encoding are replaced.
     """
-    if not path.is_file():
-        return []
     try:
         data = _read_bytes(path, ManifestError)
     except ManifestError:

@@ -9,7 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechmm.models.kv_cache import DecoderCache
-from speechmm.models.transformer import TransformerDecoder, check_dimensions
+from speechmm.models.transformer import (
+    MOST_LAYERS,
+    TransformerDecoder,
+    check_dimensions,
+    check_sizes,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,8 @@ class LanguageModelConfig:
 
     def __post_init__(self) -> None:
         check_dimensions(self.d_model, self.heads, self.dropout)
+        check_sizes(ff_dim=self.ff_dim)
+        check_sizes(most=MOST_LAYERS, layers=self.layers)
 
 
 class LanguageModel(nn.Module):

@@ -28,9 +28,11 @@ from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.precision import at_least_float32
 from speechmm.models.text_decoder import Decoded, TextDecoder
 from speechmm.models.transformer import (
+    MOST_LAYERS,
     TransformerDecoder,
     TransformerEncoder,
     check_dimensions,
+    check_sizes,
 )
 from speechmm.models.utterance_mean import frame_levels, utterance_mean
 from speechmm.models.voice import Voice, VoiceConfig
@@ -89,12 +91,18 @@ class SpeechTextConfig:
 
     def __post_init__(self) -> None:
         check_dimensions(self.d_model, self.heads, self.dropout)
+        check_sizes(
+            ff_dim=self.ff_dim, front_channels=self.front_channels, align_dim=self.align_dim
+        )
+        check_sizes(least=0, conv_kernel=self.conv_kernel)
+        layers = {"encoder_layers": self.encoder_layers, "decoder_layers": self.decoder_layers}
+        check_sizes(least=0, most=MOST_LAYERS, **layers)
         if self.subsampling not in (2, 4, 8):
             raise ConfigError(
                 f"model.network: subsampling is {self.subsampling}; expected 2, 4 or 8. "
                 "Choose one of these."
             )
-        if self.conv_kernel < 0 or (self.conv_kernel and self.conv_kernel % 2 == 0):
+        if self.conv_kernel and self.conv_kernel % 2 == 0:
             raise ConfigError(
                 f"model.network: conv_kernel is {self.conv_kernel}; expected 0 or an odd number. "
                 "Choose an odd kernel."

@@ -27,6 +27,28 @@ from speechmm.models.kv_cache import (
     TreeLayerCache,
 )
 
+LARGEST_SIZE = 1 << 16
+"""Of any dimension: the widest layers of the largest models are half as wide."""
+MOST_LAYERS = 1000
+
+
+def check_sizes(*, least: int = 1, most: int = LARGEST_SIZE, **sizes: int) -> None:
+    """Refuses sizes that nothing can be built with, or that would take all memory.
+
+    Args:
+        least: The smallest that makes sense.
+        most: The largest.
+        sizes: By their names.
+
+    Raises:
+        ConfigError: One is too small, or too large.
+    """
+    for name, size in sizes.items():
+        if not least <= size <= most:
+            raise ConfigError(
+                f"model.network: {name} is {size}; expected {least} to {most}. Correct the config."
+            )
+
 
 def check_dimensions(d_model: int, heads: int, dropout: float) -> None:
     """Refuses dimensions that no stack can have.
@@ -34,6 +56,7 @@ def check_dimensions(d_model: int, heads: int, dropout: float) -> None:
     Raises:
         ConfigError: The width of a head is no even number, or dropout is no share below 1.
     """
+    check_sizes(d_model=d_model, heads=heads)
     if d_model % heads or (d_model // heads) % 2:
         raise ConfigError(
             f"model.network: d_model {d_model} with {heads} heads; expected an even width per head. "

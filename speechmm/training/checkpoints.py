@@ -6,13 +6,16 @@ import contextlib
 import logging
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from speechmm.errors import CheckpointError
+from speechmm.errors import CheckpointError, SpeechmmError
 from speechmm.files.atomic import write_aside
 from speechmm.files.leftovers import unfinished_name
 
@@ -61,7 +64,7 @@ def check_checkpoint(path: Path) -> None:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} is wrong")
-        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)  # mmap overlooks sizes
         if not isinstance(found, dict) or any(part not in found for part in _PARTS):
             raise ValueError(f"it does not hold {', '.join(_PARTS)}")
     except MemoryError:
@@ -72,6 +75,40 @@ def check_checkpoint(path: Path) -> None:
             f"{path}: cannot be read ({reason or type(error).__name__}); expected a whole "
             'checkpoint of "speechmm fit". Give another one, or remove it to train from the start.'
         ) from error
+
+
+@contextlib.contextmanager
+def restoring(path: str | Path | None) -> Iterator[None]:
+    """Within it, what fails while a training takes up a checkpoint is said of the checkpoint, in a line.
+
+    Args:
+        path: The checkpoint, if there is one.
+
+    Raises:
+        CheckpointError: It is of another network or tokenizer, of another program, or damaged.
+    """
+    try:
+        yield
+    except (SpeechmmError, MisconfigurationException):
+        raise
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        if path is None or not ("loading state_dict" in str(error) or _is_of_restoring(error)):
+            raise
+        raise CheckpointError(
+            f"{path}: does not fit the settings ({lines[-1].strip()}); expected a checkpoint of the "
+            "same network and tokenizer. Leave out --ckpt_path, or set another "
+            "trainer.default_root_dir."
+        ) from error
+
+
+def _is_of_restoring(error: Exception) -> bool:
+    """Whether an error comes from where Lightning takes up a checkpoint."""
+    return any(
+        frame.f_code.co_filename.endswith("checkpoint_connector.py")
+        and frame.f_code.co_name.lstrip("_").startswith(("restore", "resume"))
+        for frame, _ in walk_tb(error.__traceback__)
+    )
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -30,6 +30,7 @@ from speechmm.training.checkpoints import (
     check_checkpoint,
     keep_earlier,
     last_checkpoint,
+    restoring,
 )
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.folder_lock import FolderLock
@@ -41,6 +42,7 @@ from speechmm.training.sharding import chosen_strategy
 from speechmm.training.starting_point import named_by_weights, starting_defaults
 from speechmm.training.tasks import TasksConfig
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
+from speechmm.training.wrong_settings import check_divisors, check_given
 
 CHECKPOINTS = "checkpoints"
 KINDS: dict[str, tuple[type[TrainingModule], type[TrainingData]]] = {
@@ -75,14 +77,22 @@ class TrainingCLI(LightningCLI):
         self.command = command
         self.arguments = upgrade_arguments(arguments[1:])
         self.lock: FolderLock | None = None
+        try:
+            self._parse_and_build()
+        except BaseException:
+            if self.lock is not None:
+                self.lock.release()
+            raise
+
+    def _parse_and_build(self) -> None:
         super().__init__(
-            *KINDS[kind],
+            *KINDS[self.kind],
             args=self.arguments,
             run=False,
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": f"speechmm {arguments[0]}"},
+            parser_kwargs={"prog": f"speechmm {self.name}"},
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "gradient_clip_val": 1.0,
@@ -97,6 +107,7 @@ class TrainingCLI(LightningCLI):
         """Parses; what is wrong is said by ``refuse``."""
         try:
             super().parse_arguments(parser, args)
+            check_given(parser, self.config)
         except (
             ArgumentError,
             ValueError,
@@ -150,7 +161,8 @@ class TrainingCLI(LightningCLI):
         checkpoint = self._checkpoint()
         self.restore_metrics.set_aside()
         try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
+            with restoring(checkpoint):
+                self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint)
         except AlignmentError as error:  # of the dev set, under weights that fit nothing
             raise AlignmentError(
                 f"{self.trainer.default_root_dir}: the training has diverged by epoch "
@@ -165,14 +177,6 @@ class TrainingCLI(LightningCLI):
             raise CheckpointError(
                 f"{checkpoint}: {str(error).splitlines()[0]} Expected a training longer than that. "
                 "Raise trainer.max_epochs, or leave out --ckpt_path to start anew."
-            ) from error
-        except RuntimeError as error:
-            if checkpoint is None or "loading state_dict" not in str(error):
-                raise
-            raise CheckpointError(
-                f"{checkpoint}: does not fit the settings ({str(error).splitlines()[-1].strip()}); "
-                "expected a checkpoint of the same network and tokenizer. Leave out --ckpt_path, "
-                "or set another trainer.default_root_dir."
             ) from error
 
     def start_over(self) -> None:
@@ -189,7 +193,8 @@ class TrainingCLI(LightningCLI):
         run = self.trainer.validate if name == "validate" else self.trainer.test
         checkpoint = self._checkpoint() or str(self.checkpoints / BEST)
         check_checkpoint(Path(checkpoint))
-        run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        with restoring(checkpoint):
+            run(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
     @property
     def checkpoints(self) -> Path:
@@ -271,11 +276,12 @@ class TrainingCLI(LightningCLI):
         self.config.trainer.default_root_dir = str(folder)
         if self.config.trainer.logger is None:
             kwargs["logger"] = loggers if self.name == "fit" else False
+        check_divisors(vars(self.config.trainer))
         try:
             return super().instantiate_trainer(
                 callbacks=own, **self._plugins(), **self._strategy(), **kwargs
             )
-        except MisconfigurationException as error:
+        except (MisconfigurationException, ValueError, TypeError) as error:
             first_line = str(error).splitlines()[0]
             raise ConfigError(f"trainer: {first_line} Correct the config.") from error
 

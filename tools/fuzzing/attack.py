@@ -180,7 +180,9 @@ def _filled(word: str, names: dict[str, str]) -> str:
 def _may_change(target: Target, copy: Path, folder: Path) -> list[Path]:
     """What a command is told to write to."""
     told = [folder / name for name in ("out", "tmp", "stderr", "stdout")]
-    return [*told, copy] if target.writes_input else told
+    if target.writes_input:  # or what it leads to
+        told += [copy, Path(os.path.realpath(copy))]
+    return told
 
 
 def snapshot(root: Path, but: Sequence[Path] = ()) -> set[tuple[str, int, int, int]]:

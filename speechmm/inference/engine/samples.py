@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from speechmm.audio.channels import choose_columns
-from speechmm.audio.io import LOUDEST, RATES
+from speechmm.audio.io import LOUDEST, RATES, read_audio
 from speechmm.audio.resample import resample
 from speechmm.errors import AudioError, ConfigError
+from speechmm.files.pipes import forget_pipes, is_pipe
 
 MOST_CHANNELS = 32
 
@@ -25,7 +26,7 @@ EXPECTED = "expected a path, or samples in [-1, 1] (numpy, tensor or list of num
 def as_audio(
     audio: object, *, sample_rate: object, model_rate: int
 ) -> Path | Float[Tensor, " samples"]:
-    """A path as it is; samples as float32, mono, at the rate of the model.
+    """A path as it is, a pipe's audio read; samples as float32, mono, at the rate of the model.
 
     Args:
         audio: A path, or samples: floats with full scale 1, or integers of 8, 16 or 32 bits with
@@ -46,7 +47,13 @@ def as_audio(
             )
         if not os.fspath(audio):
             raise AudioError(f"audio: found an empty path; {EXPECTED}. Name a file.")
-        return Path(os.fsdecode(audio))
+        path = Path(os.fsdecode(audio))
+        if not is_pipe(path):
+            return path
+        try:
+            return read_audio(path, sample_rate=model_rate)
+        finally:
+            forget_pipes(path)  # next time it may give something else
     rate = model_rate if sample_rate is None else _rate(sample_rate)
     samples = torch.from_numpy(_mono(_array(audio), rate))
     return resample(samples, from_rate=rate, to_rate=model_rate)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport, named_failure
 from speechmm.data.transcripts.sidecars import pair_files, text_beside
 from speechmm.errors import AlignmentError, AudioError
+from speechmm.files.pipes import STDIN, is_pipe, starts_like_rows
 from speechmm.files.shar import is_shar
 from speechmm.files.text import read_text
 from speechmm.files.tree import list_files
@@ -45,19 +45,6 @@ class Source:
     """Audio in memory, mono, at the rate of the model."""
     cut: MonoCut | None = None
     """The lhotse cut it comes from."""
-    _held: dict[int, Tensor] = field(default_factory=dict, compare=False, repr=False)
-    """The samples of a pipe by rate: it can be read once only."""
-
-    @property
-    def is_pipe(self) -> bool:
-        """Whether its audio comes through a pipe or the like, not from a file."""
-        if self.waveform is not None or self.cut is not None or not self.audio:
-            return False
-        try:
-            mode = Path(self.audio).stat().st_mode
-        except (OSError, ValueError):
-            return False
-        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
     @property
     def name(self) -> str:
@@ -77,8 +64,6 @@ class Source:
             return len(self.waveform) / sample_rate
         if self.cut is not None:
             return float(self.cut.duration)
-        if self.is_pipe:
-            return len(self.load(sample_rate)) / sample_rate
         return audio_info(self.audio).duration
 
     def load(self, sample_rate: int) -> Float[Tensor, " samples"]:
@@ -103,17 +88,11 @@ class Source:
             from speechmm.data.waveforms import load_waveform
 
             return load_waveform(self.cut, sample_rate)
-        if not self.is_pipe:
-            return read_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
-        if sample_rate not in self._held:
-            self._held[sample_rate] = read_audio(
-                self.audio, sample_rate=sample_rate, channels=self._channels
-            )
-        return self._held[sample_rate]
+        return read_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
 
     def blocks(self, sample_rate: int) -> Iterator[Float[Tensor, " samples"]]:
         """Its audio block by block; a file of any length is read in bounded memory."""
-        if self.waveform is None and self.cut is None and not self.is_pipe:
+        if self.waveform is None and self.cut is None:
             return iter_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
         return iter([self.load(sample_rate)])
 
@@ -150,17 +129,17 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
 
     Args:
         inputs: Paths; a folder stands for the audio files in it and below, or for its cuts if it is one
-            of lhotse Shar; "-" is standard input.
+            of lhotse Shar; "-" is standard input. Through a pipe comes audio, or a manifest.
         skipped: Where inputs without any audio, audio in formats that cannot be read, and bad lines
             of manifests are noted.
     """
     sources: list[Source] = []
     for path in map(Path, inputs):
         try:
-            if str(path) == "-":
-                sources.append(Source(id="stdin", audio="/dev/stdin"))
-            elif path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
+            if _holds_cuts(path):
                 sources += cut_sources(_read_cuts(path, skipped), skipped)
+            elif str(path) == STDIN:
+                sources.append(Source(id="stdin", audio="/dev/stdin"))
             elif path.is_dir():
                 sources += _folder_sources(path, skipped)
             else:
@@ -168,6 +147,12 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
         except Exception as error:
             skipped.add(str(path), named_failure(str(path), error))
     return _with_own_ids(sources)
+
+
+def _holds_cuts(path: Path) -> bool:
+    if is_pipe(path):
+        return starts_like_rows(path)
+    return path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path)
 
 
 def file_sources(paths: Iterable[Path | str]) -> list[Source]:

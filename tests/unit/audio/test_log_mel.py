@@ -68,7 +68,9 @@ def test_nothing_to_save() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_mels": 0}, "expected positive numbers"),
+        ({"n_mels": 0}, "n_mels is 0; expected 1 to 1024"),
+        ({"n_fft": 2**31}, "n_fft is 2147483648; expected 1 to 65536"),
+        ({"hop_length": -1}, "hop_length is -1"),
         ({"n_fft": 256}, "n_fft is 256, win_length 400"),
         ({"f_max": 9000.0}, "f_max 9000"),
         ({"f_min": 5000.0, "f_max": 4000.0}, "f_min 5000"),

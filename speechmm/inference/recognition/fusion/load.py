@@ -6,6 +6,7 @@ from pathlib import Path
 
 from speechmm.data.skips import SkipReport
 from speechmm.errors import CheckpointError
+from speechmm.files.pipes import is_readable
 from speechmm.files.text import read_text
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
 from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
@@ -48,17 +49,13 @@ def load_scorers(
 
 
 def read_phrases(file_or_list: str) -> list[str]:
-    """The lines of a file of that name, else what stands between commas.
+    """The lines of a file or pipe of that name, else what stands between commas.
 
     Raises:
         ManifestError: The file cannot be read as text.
     """
     path = Path(file_or_list)
-    try:
-        is_file = path.is_file()
-    except OSError:  # longer than any path may be
-        is_file = False
-    lines = read_text(path).splitlines() if is_file else file_or_list.split(",")
+    lines = read_text(path).splitlines() if is_readable(path) else file_or_list.split(",")
     return [line.strip() for line in lines if line.strip()]
 
 
