@@ -13,15 +13,8 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.files.shar import is_shar
 from speechmm.inference.recognition.options import SearchOptions
-from speechmm.options import (
-    BATCH_SECONDS,
-    GPU_BATCH_SECONDS,
-    GPU_GIGABYTES,
-    MANIFEST_SUFFIXES,
-    PRECISIONS,
-)
+from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, GPU_GIGABYTES, PRECISIONS
 
 if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
@@ -141,14 +134,13 @@ def find_inputs(
     """
     from speechmm.inference.engine.sources import find_sources
 
-    if channel is not None:
-        for path in inputs:
-            if path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path):
-                raise ConfigError(
-                    f"--channel: {path} holds cuts, which name their channels; expected audio files "
-                    "or folders of them. Leave --channel out, or write it into the cuts."
-                )
     sources = [replace(one, channel=channel) for one in find_sources(inputs, skipped)]
+    cut = next((one for one in sources if one.cut is not None), None)
+    if channel is not None and cut is not None:
+        raise ConfigError(
+            f"--channel: {cut.id} is a cut, which names its channels; expected audio files or "
+            "folders of them. Leave --channel out, or write it into the cuts."
+        )
     if not sources:
         skipped.print(len(skipped))
         raise ManifestError(skipped.items[0][1])

@@ -98,8 +98,7 @@ def _run_lightning(arguments: list[str]) -> int:
     try:
         return _run(cli)
     finally:
-        if cli.lock is not None:
-            cli.lock.release()
+        cli.release_lock()
 
 
 def _run(cli: TrainingCLI) -> int:

@@ -80,9 +80,13 @@ class TrainingCLI(LightningCLI):
         try:
             self._parse_and_build()
         except BaseException:
-            if self.lock is not None:
-                self.lock.release()
+            self.release_lock()
             raise
+
+    def release_lock(self) -> None:
+        """Lets another training have the run folder."""
+        if self.lock is not None:
+            self.lock.release()
 
     def _parse_and_build(self) -> None:
         super().__init__(

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 
 from speechmm.alignments import read_alignments
 from speechmm.alignments.subtitle_files import read_subtitles
@@ -20,8 +21,9 @@ from speechmm.text.tokenizer import SPACE, Tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tools"))
 
-from fuzzing import mutations, world
+from fuzzing import attack, mutations, world
 from fuzzing.attack import Case, make_input, traceback_place
+from fuzzing.kills import contents
 from fuzzing.long_lines import subjects
 from fuzzing.targets import Target, all_targets
 
@@ -117,6 +119,25 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     with open_lines(Path(f"/dev/fd/{reading_end}")) as lines:
         assert list(lines) == [b"one\n", b"two\n"]
     os.close(reading_end)
+
+
+def test_checkpoints_are_compared_by_their_values(tmp_path: Path) -> None:
+    name = "".join(["a", "b"])
+    weights = {"w": torch.arange(4.0), "b": torch.zeros(2, dtype=torch.bfloat16)}
+    found = []
+    for number, names in enumerate(([name, name], [name, "".join(["a", "b"])], [name, "c"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        torch.save({"state_dict": weights, "names": names}, folder / "last.ckpt")
+        found.append((contents(folder), (folder / "last.ckpt").read_bytes()))
+    assert found[0][1] != found[1][1]  # the same string, once and twice
+    assert found[0][0] == found[1][0] != found[2][0]
+
+
+def test_what_an_output_that_is_a_link_leads_to_may_change(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nothing")
+    target = Target(name="x", seeds=(), writes_input=True)
+    assert tmp_path.resolve() / "nothing" in attack._may_change(target, tmp_path / "link", tmp_path)
 
 
 def test_a_traceback_is_told_by_its_last_place_in_the_toolkit() -> None:

@@ -9,10 +9,12 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+
+import torch
 
 from fuzzing.attack import Verdict, snapshot, start
 from fuzzing.targets import Target
@@ -31,8 +33,8 @@ COMMANDS = {
     "align": "align {world}/corpora/folder --model {world}/bundle --format durations --out {out}/d",
     "score": "score {world}/out/t.jsonl {world}/data/train.jsonl.gz --out {out}/r",
 }
-_VARIES = re.compile(r"events\.out\.tfevents|\.meta\.json$|curves\.png$|\.ckpt$|^run/\.lock$")
-"""Files that hold times; checkpoints count the starts of a training, the bundle has its weights."""
+_VARIES = re.compile(r"events\.out\.tfevents|\.meta\.json$|curves\.png$|^run/\.lock$")
+"""Files that hold times."""
 _TIMES = re.compile(rb'"(?:seconds|rtf|command|version)[^,}]*|generated [^<]*|/out-\d+/')
 
 
@@ -146,6 +148,33 @@ def contents(root: Path) -> dict[str, str]:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_file() and not _VARIES.search(name):
-            data = path.read_bytes().replace(os.fsencode(root), b"")
+            data = _values(path) if path.suffix == ".ckpt" else path.read_bytes()
+            data = data.replace(os.fsencode(root), b"")
             found[name] = hashlib.sha256(_TIMES.sub(b"", data)).hexdigest()
     return found
+
+
+def _values(checkpoint: Path) -> bytes:
+    """All values of a checkpoint with their places in it.
+
+    Its bytes may differ where its values do not: what was read from a file holds equal strings and
+    numbers once or several times, which is how they are pickled again.
+    """
+    lines: list[bytes] = []
+
+    def walk(place: str, value: object) -> None:
+        if isinstance(value, torch.Tensor):
+            data = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            shape = f"{place} {tuple(value.shape)} {value.dtype} ".encode()
+            lines.append(shape + hashlib.sha256(data).digest())
+        elif isinstance(value, Mapping):
+            for name in sorted(value, key=repr):
+                walk(f"{place}/{name}", value[name])
+        elif isinstance(value, list | tuple):
+            for number, one in enumerate(value):
+                walk(f"{place}/{number}", one)
+        else:
+            lines.append(f"{place} {value!r}".encode("utf-8", "surrogateescape"))
+
+    walk("", torch.load(checkpoint, map_location="cpu", weights_only=True))
+    return b"\n".join(lines)

@@ -1,6 +1,7 @@
 """``speechmm transcribe`` and ``speechmm align`` as users and scripts call them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
