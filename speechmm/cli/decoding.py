@@ -132,15 +132,15 @@ def find_inputs(
         ConfigError: A channel is given with cuts, which name their channels themselves.
         ManifestError: No input can be used.
     """
-    from speechmm.inference.engine.sources import find_sources
+    from speechmm.inference.engine.sources import find_sources, holds_cuts
 
+    for path in inputs if channel is not None else ():
+        if holds_cuts(path):
+            raise ConfigError(
+                f"--channel: {path} holds cuts, which name their channels; expected audio files "
+                "or folders of them. Leave --channel out, or write it into the cuts."
+            )
     sources = [replace(one, channel=channel) for one in find_sources(inputs, skipped)]
-    cut = next((one for one in sources if one.cut is not None), None)
-    if channel is not None and cut is not None:
-        raise ConfigError(
-            f"--channel: {cut.id} is a cut, which names its channels; expected audio files or "
-            "folders of them. Leave --channel out, or write it into the cuts."
-        )
     if not sources:
         skipped.print(len(skipped))
         raise ManifestError(skipped.items[0][1])

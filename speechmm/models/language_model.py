@@ -33,9 +33,9 @@ class LanguageModelConfig:
     """Share of zeroed residual updates while training."""
 
     def __post_init__(self) -> None:
+        check_sizes(self, "d_model", "heads", "ff_dim")
+        check_sizes(self, "layers", most=MOST_LAYERS)
         check_dimensions(self.d_model, self.heads, self.dropout)
-        check_sizes(ff_dim=self.ff_dim)
-        check_sizes(most=MOST_LAYERS, layers=self.layers)
 
 
 class LanguageModel(nn.Module):

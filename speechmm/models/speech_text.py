@@ -90,13 +90,10 @@ class SpeechTextConfig:
     """How much of the label prior is divided out of alignment scores, 0 to 1."""
 
     def __post_init__(self) -> None:
+        check_sizes(self, "d_model", "heads", "ff_dim", "front_channels", "align_dim")
+        check_sizes(self, "encoder_layers", "decoder_layers", least=0, most=MOST_LAYERS)
+        check_sizes(self, "conv_kernel", "attention_window", least=0)
         check_dimensions(self.d_model, self.heads, self.dropout)
-        check_sizes(
-            ff_dim=self.ff_dim, front_channels=self.front_channels, align_dim=self.align_dim
-        )
-        check_sizes(least=0, conv_kernel=self.conv_kernel)
-        layers = {"encoder_layers": self.encoder_layers, "decoder_layers": self.decoder_layers}
-        check_sizes(least=0, most=MOST_LAYERS, **layers)
         if self.subsampling not in (2, 4, 8):
             raise ConfigError(
                 f"model.network: subsampling is {self.subsampling}; expected 2, 4 or 8. "
@@ -111,11 +108,6 @@ class SpeechTextConfig:
             raise ConfigError(
                 f"model.network: middle_stride is {self.middle_stride} with {self.encoder_layers} encoder "
                 "layers; expected 1 to 8, and 3 layers or more above 1. Correct the config."
-            )
-        if self.attention_window < 0:
-            raise ConfigError(
-                f"model.network: attention_window is {self.attention_window}; expected 0 or a number of "
-                "frames. Correct it."
             )
         if not 0.0 <= self.cmn_quiet_share <= 1.0:
             raise ConfigError(

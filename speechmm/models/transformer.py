@@ -32,18 +32,20 @@ LARGEST_SIZE = 1 << 16
 MOST_LAYERS = 1000
 
 
-def check_sizes(*, least: int = 1, most: int = LARGEST_SIZE, **sizes: int) -> None:
+def check_sizes(config: object, *names: str, least: int = 1, most: int = LARGEST_SIZE) -> None:
     """Refuses sizes that nothing can be built with, or that would take all memory.
 
     Args:
+        config: Has them.
+        names: Of the sizes.
         least: The smallest that makes sense.
         most: The largest.
-        sizes: By their names.
 
     Raises:
         ConfigError: One is too small, or too large.
     """
-    for name, size in sizes.items():
+    for name in names:
+        size = getattr(config, name)
         if not least <= size <= most:
             raise ConfigError(
                 f"model.network: {name} is {size}; expected {least} to {most}. Correct the config."
@@ -56,8 +58,7 @@ def check_dimensions(d_model: int, heads: int, dropout: float) -> None:
     Raises:
         ConfigError: The width of a head is no even number, or dropout is no share below 1.
     """
-    check_sizes(d_model=d_model, heads=heads)
-    if d_model % heads or (d_model // heads) % 2:
+    if heads < 1 or d_model < 1 or d_model % heads or (d_model // heads) % 2:
         raise ConfigError(
             f"model.network: d_model {d_model} with {heads} heads; expected an even width per head. "
             "Choose d_model as a multiple of 2 * heads."

@@ -136,7 +136,7 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
     sources: list[Source] = []
     for path in map(Path, inputs):
         try:
-            if _holds_cuts(path):
+            if holds_cuts(path):
                 sources += cut_sources(_read_cuts(path, skipped), skipped)
             elif str(path) == STDIN:
                 sources.append(Source(id="stdin", audio="/dev/stdin"))
@@ -149,7 +149,8 @@ def find_sources(inputs: Sequence[Path | str], skipped: SkipReport) -> list[Sour
     return _with_own_ids(sources)
 
 
-def _holds_cuts(path: Path) -> bool:
+def holds_cuts(path: Path) -> bool:
+    """Whether an input is a cuts manifest or a folder of lhotse Shar."""
     if is_pipe(path):
         return starts_like_rows(path)
     return path.name.endswith(MANIFEST_SUFFIXES) or is_shar(path)
