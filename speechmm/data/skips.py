@@ -24,6 +24,11 @@ def named_failure(item: str, error: Exception) -> SpeechmmError:
         raise error
     if isinstance(error, SpeechmmError):
         return error
+    if isinstance(error, OSError) and error.strerror:  # a name that is too long, a disk that fails
+        return ManifestError(
+            f"{item}: cannot be read ({error.strerror}); expected names and files that the system "
+            "can read. Check them."
+        )
     logger.debug("%s:", item, exc_info=error)
     message = " ".join(str(error).split())
     return ManifestError(

@@ -17,6 +17,7 @@ from torch import Tensor
 from speechmm.errors import CheckpointError
 from speechmm.files.atomic import write_folder_aside
 from speechmm.files.checksum import file_sha256
+from speechmm.models import bundle as bundles
 from speechmm.models.bundle import (
     CONFIG_FILE,
     TOKENIZER_FILE,
@@ -25,7 +26,6 @@ from speechmm.models.bundle import (
     bundle_config,
     fitting,
     is_auxiliary,
-    load_bundle,
     read_settings,
 )
 from speechmm.models.bundle_config import BundleConfig
@@ -67,7 +67,7 @@ def save_adapter(
     """
     from safetensors.torch import save_file
 
-    old = load_bundle(base)
+    old = bundles.load_bundle(base)
     theirs = old.model.state_dict()
     weights: dict[str, Tensor] = {}
     for name, update in updates(model):
@@ -114,7 +114,7 @@ def load_adapted(
     """
     base, adapter = Path(base), Path(adapter)
     plain = _read_config(adapter)
-    old = load_bundle(base)
+    old = bundles.load_bundle(base)
     if plain.get("base_sha256") != old.sha256:
         raise CheckpointError(
             f"{adapter}: it belongs to a bundle with the checksum {str(plain.get('base_sha256'))[:12]}..., "
@@ -154,7 +154,7 @@ def load_any(
 ) -> Bundle:
     """A bundle, with an adapter where one is given."""
     if adapter is None:
-        return load_bundle(path, device=device, quantize=quantize)
+        return bundles.load_bundle(path, device=device, quantize=quantize)
     return load_adapted(path, adapter, device=device, quantize=quantize)
 
 

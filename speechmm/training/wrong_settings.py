@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -27,7 +27,10 @@ def check_given(parser: ArgumentParser, config: Namespace) -> None:
         ValueError: There is one; worded as jsonargparse does.
     """
     for action in parser._actions:
-        if action.dest not in config or isinstance(action, ActionLink):
+        if isinstance(action, ActionLink):
+            continue
+        if action.dest not in config:
+            _refuse_a_lost_setting(action)
             continue
         value = config[action.dest]
         if isinstance(action, _ActionConfigLoad):
@@ -45,6 +48,20 @@ def check_given(parser: ArgumentParser, config: Namespace) -> None:
                 f'Parser key "{action.dest}": found null; expected a value, such as '
                 f"{action.default!r}. Give one, or leave the line out"
             )
+
+
+def _refuse_a_lost_setting(action: Any) -> None:
+    """A flag that follows a section which is none makes one in its place, of that setting alone.
+
+    Raises:
+        ValueError: The setting has a default that is not there.
+    """
+    section, _, name = action.dest.rpartition(".")
+    if section and action.default != SUPPRESS:
+        raise ValueError(
+            f'Parser key "{section}": found no section, without {name}; expected a section of '
+            "settings by their names. Fill it in, or leave it out"
+        )
 
 
 def check_divisors(trainer: Mapping[str, Any]) -> None:

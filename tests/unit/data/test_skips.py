@@ -1,10 +1,12 @@
 """The report of what was left out."""
 
+import errno
 import json
+import os
 
 import pytest
 
-from speechmm.data.skips import SkipReport
+from speechmm.data.skips import SkipReport, named_failure
 from speechmm.errors import AudioError, ManifestError
 
 
@@ -39,3 +41,10 @@ def test_strict_raises_at_once() -> None:
     with pytest.raises(ManifestError, match="b: empty"):
         report.extend(loose)
     assert len(report) == 0
+
+
+def test_what_the_system_refuses_is_no_bug() -> None:
+    error = OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "9" * 5000)
+    said = str(named_failure("u1", error))
+    assert said.startswith("u1: cannot be read (File name too long); expected names and files")
+    assert "bug" in str(named_failure("u1", KeyError("x")))

@@ -50,6 +50,13 @@ def test_a_section_that_is_none(name: str, value: object, shown: str, shop, good
     assert f"--{name}: found {shown}; expected a section of settings by their names" in line
 
 
+def test_a_section_that_is_none_before_flags_of_it(shop, good) -> None:
+    config = put(shop.config("sections", *good), "trainer", [{"max_epochs": 1}, {}])
+    line = shop.fit(config, "--trainer.max_epochs", 1).mistake
+    assert "--trainer: found " in line
+    assert "expected a section of settings by their names" in line
+
+
 @pytest.mark.parametrize(
     ("name", "default"),
     [
