@@ -6,6 +6,7 @@ often as at a file.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -97,5 +98,6 @@ def _read(path: Path, most: int) -> bytes:
         while block := file.read(_BLOCK):
             data.write(block)
             if data.tell() > most:
-                raise OSError(f"it is no file, and has no end within {most / 1e6:.0f} MB")
+                said = f"it is no file, and has no end within {most / 1e6:.0f} MB"
+                raise OSError(errno.EFBIG, said)
     return data.getvalue()

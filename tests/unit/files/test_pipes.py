@@ -109,6 +109,9 @@ def test_a_device_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         read_pipe(Path("/dev/zero"))
     with pytest.raises(AudioError, match="no end within 5 MB"):
         audio_info("/dev/zero")
+    skipped = SkipReport()
+    assert not find_sources(["/dev/zero"], skipped)
+    assert "/dev/zero: cannot be read (it is no file, and has no end" in skipped.items[0][1]
     with pytest.raises(AudioError, match="the file is empty"):
         audio_info("/dev/null")
 
