@@ -32,7 +32,7 @@ from speechmm.data.usable import (
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
-from speechmm.training.processes import gather_from_processes, usable_cores
+from speechmm.training.processes import gather_from_processes, most_workers, usable_cores
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
 from speechmm.training.unpaired import TextPool, WithTexts, make_pool
@@ -131,12 +131,13 @@ class SpeechDataModule(TrainingData):
         self._left_out: set[str] = set()
         self._batches: dict[int, int] = {}
         positive = batch_seconds > 0 and self.speeds and min(self.speeds) > 0
-        if not positive or min(num_workers or 0, cache_gb, text_share) < 0:
+        startable = 0 <= (num_workers or 0) <= most_workers()
+        if not (positive and startable) or min(cache_gb, text_share) < 0:
             raise ConfigError(
                 f"data: batch_seconds {batch_seconds}, speeds {self.speeds}, num_workers "
                 f"{num_workers}, cache_gb {cache_gb}, text_share {text_share}; expected positive seconds "
-                "and speeds, no negative number of workers or gigabytes, no negative share. Correct "
-                "the config."
+                f"and speeds, 0 to {most_workers()} workers, no negative gigabytes, no negative share. "
+                "Correct the config."
             )
 
     def input_files(self) -> list[Path]:

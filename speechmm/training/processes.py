@@ -18,6 +18,11 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def most_workers() -> int:
+    """Processes that a loader may have: a machine starts some dozens for each core, and no thousands."""
+    return max(64, 16 * usable_cores())
+
+
 def process_count() -> int:
     """Processes that train together; 1 where there is one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -95,6 +95,8 @@ def test_null_where_there_may_be_none(shop, good) -> None:
         ("trainer.accelerator", "abacus", "trainer: You selected an invalid accelerator name"),
         ("trainer.devices", -1, "trainer: `devices` selected with `CPUAccelerator`"),
         ("model.network.encoder_layers", 2**63, "encoder_layers is 9223372036854775808; expected"),
+        ("data.num_workers", 100_000, "num_workers 100000, cache_gb 1.0"),
+        ("data.num_workers", -1, "num_workers -1, cache_gb 1.0"),
     ],
 )
 def test_numbers_that_make_no_sense(name: str, value: object, complaint: str, shop, good) -> None:
