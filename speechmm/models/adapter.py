@@ -24,6 +24,7 @@ from speechmm.models.bundle import (
     Bundle,
     build_model,
     bundle_config,
+    check_sha256,
     fitting,
     is_auxiliary,
     read_settings,
@@ -74,7 +75,7 @@ def save_adapter(
         weights[name + _DOWN] = update.down
         weights[name + _UP] = update.up
         weights[name + _SCALE] = torch.tensor(update.scale)
-    changed = {f"{name}" for name, _ in updates(model)}
+    changed = {name for name, _ in updates(model)}
     for name, value in merged(model).state_dict().items():
         if name in changed or is_auxiliary(name):
             continue
@@ -172,12 +173,7 @@ def _read_config(adapter: Path) -> dict[str, Any]:
             f"{adapter / CONFIG_FILE}: format is {plain.get('format')!r}; expected {FORMAT!r}. "
             "Give an adapter, or leave it out."
         )
-    sha256 = file_sha256(adapter / ADAPTER_FILE)
-    if sha256 != plain.get("weights_sha256"):
-        raise CheckpointError(
-            f"{adapter / ADAPTER_FILE}: its checksum is {sha256[:12]}..., but config.json says "
-            f"{str(plain.get('weights_sha256'))[:12]}...: the file is damaged. Copy the adapter again."
-        )
+    check_sha256(adapter / ADAPTER_FILE, plain, "adapter")
     return plain
 
 

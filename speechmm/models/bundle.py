@@ -256,7 +256,7 @@ def load_bundle(
     """
     path = Path(path)
     plain = _read_json(path, format=FORMAT)
-    _check_sha256(path, plain)
+    check_sha256(path / WEIGHTS_FILE, plain)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
     with fitting(path):
         config = BundleConfig.from_json(plain)
@@ -300,7 +300,7 @@ def load_language_model(path: Path | str) -> LanguageBundle:
     """
     path = Path(path)
     plain = _read_json(path, format=LANGUAGE_FORMAT)
-    _check_sha256(path, plain)
+    check_sha256(path / WEIGHTS_FILE, plain)
     tokenizer = Tokenizer.load(path / TOKENIZER_FILE)
     with fitting(path):
         config = LanguageBundleConfig.from_json(plain)
@@ -314,13 +314,18 @@ def load_language_model(path: Path | str) -> LanguageBundle:
     return LanguageBundle(model.eval(), tokenizer)
 
 
-def _check_sha256(path: Path, config: dict[str, Any]) -> None:
-    sha256 = file_sha256(path / WEIGHTS_FILE)
+def check_sha256(file: Path, config: dict[str, Any], kind: str = "bundle") -> None:
+    """Refuses weights that are not those of the settings beside them.
+
+    Raises:
+        CheckpointError: The checksum differs.
+    """
+    sha256 = file_sha256(file)
     if sha256 != config.get("weights_sha256"):
         raise CheckpointError(
-            f"{path / WEIGHTS_FILE}: its checksum is {sha256[:12]}..., but config.json says "
+            f"{file}: its checksum is {sha256[:12]}..., but config.json says "
             f"{str(config.get('weights_sha256'))[:12]}...: the file is damaged or from another "
-            "model. Copy the bundle again."
+            f"model. Copy the {kind} again."
         )
 
 
