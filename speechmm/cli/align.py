@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from speechmm.cli.decoding import (
     add_model_arguments,
     find_inputs,
     load_model,
+    name_flagged,
     require_some,
     show_progress,
 )
@@ -75,12 +75,7 @@ def run(argv: list[str]) -> int:
 
         shift = arguments.frame_shift or bundle.features.frame_shift
         write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
-    skipped.print(total)
-    for alignment in flagged:
-        print(f"flagged: {alignment.id}: {'; '.join(alignment.flags)}", file=sys.stderr)
-    if flagged:
-        print(f"{len(flagged)} of {total} inputs flagged", file=sys.stderr)
-    return 3 if flagged else skipped.exit_code
+    return name_flagged(flagged, skipped, total, noun="inputs")
 
 
 def _parser() -> CommandParser:

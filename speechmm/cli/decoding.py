@@ -17,6 +17,7 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, GPU_GIGABYTES, PRECISIONS
 
 if TYPE_CHECKING:
+    from speechmm.alignments import Alignment
     from speechmm.data.skips import SkipReport
     from speechmm.inference.engine.sources import Source
     from speechmm.models.bundle import Bundle
@@ -147,6 +148,25 @@ def find_inputs(
     if len(sources) + len(skipped) == 1:
         skipped.strict = True
     return sources
+
+
+def name_flagged(
+    flagged: Sequence[Alignment], skipped: SkipReport, total: int, *, noun: str
+) -> int:
+    """Names on stderr what was left out and what was flagged; the exit code that follows.
+
+    Args:
+        flagged: Results with flags.
+        skipped: What there is no result of.
+        total: Results asked for.
+        noun: What they are called, in the plural.
+    """
+    skipped.print(total, noun=noun)
+    for one in flagged:
+        print(f"flagged: {one.id}: {'; '.join(one.flags)}", file=sys.stderr)
+    if flagged:
+        print(f"{len(flagged)} of {total} {noun} flagged", file=sys.stderr)
+    return 3 if flagged else skipped.exit_code
 
 
 def show_progress(items: Iterable[Item], total: int, what: str, *, hidden: bool) -> Iterator[Item]:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from jsonargparse.typing import PositiveFloat
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.cli.decoding import add_model_arguments, load_model, require_some, show_progress
+from speechmm.cli.decoding import (
+    add_model_arguments,
+    load_model,
+    name_flagged,
+    require_some,
+    show_progress,
+)
 from speechmm.data.skips import SkipReport, named_failure
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.options import ALIGNMENT_FORMATS, MANIFEST_SUFFIXES
@@ -66,12 +72,7 @@ def run(argv: list[str]) -> int:
 
         shift = synthesizer.config.mel.frame_shift
         write_alignments(alignments, arguments.times, format, frame_shift=shift)
-    skipped.print(total, noun="texts")
-    for one in flagged:
-        print(f"flagged: {one.id}: {'; '.join(one.flags)}", file=sys.stderr)
-    if flagged:
-        print(f"{len(flagged)} of {total} texts flagged", file=sys.stderr)
-    return 3 if flagged else skipped.exit_code
+    return name_flagged(flagged, skipped, total, noun="texts")
 
 
 def _parser() -> CommandParser:
