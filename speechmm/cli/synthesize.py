@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from speechmm.cli.decoding import (
 )
 from speechmm.data.skips import SkipReport, named_failure
 from speechmm.errors import ConfigError, ManifestError
+from speechmm.files.pipes import STDIN
 from speechmm.options import ALIGNMENT_FORMATS, MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from speechmm.inference.synthesis.synthesizer import Synthesizer
 
 AUDIO_SUFFIXES = (".wav", ".flac")
-STDOUT, STDIN = Path("-"), "-"
+STDOUT = Path("-")
 
 
 class Wanted(NamedTuple):
@@ -146,7 +146,9 @@ def _read(text: str, skipped: SkipReport) -> list[Wanted]:
         ManifestError: There is no such file, or no text in it.
     """
     if text == STDIN:
-        return _lines(_stdin_lines(), "standard input")
+        from speechmm.files.text import read_lines
+
+        return _lines(read_lines(Path(STDIN)), "standard input")
     try:
         is_path = Path(text).exists()
     except (OSError, ValueError):  # longer than any path may be
@@ -175,19 +177,6 @@ def _texts(path: Path, skipped: SkipReport) -> list[Wanted]:
         return _lines(read_lines(path, skip=skipped.add), str(path))
     found = read_text_set(path).by_id
     return [Wanted(id, one.text, one.speaker or None) for id, one in found.items()]
-
-
-def _stdin_lines() -> list[tuple[int, str]]:
-    """The lines of standard input that are not blank, with their numbers."""
-    stream = getattr(sys.stdin, "buffer", None)
-    try:
-        found = sys.stdin.read() if stream is None else stream.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"standard input: found byte {error.start} that is not UTF-8; expected text in UTF-8. "
-            "Convert it."
-        ) from error
-    return [pair for pair in enumerate(found.splitlines(), 1) if pair[1].strip()]
 
 
 def _lines(lines: Sequence[tuple[int, str]], name: str) -> list[Wanted]:
