@@ -112,11 +112,14 @@ def _describe_cuts(path: Path, skipped: SkipReport) -> dict[str, Any]:
 
 
 def _describe_supervisions(cuts: "CutSet") -> dict[str, Any]:
+    from speechmm.data.manifest import cut_translations
+
     supervisions = [supervision for cut in cuts for supervision in cut.supervisions]
     return {
         "words": sum(len((supervision.text or "").split()) for supervision in supervisions),
         "speakers": len({s.speaker for s in supervisions if s.speaker}),
         "languages": sorted({s.language for s in supervisions if s.language}),
+        "translated_into": sorted({into for cut in cuts for into in cut_translations(cut)}),
         "sample_rates": sorted({cut.sampling_rate for cut in cuts}),
         "aligned_units": sorted({unit for s in supervisions for unit in s.alignment or ()}),
     }

@@ -33,6 +33,8 @@ def run(argv: list[str]) -> int:
         )
     skipped = SkipReport(strict=arguments.strict)
     settings = {name: arguments[name] for name in _SETTINGS}
+    if not arguments.translations:  # files of before, which have no such setting, stay up to date
+        settings["translations"] = False
     stamp = make_stamp(settings, [file for path in arguments.cuts for file in cut_files(path)])
     previous: Any = read_record(arguments.out).get("made_from")
     if is_current(previous, stamp, arguments.out.parent) and fits(previous, _SAID_AGAIN):
@@ -47,19 +49,21 @@ def run(argv: list[str]) -> int:
 
 def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipReport) -> int:
     """Writes the tokenizer; returns how many texts it learned from."""
-    from speechmm.data.manifest import cut_text, read_cuts
+    from speechmm.data.manifest import cut_text, cut_translations, read_cuts
     from speechmm.text.multilingual import has_dotless_i
     from speechmm.text.tokenizer_training import train_tokenizer
 
-    texts = []
+    texts: list[str] = []
+    translated: list[str] = []
     for path in arguments.cuts:
         for cut in read_cuts(path, skipped):
             if cut_text(cut).strip():
                 texts.append(cut_text(cut))
+                translated += cut_translations(cut).values() if arguments.translations else ()
             else:
                 skipped.add(cut.id, "its text is empty")
     tokenizer = train_tokenizer(
-        texts,
+        texts + translated,
         kind=arguments.kind,
         vocab_size=arguments.vocab_size,
         normalizer=arguments.normalizer,
@@ -77,7 +81,10 @@ def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipRe
         "skipped": skipped.to_dicts(),
     }
     tokenizer.save(arguments.out, made_from=make_record(stamp, content))
-    print(f"{arguments.out}: {tokenizer.kind}, {tokenizer.vocab_size} entries, {len(texts)} texts")
+    more = f" and {len(translated)} translations" if translated else ""
+    print(
+        f"{arguments.out}: {tokenizer.kind}, {tokenizer.vocab_size} entries, {len(texts)} texts{more}"
+    )
     return len(texts)
 
 
@@ -103,6 +110,12 @@ def _parser() -> CommandParser:
         "--language",
         metavar="L",
         help=f"espeak-ng voice for the phones of kind phone; {DEFAULT_LANGUAGE} when not given",
+    )
+    parser.add_argument(
+        "--no-translations",
+        dest="translations",
+        action="store_false",
+        help="learn from what is said alone, not from its translations",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="JSON file to write"

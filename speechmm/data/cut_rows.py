@@ -24,9 +24,12 @@ from speechmm.errors import ManifestError
 from speechmm.files.json_text import fits, parse_json
 from speechmm.files.shar import find_shards
 from speechmm.files.text import open_lines
+from speechmm.text.languages import language_code
 
 _SHAR = "shar"  # as the type of audio and features: they lie in the archives of the folder
 _PLACEHOLDER = b'{"type": "shar", "channels": [0], "source": ""}'  # in a row
+TRANSLATIONS = "translated_text"
+"""Custom field of a supervision, as lhotse's recipes for speech translation have it: texts by language."""
 MIN_SPEED = 0.1
 """Audio is played ten times slower at most, and ten times faster."""
 
@@ -89,6 +92,25 @@ def read_rows(path: Path, report: SkipReport) -> Iterator[CutRow]:
 def row_text(data: dict[str, Any]) -> str:
     """What is said in a cut, verbatim; "" when the row does not say."""
     return " ".join(s["text"] for s in data.get("supervisions") or () if s.get("text"))
+
+
+def row_language(data: dict[str, Any]) -> str:
+    """The language that is spoken in a cut, by its code; "" where nobody says, or there are several."""
+    codes = {language_code(s.get("language") or "") for s in data.get("supervisions") or ()}
+    return codes.pop() if len(codes) == 1 else ""
+
+
+def row_translations(data: dict[str, Any]) -> dict[str, str]:
+    """What is said in a cut, by the codes of the languages into which all of it is translated."""
+    found: list[dict[str, str]] = []
+    for supervision in data.get("supervisions") or ():
+        if supervision.get("text"):
+            texts = (supervision.get("custom") or {}).get(TRANSLATIONS) or {}
+            found.append(
+                {language_code(name): text for name, text in texts.items() if text.strip()}
+            )
+    languages = [name for name in found[0] if all(name in one for one in found)] if found else []
+    return {name: " ".join(one[name] for one in found) for name in languages if name}
 
 
 def _read_row(line: bytes, archive: Path | None) -> CutRow:
@@ -196,6 +218,9 @@ def _is_plain_supervision(row: dict[str, Any], recording_id: str, channel: int) 
         and _is_number(row["duration"]) > 0
         and all(type(row.get(name, "")) is str for name in ("text", "speaker", "language"))
         and ("alignment" not in row or _is_supervision(row))
+        and (
+            "custom" not in row or (row["custom"].keys() == {TRANSLATIONS} and _is_supervision(row))
+        )
     )
 
 
@@ -222,6 +247,7 @@ _RECORDING_KEYS = {"id", "sources", "sampling_rate", "num_samples", "duration", 
 _SOURCE_KEYS = {"type", "channels", "source"}
 _SUPERVISION_KEYS = {
     "id", "recording_id", "start", "duration", "channel", "text", "language", "speaker", "alignment",
+    "custom",
 }  # fmt: skip
 _FEATURES = {
     "type": str,
@@ -272,8 +298,12 @@ def _fits_where_given(data: dict[str, Any]) -> bool:
 
 def _is_supervision(row: dict[str, Any]) -> bool:
     texts = (row.get(name) for name in ("text", "speaker", "language", "gender"))
-    alignment = row.get("alignment")
+    alignment, custom = row.get("alignment"), row.get("custom")
     if not all(fits(text, (str, None)) for text in texts) or not fits(alignment, (dict, None)):
+        return False
+    if not fits(custom, (dict, None)) or not fits(
+        (custom or {}).get(TRANSLATIONS), ({str: str}, None)
+    ):
         return False
     units = list((alignment or {}).values())
     return all(isinstance(unit, list) for unit in units) and all(

@@ -25,7 +25,7 @@ from lhotse.supervision import AlignmentItem
 from speechmm.alignments import Alignment, Segment
 from speechmm.audio.channels import check_channels
 from speechmm.audio.io import AudioInfo, audio_info
-from speechmm.data.cut_rows import read_rows
+from speechmm.data.cut_rows import TRANSLATIONS, read_rows, row_language, row_translations
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
@@ -79,6 +79,7 @@ def make_cut(
     text: str | None,
     speaker: str | None = None,
     language: str | None = None,
+    translations: Mapping[str, str] | None = None,
     start: float = 0.0,
     duration: float | None = None,
     alignment: Mapping[str, Iterable[AlignmentItem]] | None = None,
@@ -93,6 +94,7 @@ def make_cut(
         text: what is said, verbatim.
         speaker: who says it, None when not known.
         language: its code, when known.
+        translations: of the text, by the codes of their languages.
         start: seconds from the start of the file.
         duration: seconds; None for the rest of the file.
         alignment: for "word" and "phone" when each was said, in seconds from the start of the
@@ -121,6 +123,7 @@ def make_cut(
         text=text,
         language=language,
         speaker=speaker,
+        custom={TRANSLATIONS: dict(translations)} if translations else None,
         alignment={unit: list(rows) for unit, rows in (alignment or {}).items()} or None,
     )
     return MonoCut(
@@ -148,6 +151,18 @@ def _recording(id: str, audio: Path, info: AudioInfo) -> Recording:
 def cut_text(cut: MonoCut) -> str:
     """What is said in a cut, verbatim; "" when the manifest does not say."""
     return " ".join(s.text for s in cut.supervisions if s.text)
+
+
+def cut_language(cut: MonoCut) -> str:
+    """The language that is spoken in a cut, as `row_language` says it."""
+    return row_language({"supervisions": [{"language": s.language} for s in cut.supervisions]})
+
+
+def cut_translations(cut: MonoCut) -> dict[str, str]:
+    """What is said in a cut in other languages, as `row_translations` says it."""
+    return row_translations(
+        {"supervisions": [{"text": s.text, "custom": s.custom} for s in cut.supervisions]}
+    )
 
 
 def reference_alignment(cut: MonoCut) -> Alignment | None:

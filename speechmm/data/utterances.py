@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,8 @@ class Utterance:
     text: str
     speaker: str | None = None
     language: str | None = None
+    translations: Mapping[str, str] = field(default_factory=dict)
+    """Of the text, by their languages."""
     start: float = 0.0
     """Seconds from the beginning of the audio file."""
     duration: float | None = None
@@ -83,7 +85,7 @@ def _without_duplicates(
                     utterance.id,
                     f"{utterance.audio}: its id is taken by {first.audio}; expected unique ids",
                 )
-            elif not _is_text(f"{utterance.id}{utterance.audio}{utterance.text}"):
+            elif not all(map(_is_text, _written(utterance))):
                 report.add(
                     utterance.id,
                     f"{utterance.audio}: its name is not UTF-8, as manifests are; rename it",
@@ -93,6 +95,13 @@ def _without_duplicates(
             else:
                 kept[split].append(utterance)
     return kept
+
+
+def _written(utterance: Utterance) -> list[str]:
+    """All of it that goes into a manifest as text."""
+    languages = [utterance.language or "", *utterance.translations]
+    texts = [utterance.text, *utterance.translations.values()]
+    return [utterance.id, str(utterance.audio), *texts, *languages]
 
 
 def _is_text(name: str) -> bool:
@@ -144,6 +153,7 @@ def _make_cut(utterance: Utterance, info: AudioInfo | AudioError) -> MonoCut:
         text=" ".join(utterance.text.split()),
         speaker=utterance.speaker,
         language=utterance.language,
+        translations=utterance.translations,
         start=utterance.start,
         duration=_duration_within(utterance, info),
         alignment=utterance.alignment,

@@ -17,12 +17,14 @@ from speechmm.data.ids import common_folder
 from speechmm.data.skips import SkipReport
 from speechmm.data.splits import SPLIT_NAMES, draw_missing
 from speechmm.data.transcripts.audio_lookup import AudioLookup
+from speechmm.data.transcripts.columns import NamedColumns
 from speechmm.data.transcripts.find import find_tables
 from speechmm.data.transcripts.rows import read_tables
 from speechmm.data.transcripts.sidecars import read_sidecars
 from speechmm.data.utterances import Utterance, make_split_cuts
-from speechmm.errors import ManifestError
+from speechmm.errors import ConfigError, ManifestError
 from speechmm.files.tree import list_files
+from speechmm.text.languages import is_language
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -43,6 +45,21 @@ OPTIONS = (
     ),
     *DRAWN_SPLITS,
     LANGUAGE,
+    Option(
+        name="language_column",
+        metavar="NAME",
+        help="column of the table that says which language is spoken; guessed when not given",
+    ),
+    Option(
+        name="translation_column",
+        metavar="NAME",
+        help="column of the table that has each text in another language; guessed when not given",
+    ),
+    Option(
+        name="translation_language",
+        metavar="CODE",
+        help="language of the translations, such as en, where the table is silent",
+    ),
     CHECK,
 )
 
@@ -59,6 +76,9 @@ def prepare(
     seed: int = 0,
     speakers: str = "auto",
     language: str | None = None,
+    language_column: str | None = None,
+    translation_column: str | None = None,
+    translation_language: str | None = None,
     check: str = "full",
 ) -> dict[str, list[MonoCut]]:
     """Cuts of the recordings in ``root`` and the folders below it.
@@ -73,8 +93,16 @@ def prepare(
         speakers: "auto" takes them from the table, or from the folders the recordings lie in when
             all lie in one of two or more; "table" from the table only; "none" from nowhere.
         language: Code of the language, where the table does not say.
+        language_column: Name of the column that says it; None guesses.
+        translation_column: Name of the column with translations; None guesses.
+        translation_language: Code of their language, where the table does not say.
         check: "full" decodes every recording, "header" opens it.
+
+    Raises:
+        ManifestError: There is no audio, or no table or none that can be read.
+        ConfigError: A language cannot be one, or no table has what is said of its columns.
     """
+    named = _named_columns(language, language_column, translation_column, translation_language)
     root = root.absolute()
     files = list_files(root)
     audio, unreadable = audio_among(files), unreadable_among(files)
@@ -89,8 +117,13 @@ def prepare(
         )
     if tables:
         logger.info("transcripts: %s", ", ".join(str(table) for table in tables))
-        splits = read_tables(tables, AudioLookup(root, audio), report)
+        splits = read_tables(tables, AudioLookup(root, audio), report, named)
     else:
+        if named.columns or named.translation_language:
+            raise ConfigError(
+                f"--translation-language and flags of columns: {root} has a text file beside each "
+                "recording and no table; expected a table. Name one with --transcripts, or leave them out."
+            )
         for path, error in unreadable.items():
             report.add(path.relative_to(root).as_posix(), error)
         splits = {"": read_sidecars(root, files, audio, report)}
@@ -104,6 +137,30 @@ def prepare(
     if "train" not in cuts or not cuts["train"]:
         return cuts
     return draw_missing(cuts, dev=dev, test=test, seed=seed)
+
+
+def _named_columns(
+    language: str | None,
+    language_column: str | None,
+    translation_column: str | None,
+    translation_language: str | None,
+) -> NamedColumns:
+    """What is said of the columns.
+
+    Raises:
+        ConfigError: A language cannot be one.
+    """
+    given = {"--language": language, "--translation-language": translation_language}
+    for flag, code in given.items():
+        if code is not None and not is_language(code):
+            raise ConfigError(
+                f"{flag}: found {code!r}; expected the code of a language, such as en or pt-br. Correct it."
+            )
+    columns = {"language": language_column, "translation": translation_column}
+    return NamedColumns(
+        columns={role: name for role, name in columns.items() if name is not None},
+        translation_language=translation_language,
+    )
 
 
 def _locate(transcripts: Path, root: Path) -> Path:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from speechmm.data.splits import SPLIT_NAMES
-from speechmm.errors import ManifestError
+from speechmm.errors import ConfigError, ManifestError
 
 Roles = dict[str, int]
-"""Role to column: "text", "id" or "audio" or both, and what else is there."""
+"""Role to column: "text", "id" or "audio" or both, and what else is there; "translation:en" where a column
+name says into which language."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedColumns:
+    """What a user says of the columns of a table, which are guessed otherwise."""
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of columns by their roles."""
+    translation_language: str | None = None
+    """Of translations whose language no column says."""
+
+    @property
+    def ask_for_translations(self) -> bool:
+        """Whether there are to be some."""
+        return "translation" in self.columns or self.translation_language is not None
+
 
 HEADER_NAMES = {
     "audio": [
@@ -73,25 +92,45 @@ HEADER_NAMES = {
         "user_id",
     ],
     "split": ["split", "set", "subset", "partition"],
-    "language": ["language", "lang", "locale"],
+    "language": ["language", "lang", "locale", "source_language", "source_lang", "src_lang"],
+    "translation": [
+        "translation",
+        "translated_text",
+        "translated_sentence",
+        "target_text",
+        "tgt_text",
+        "target",
+    ],
+    "translation_language": [
+        "translation_language",
+        "translation_lang",
+        "target_language",
+        "target_lang",
+        "tgt_lang",
+    ],
     "start": ["start", "start_time", "begin", "start_seconds"],
     "end": ["end", "end_time", "stop", "end_seconds"],
 }
 """What people call a column, the likeliest first; case, blanks and hyphens do not matter."""
+_TRANSLATION_INTO = re.compile(r"translation_([a-z]{2,3}(_[a-z]{2,4})?)")
+_NO_LANGUAGES = {"translation_id"}  # an id more likely than Indonesian
 
 
-def roles_from_header(path: Path, names: list[str], *, has_data: bool) -> Roles | None:
+def roles_from_header(
+    path: Path, names: list[str], *, has_data: bool, named: Mapping[str, str] | None = None
+) -> Roles | None:
     """The columns by their names, or None when this line is no header.
 
     Args:
         path: The table, for the message.
         names: Fields of the first line.
         has_data: Whether one of them names a recording.
+        named: Names of columns that a user gives, by their roles.
 
     Raises:
         ManifestError: It is a header, without a column for the text or for the recording.
     """
-    plain = ["_".join(name.strip().strip('"').lower().replace("-", " ").split()) for name in names]
+    plain = [_plain(name) for name in names]
     roles: Roles = {}
     for role, known in HEADER_NAMES.items():
         column = next((plain.index(name) for name in known if name in plain), None)
@@ -101,10 +140,10 @@ def roles_from_header(path: Path, names: list[str], *, has_data: bool) -> Roles 
         roles["text"] = plain.index("utterance")
         if roles.get("id") == roles["text"]:
             del roles["id"]
-    named = {"audio", "id", "text"} & roles.keys()
-    if not named or (has_data and len(roles) < 2):
+    needed = {"audio", "id", "text"} & roles.keys()
+    if not needed or (has_data and len(roles) < 2):
         return None
-    if "text" not in roles or len(named) < 2:
+    if "text" not in roles or len(needed) < 2:
         if len(names) < 2:
             return None
         missing = "text" if "text" not in roles else "audio"
@@ -113,7 +152,34 @@ def roles_from_header(path: Path, names: list[str], *, has_data: bool) -> Roles 
             f"{'text' if missing == 'text' else 'recording'}, named for example "
             f"{', '.join(HEADER_NAMES[missing][:3])}. Rename it in the first line."
         )
-    return roles
+    for column, name in enumerate(plain):
+        into = _TRANSLATION_INTO.fullmatch(name)
+        if into and name not in _NO_LANGUAGES and column not in roles.values():
+            roles[f"translation:{into[1]}"] = column
+    return roles | _named_columns(path, names, named or {})
+
+
+def _plain(name: str) -> str:
+    return "_".join(name.strip().strip('"').lower().replace("-", " ").split())
+
+
+def _named_columns(path: Path, names: list[str], named: Mapping[str, str]) -> Roles:
+    """The columns that a user names.
+
+    Raises:
+        ConfigError: There is no such column.
+    """
+    plain = [_plain(name) for name in names]
+    found: Roles = {}
+    for role, name in named.items():
+        if _plain(name) not in plain:
+            raise ConfigError(
+                f"--{role.replace('_', '-')}-column: found {name!r}; expected one of the columns of "
+                f"{path}: {', '.join(names)}. Name one of these."
+            )
+        into = _TRANSLATION_INTO.fullmatch(_plain(name)) if role == "translation" else None
+        found[f"translation:{into[1]}" if into else role] = plain.index(_plain(name))
+    return found
 
 
 def roles_from_data(

@@ -9,31 +9,43 @@ from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport
 from speechmm.data.splits import SPLIT_NAMES
 from speechmm.data.transcripts.audio_lookup import AudioLookup
+from speechmm.data.transcripts.columns import NamedColumns
 from speechmm.data.transcripts.find import split_of_folders, split_of_table
 from speechmm.data.transcripts.tables import Row, read_table
+from speechmm.data.transcripts.translations import read_translations
 from speechmm.data.utterances import Utterance
 
 logger = logging.getLogger(__name__)
 
 
 def read_tables(
-    tables: list[Path], lookup: AudioLookup, report: SkipReport
+    tables: list[Path],
+    lookup: AudioLookup,
+    report: SkipReport,
+    named: NamedColumns = NamedColumns(),  # noqa: B008 (frozen)
 ) -> dict[str, list[Utterance]]:
     """Utterances by split; the split is "" where no table says.
 
     The split comes from a column, the table's name or the name of its folder. Recordings no table
     names are counted in the log.
+
+    Raises:
+        ManifestError: A table cannot be read.
+        ConfigError: It lacks what a user says of its columns.
     """
     found: list[tuple[str, Row, Path]] = []
     for table in tables:
         given = ""
         if len(tables) > 1:
             given = split_of_table(table) or split_of_folders(table, lookup.root)
-        found += _find_audio(table, given, lookup, report)
+        found += _find_audio(table, given, lookup, report, named)
     ids = make_ids({*lookup.files, *(path for _, _, path in found if path.is_file())})
+    translations = read_translations([row for _, row, _ in found], named, report)
     splits: dict[str, list[Utterance]] = {}
-    for split, row, path in found:
-        utterance = _to_utterance(row, path, ids.get(path, ""), report)
+    for (split, row, path), translated in zip(found, translations, strict=True):
+        if translated is None:
+            continue
+        utterance = _to_utterance(row, path, ids.get(path, ""), translated, report)
         if utterance is not None:
             splits.setdefault(split, []).append(utterance)
     unlisted = len(set(lookup.files) - {path for _, _, path in found})
@@ -45,10 +57,10 @@ def read_tables(
 
 
 def _find_audio(
-    table: Path, given: str, lookup: AudioLookup, report: SkipReport
+    table: Path, given: str, lookup: AudioLookup, report: SkipReport, named: NamedColumns
 ) -> list[tuple[str, Row, Path]]:
     """Split, row and recording of every line that names one; a missing one is named as expected."""
-    rows = read_table(table, lookup.knows, report)
+    rows = read_table(table, lookup.knows, report, named.columns)
     naming = lookup.find_naming((_audio_name(row) for row in rows), table.parent)
     found = []
     for row in rows:
@@ -81,7 +93,9 @@ def _expected(name: str, table: Path) -> Path:
     return table.parent / name.replace("\0", "")
 
 
-def _to_utterance(row: Row, audio: Path, file_id: str, report: SkipReport) -> Utterance | None:
+def _to_utterance(
+    row: Row, audio: Path, file_id: str, translations: dict[str, str], report: SkipReport
+) -> Utterance | None:
     file_id = file_id or _audio_name(row)  # not there: reported as the table has it
     named = row.values.get("id", "")
     is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
@@ -100,6 +114,7 @@ def _to_utterance(row: Row, audio: Path, file_id: str, report: SkipReport) -> Ut
         text=row.values.get("text", ""),
         speaker=row.values.get("speaker") or None,
         language=row.values.get("language") or None,
+        translations=translations,
         start=start or 0.0,
         duration=None if end is None else end - (start or 0.0),
     )

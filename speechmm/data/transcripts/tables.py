@@ -8,13 +8,13 @@ with its line.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from speechmm.data.skips import SkipReport
 from speechmm.data.transcripts.columns import Roles, roles_from_data, roles_from_header
-from speechmm.errors import ManifestError
+from speechmm.errors import ConfigError, ManifestError
 from speechmm.files.text import read_lines
 
 NamesAudio = Callable[[str], bool]
@@ -37,16 +37,23 @@ class Row:
     values: dict[str, str]
 
 
-def read_table(path: Path, names_audio: NamesAudio, report: SkipReport) -> list[Row]:
+def read_table(
+    path: Path,
+    names_audio: NamesAudio,
+    report: SkipReport,
+    named: Mapping[str, str] | None = None,
+) -> list[Row]:
     """The rows of a table.
 
     Args:
         path: UTF-8 text.
         names_audio: Whether a value is the name of a recording of this corpus.
         report: Where rows that cannot be read are named.
+        named: Names of columns that a user gives, by their roles.
 
     Raises:
         ManifestError: The table is not UTF-8, is empty, or its columns cannot be told apart.
+        ConfigError: It has no column of a name that is given.
     """
     lines = read_lines(path)
     if not lines:
@@ -54,8 +61,10 @@ def read_table(path: Path, names_audio: NamesAudio, report: SkipReport) -> list[
     delimiter = _find_delimiter(path, [line for _, line in lines[:_SAMPLE]], names_audio)
     records = list(_split_lines(lines, delimiter, names_audio))
     first = records[0][1]
-    roles = roles_from_header(path, first, has_data=any(map(names_audio, first)))
+    roles = roles_from_header(path, first, has_data=any(map(names_audio, first)), named=named)
     width = len(first)
+    if roles is None and named:
+        raise _no_header(path, named)
     if roles is None:
         records = [(number, _join_prose(fields, delimiter)) for number, fields in records]
         roles, width = roles_from_data(path, [fields for _, fields in records], names_audio)
@@ -75,6 +84,14 @@ def read_table(path: Path, names_audio: NamesAudio, report: SkipReport) -> list[
         }
         rows.append(Row(number, values))
     return rows
+
+
+def _no_header(path: Path, named: Mapping[str, str]) -> ConfigError:
+    flag = next(iter(named)).replace("_", "-")
+    return ConfigError(
+        f"--{flag}-column: {path} has no names of columns in its first line; expected them, among them "
+        "one for the text and one for the recording. Add that line."
+    )
 
 
 def _fit(fields: list[str], width: int, roles: Roles, delimiter: str) -> list[str] | None:
