@@ -55,6 +55,24 @@ class SpokenTargets:
 
 
 @dataclass
+class Translations:
+    """What some rows of a batch say in another language; a row may be there several times."""
+
+    rows: Int[Tensor, "translations"]
+    """Of the batch."""
+    languages: Int[Tensor, "translations"]
+    """Into which: places among the languages of the training."""
+    tokens: Int[Tensor, "translations tokens"]
+    """``Tokenizer.encode`` of the translated text."""
+    token_lengths: Int[Tensor, "translations"]
+    """Valid tokens."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Translations":
+        """The same with every tensor changed."""
+        return replace(self, **_changed(self, function))
+
+
+@dataclass
 class Batch:
     """Padded utterances with everything that tasks need.
 
@@ -99,6 +117,10 @@ class Batch:
     """Texts that no row says, to train on beside them."""
     spoken: SpokenTargets | None = None
     """What rows sound like, for a model that speaks."""
+    languages: Int[Tensor, "batch"] | None = None
+    """Which is spoken: its place among the languages of the training; -1 where the corpus does not say."""
+    translations: Translations | None = None
+    """What rows say in other languages."""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     """Utterances that were to be in it and could not be read: the id of each, and why."""
 
@@ -133,7 +155,7 @@ class Batch:
     def duplicated(self) -> "Batch":
         """Every utterance two times: all of them, then all of them again; texts and targets once."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        del values["unpaired"], values["spoken"]
+        del values["unpaired"], values["spoken"], values["translations"]
         doubled: dict[str, Any] = {
             name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
             for name, value in values.items()
@@ -143,15 +165,20 @@ class Batch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         changed = _changed(self, function)
-        if self.unpaired is not None:
-            changed["unpaired"] = self.unpaired.map(function)
-        if self.spoken is not None:
-            changed["spoken"] = self.spoken.map(function)
+        parts = {
+            "unpaired": self.unpaired,
+            "spoken": self.spoken,
+            "translations": self.translations,
+        }
+        for name, part in parts.items():
+            if part is not None:
+                changed[name] = part.map(function)
         return replace(self, **changed)
 
 
 def _changed(
-    batch: Batch | UnpairedTexts | SpokenTargets, function: Callable[[Tensor], Tensor]
+    batch: Batch | UnpairedTexts | SpokenTargets | Translations,
+    function: Callable[[Tensor], Tensor],
 ) -> dict[str, Any]:
     """Its tensors by their names, each of them changed."""
     values = {one.name: getattr(batch, one.name) for one in fields(batch)}

@@ -20,6 +20,7 @@ from speechmm.data.features import load_features
 from speechmm.data.manifest import cut_text, reference_alignment
 from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
 from speechmm.data.spoken import TargetReader, speaker_of
+from speechmm.data.translated import Languages
 from speechmm.data.waveforms import (
     load_recorded,
     load_waveform,
@@ -46,6 +47,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         round_up: from the length of the longest row to that of the batch; None for the same.
         keep_samples: put the waveforms into the batch beside the features.
         targets: reads what a model that speaks is to say; None where nobody does.
+        languages: those of the training; None where nothing is asked about them.
         stand_in: a cut that can be read. With one, utterances that cannot be read are left out of
             their batch, which names them, and it takes the place of a batch of which nothing is
             left. Without one they are errors.
@@ -61,11 +63,13 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         round_up: Callable[[int], int] | None = None,
         keep_samples: bool = False,
         targets: TargetReader | None = None,
+        languages: Languages | None = None,
         stand_in: MonoCut | None = None,
     ):
         self.tokenizer = tokenizer
         self.keep_samples = keep_samples
         self.targets = targets
+        self.languages = languages
         self.features = features
         self.waveforms = waveforms
         self.round_up = round_up
@@ -171,6 +175,10 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             spoken=None
             if self.targets is None
             else self.targets(plan.rows, self._kept, self.round_up),
+            languages=None if self.languages is None else self.languages.of_rows(plan.rows),
+            translations=None
+            if self.languages is None
+            else self.languages.translations(plan.rows, self._tokens, self.round_up),
         )
 
     def _unpaired(self, planned: Sequence[PlannedText]) -> UnpairedTexts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_waveform
 from speechmm.errors import ManifestError, SpeechmmError
 from speechmm.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 MAX_UTTERANCE_SECONDS = 120.0
 """Attention takes memory by the square of this; longer recordings must be segmented first."""
@@ -100,6 +103,24 @@ class UsableCuts:
         seconds = copies.durations.tolist()
         return copies.keep(
             [check.frames(one) >= least for one, least in zip(seconds, needed, strict=True)]
+        )
+
+    def tell_unknown(self, name: str) -> None:
+        """Warns of characters that will be learned as unknown.
+
+        Args:
+            name: Of the split.
+        """
+        if not self.unknown:
+            return
+        unknown = sorted(self.unknown)
+        logger.warning(
+            "data.%s: %d of %d utterances have characters that the tokenizer does not know "
+            "and the model learns as one unknown sign: %s",
+            name,
+            self.partly_unknown,
+            len(self.cuts),
+            " ".join(unknown[:20]) + (" ..." if len(unknown) > 20 else ""),
         )
 
     def leave_out_unreadable(self, features: LogMelConfig, skipped: SkipReport) -> None:

@@ -60,6 +60,12 @@ def _size(name: str, value: Any) -> Any:
     return value
 
 
+def _names(name: str, values: Any) -> tuple[str, ...]:
+    if not fits(values, [str]):
+        raise TypeError(f"{name}: found {str(values)[:40]}; expected a list of names")
+    return tuple(values)
+
+
 def _encoder(values: Any) -> EncoderInfo | None:
     if values is None:
         return None
@@ -175,7 +181,7 @@ class BundleConfig:
             vocab_size=_size("vocab_size", values["vocab_size"]),
             align_vocab_size=_size("align_vocab_size", values.get("align_vocab_size")),
             heads=tuple(values["heads"]),
-            tags=tuple(values["tags"]),
+            tags=_names("tags", values["tags"]),
             features=_typed(LogMelConfig, values["features"]),
             weights_sha256=values["weights_sha256"],
             training=TrainingInfo.from_json(values.get("training", {})),

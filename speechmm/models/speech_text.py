@@ -26,7 +26,7 @@ from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.front_end import ConvFrontEnd, length_mask
 from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.precision import at_least_float32
-from speechmm.models.text_decoder import Decoded, TextDecoder
+from speechmm.models.text_decoder import Decoded, Tag, TextDecoder
 from speechmm.models.transformer import (
     MOST_LAYERS,
     TransformerDecoder,
@@ -356,7 +356,7 @@ class SpeechTextModel(nn.Module):
         self,
         tokens: Int[Tensor, "batch tokens"],
         encoding: SpeechEncoding,
-        tag: str = "asr",
+        tag: Tag = "asr",
         *,
         with_attention: bool = False,
     ) -> Decoded:
@@ -366,12 +366,16 @@ class SpeechTextModel(nn.Module):
         )
         return decoded
 
+    def language_logits(self, encoding: SpeechEncoding) -> Float[Tensor, "batch languages"]:
+        """Which language is spoken: logits of those that recognition has learned, in their order."""
+        return self.decoder.language_logits(encoding.encoded, encoding.mask)
+
     def decode_init(self, encoding: SpeechEncoding) -> DecoderCache:
         """A fresh search state with cross-attention keys and values projected once."""
         return self.decoder.start(encoding.encoded, encoding.mask)
 
     def decode_step(
-        self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: str = "asr"
+        self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: Tag = "asr"
     ) -> Float[Tensor, "rows vocab_size"]:
         """Logits after one more token per hypothesis; the first call passes None (the tag)."""
         return self.decoder.step(tokens, cache, tag)

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.kv_cache import DecoderCache
+from speechmm.models.precision import at_least_float32
 from speechmm.models.transformer import DecoderOutput, TransformerDecoder
+from speechmm.text.languages import languages_of, tag_of
+
+Tag = str | Int[Tensor, " batch"]
+"""A tag by its name, or the place of each row's tag among those of the decoder."""
 
 
 @dataclass
@@ -26,7 +31,9 @@ class Decoded:
 class TextDecoder(nn.Module):
     """Token embedding, tags, Transformer layers and the projection to the vocabulary.
 
-    A tag is the first input, a learned vector that names the task: what is asked of the decoder.
+    A tag is the first input, a learned vector that names the task: what is asked of the decoder. A task
+    may have one for each language (``speechmm.text.languages``); which one is spoken, the decoder tells
+    by the vector it gives for the task's tag without a language.
     """
 
     def __init__(self, stack: TransformerDecoder, *, vocab_size: int, tags: Sequence[str]):
@@ -57,17 +64,54 @@ class TextDecoder(nn.Module):
             )
         return self.tags.weight[self.names.index(name)]
 
+    def first(self, tag: Tag, rows: int) -> Float[Tensor, "batch one d_model"]:
+        """The first input of each row."""
+        if isinstance(tag, str):
+            return self.tag(tag).expand(rows, 1, -1)
+        vectors: Tensor = self.tags(tag)
+        return vectors[:, None]
+
+    def tags_of(self, task: str) -> range:
+        """Where the tags of a task's languages are among all tags: one after the other.
+
+        Raises:
+            ConfigError: The model was not trained on this task.
+        """
+        known = languages_of(task, self.names)
+        if not known:
+            self.tag(task)
+            return range(0)
+        first = self.names.index(tag_of(task, known[0]))
+        return range(first, first + len(known))
+
+    def language_logits(
+        self,
+        frames: Float[Tensor, "batch enc_frames d_model"],
+        mask: Bool[Tensor, "batch enc_frames"],
+    ) -> Float[Tensor, "batch languages"]:
+        """How well the tag of each language of recognition fits to what is spoken, in their order.
+
+        The decoder's vector for the tag without a language is compared with theirs.
+        """
+        first = self.first("asr", len(frames))
+        vectors = self.stack(first, frames, mask).vectors[:, 0]
+        places = self.tags_of("asr")
+        among = self.tags.weight[places.start : places.stop]
+        logits: Tensor = at_least_float32(vectors @ among.T)
+        scale: float = vectors.shape[1] ** -0.5
+        return logits * scale
+
     def forward(
         self,
         tokens: Int[Tensor, "batch tokens"],
         frames: Float[Tensor, "batch enc_frames d_model"],
         mask: Bool[Tensor, "batch enc_frames"],
-        tag: str,
+        tag: Tag,
         *,
         with_attention: bool = False,
     ) -> Decoded:
         """Teacher forcing: logits after the tag and after each prefix (tokens + 1 positions)."""
-        first = self.tag(tag).expand(tokens.shape[0], 1, -1)
+        first = self.first(tag, tokens.shape[0])
         prefixes = torch.cat([first, self.embedding(tokens)], dim=1)
         output: DecoderOutput = self.stack(prefixes, frames, mask, with_attention=with_attention)
         return Decoded(self.output(output.vectors), output.log_attention)
@@ -81,9 +125,9 @@ class TextDecoder(nn.Module):
         return self.stack.start(frames.shape[0], frames, mask)
 
     def step(
-        self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: str
+        self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: Tag
     ) -> Float[Tensor, "rows vocab_size"]:
         """Logits after one more token per hypothesis; the first call passes None (the tag)."""
-        x = self.tag(tag).expand(cache.batch, -1) if tokens is None else self.embedding(tokens)
+        x = self.first(tag, cache.batch)[:, 0] if tokens is None else self.embedding(tokens)
         out: Tensor = self.output(self.stack.step(x, cache))
         return out

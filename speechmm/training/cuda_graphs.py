@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechmm.data.batch import Batch
+
 logger = logging.getLogger(__name__)
 
 MOST_SHAPES = 64
@@ -18,11 +20,17 @@ in memory that all of them share."""
 SEEN_BEFORE = 1
 """Times that a shape must have come before it is worth recording, which takes as long as a few passes."""
 
+_READ = ("feature_lengths", "tokens", "token_lengths", "align_tokens", "align_lengths", "languages")
 LOSS = "loss"
 """The output that gradients are taken of."""
 
 Compute = Callable[..., dict[str, Tensor]]
 """Tensors of a batch to outputs by name, ``LOSS`` among them."""
+
+
+def recorded_names(batch: Batch) -> list[str]:
+    """What tasks read of a batch in a recorded pass: the tensors of these names."""
+    return [name for name in _READ if getattr(batch, name) is not None]
 
 
 class RecordedPasses:

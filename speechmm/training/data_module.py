@@ -21,6 +21,7 @@ from speechmm.data.dataset import SpeechDataset
 from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.sampling import SAMPLER_BUFFER, make_sampler
 from speechmm.data.spoken import TargetReader
+from speechmm.data.translated import Languages
 from speechmm.data.usable import (
     READ_FIRST_CUTS,
     READ_FIRST_SECONDS,
@@ -108,6 +109,8 @@ class SpeechDataModule(TrainingData):
         """Whether batches hold the waveforms, for an encoder that reads those."""
         self.targets: TargetReader | None = None
         """Reads what a model that speaks is to say."""
+        self.languages: Languages | None = None
+        """Those that batches are to name."""
         self.compiled = False
         """Whether the layers of the model are, which are fastest with few shapes."""
         self.log_mel_on = log_mel_on
@@ -156,7 +159,7 @@ class SpeechDataModule(TrainingData):
         if stage == "fit" and self._on_cuda and self.num_workers != 0:
             loader_server.start()
         self._read_splits(stage)
-        if self._is_rank_zero:
+        if self.is_rank_zero:
             for item, reason in self.skipped.items[known:]:
                 logger.warning("left out %s: %s", item, reason)
 
@@ -208,7 +211,8 @@ class SpeechDataModule(TrainingData):
         else:
             strict = self.skipped.strict
             self._stand_ins[name] = None if strict else first_readable(cuts, self.features)
-        self._tell_unknown(name, found)
+        if self.is_rank_zero:
+            found.tell_unknown(name)
         self._read_utterances += len(found.cuts)
         if not len(found.cuts):
             reasons = [reason for _, reason in self.skipped.items[known:]]
@@ -219,24 +223,11 @@ class SpeechDataModule(TrainingData):
             )
         return found
 
-    def _tell_unknown(self, name: str, found: UsableCuts) -> None:
-        """Warns of characters that will be learned as unknown."""
-        if found.unknown and self._is_rank_zero:
-            unknown = sorted(found.unknown)
-            logger.warning(
-                "data.%s: %d of %d utterances have characters that the tokenizer does not know "
-                "and the model learns as one unknown sign: %s",
-                name,
-                found.partly_unknown,
-                len(found.cuts),
-                " ".join(unknown[:20]) + (" ..." if len(unknown) > 20 else ""),
-            )
-
     def _at_speeds(self, found: UsableCuts) -> CutTable:
         """The cuts at all speeds, but for copies that speeding up has made too short for their text."""
         cuts = found.at_speeds(self.speeds, self._check)
         total = len(found.cuts) * len(self.speeds)
-        if len(cuts) < total and self._is_rank_zero:
+        if len(cuts) < total and self.is_rank_zero:
             logger.warning(
                 "data.train: left out %d of %d copies at other speeds, too short for their text",
                 total - len(cuts),
@@ -245,7 +236,7 @@ class SpeechDataModule(TrainingData):
         return cuts
 
     @property
-    def _is_rank_zero(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this process is the one that warns."""
         return self.trainer is None or self.trainer.is_global_zero
 
@@ -335,6 +326,7 @@ class SpeechDataModule(TrainingData):
             round_up=next_of_few if few else None,
             keep_samples=self.keep_samples,
             targets=self.targets,
+            languages=self.languages,
             stand_in=self._stand_ins.get(name),
         )
         context = "forkserver" if workers and self._on_cuda else None

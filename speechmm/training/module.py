@@ -26,9 +26,10 @@ from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, Speech
 from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
 from speechmm.training.augmentation.pipeline import check_waveform_augmentation
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
-from speechmm.training.cuda_graphs import RecordedPasses
+from speechmm.training.cuda_graphs import RecordedPasses, recorded_names
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.freezing import Freezing, check_lora_strategy, start_lora
+from speechmm.training.languages import prepare_languages
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.processes import (
     all_sum,
@@ -51,8 +52,6 @@ from speechmm.training.voice import prepare_voice, voice_config
 
 logger = logging.getLogger(__name__)
 
-RECORDED = ("feature_lengths", "tokens", "token_lengths", "align_tokens", "align_lengths")
-"""What tasks read of a batch in a recorded pass."""
 ADAPTER = "adapter"
 """Folder beside the bundle that holds what LoRA changed."""
 LOSS_SHARE = 0.01
@@ -164,7 +163,7 @@ class JointModule(TrainingModule):
             n_mels=data.features.n_mels,
             align_vocab_size=data.text_tokenizer.align_vocab_size,
             heads=self.tasks.heads,
-            tags=self.tasks.tags,
+            tags=self.tasks.tags_in(prepare_languages(self.tasks, data)),
             encoder=encoder,
             voice=voice_config(self.tasks, data),
         )
@@ -252,9 +251,10 @@ class JointModule(TrainingModule):
         """Every loss of a step by its name, and the soft alignment where a task gives one."""
         assert self._augmenter is not None
         batch, mask = augmented.batch, self._augmenter.mask_frames(self.model.subsampling)
+        names = recorded_names(batch)
 
         def compute(masked: Tensor, clean: Tensor, *read: Tensor) -> dict[str, Tensor]:
-            changed: dict[str, Any] = dict(zip(RECORDED, read, strict=True))
+            changed: dict[str, Any] = dict(zip(names, read, strict=True))
             seen = dataclasses.replace(batch, features=clean, **changed)
             encoding = self.model.encode_normalised(
                 masked, seen.feature_lengths, clean=clean, waveforms=seen.waveforms, mask=mask
@@ -263,7 +263,7 @@ class JointModule(TrainingModule):
             kept = {name: value for name, value in shared.items() if name == OCCUPANCY}
             return losses | kept
 
-        inputs = (augmented.masked, augmented.clean, *(getattr(batch, name) for name in RECORDED))
+        inputs = (augmented.masked, augmented.clean, *(getattr(batch, name) for name in names))
         steady = (
             batch.samples is None
             and batch.unpaired is None

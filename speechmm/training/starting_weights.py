@@ -155,6 +155,12 @@ class _Pieces:
         pairs = [(row, places[piece]) for row, piece in enumerate(new) if piece in places]
         if name.startswith(_SPEAKERS):  # a new voice begins as the mean of those that were learned
             own.copy_(given.mean(dim=0, keepdim=True).expand_as(own))
+        if name.startswith(_TAGS):  # a language that is new begins as its task does in any
+            pairs += [
+                (row, places[task])
+                for row, tag in enumerate(new)
+                if tag not in places and (task := tag.partition(":")[0]) in places
+            ]
         if not pairs:
             found.new.append(name)
             return

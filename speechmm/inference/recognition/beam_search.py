@@ -16,6 +16,7 @@ from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.readback import Readback, upload
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.models.text_decoder import Tag
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL
 
 NO_TEXT = (BLANK, BOS, SIL)
@@ -57,8 +58,11 @@ class BeamSearch:
         encoding: SpeechEncoding,
         options: SearchOptions,
         scorers: Sequence[Scorer] = (),
+        *,
+        tag: Tag = "asr",
     ):
         self.model = model
+        self.tag = tag
         self.options = options
         self.device = encoding.encoded.device
         batch, frames = encoding.encoded.shape[:2]
@@ -137,7 +141,7 @@ class BeamSearch:
     ) -> Float[Tensor, "batch beams vocab"]:
         """Of every token after each hypothesis, -inf of those that are no text."""
         if self.cache is not None:
-            logits = self.model.decode_step(last, self.cache).float()
+            logits = self.model.decode_step(last, self.cache, self.tag).float()
             log_probs = logits.log_softmax(dim=-1).view(*self.open.shape, -1)
         else:
             assert self.ctc is not None and self.prefixes is not None

@@ -157,6 +157,9 @@ class SilenceAugmenter:
             texts=batch.texts + [""] * count,
             references=batch.references + [None] * count,
             speakers=batch.speakers + [""] * count,
+            languages=None  # as if those of the first rows had been silent
+            if batch.languages is None
+            else torch.cat([batch.languages, batch.languages[:count]]),
             speeds=batch.speeds + [1.0] * count,
             recombined=batch.recombined + [True] * count,
         )

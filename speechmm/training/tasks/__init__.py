@@ -10,6 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from speechmm.data.translated import Languages
 from speechmm.errors import ConfigError
 from speechmm.models.speech_text import ALL_HEADS
 from speechmm.training.tasks.align import Align
@@ -18,6 +19,7 @@ from speechmm.training.tasks.guided_attention import GuidedAttention
 from speechmm.training.tasks.match import Match
 from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
 from speechmm.training.tasks.text import Text
+from speechmm.training.tasks.translate import Translate
 from speechmm.training.tasks.tts import Tts
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "TaskLosses",
     "TasksConfig",
     "Text",
+    "Translate",
     "Tts",
     "sum_losses",
 ]
@@ -52,6 +55,8 @@ class TasksConfig:
     """Speech and its own text look alike half-way up the encoder."""
     tts: Tts = field(default_factory=Tts)
     """Text to speech, by the model's own alignment."""
+    translate: Translate = field(default_factory=Translate)
+    """Speech to text in other languages."""
     others: Sequence[Task] = ()
     """Tasks of your own: class_path and init_args (docs/adding-a-task.md)."""
 
@@ -82,6 +87,11 @@ class TasksConfig:
                 f"{where} and reads {', '.join(sorted(task.reads - given))}; expected an active task "
                 "before it that gives this. Correct the config."
             )
+        if not task.borrowed_tags <= frozenset(self.tags):
+            raise ConfigError(
+                f"{where} and asks the decoder as {', '.join(sorted(task.borrowed_tags))} does, which is "
+                "not trained; expected that task to have a weight too. Correct the config."
+            )
         if task.views not in (1, 2):
             raise ConfigError(
                 f"{where} and wants {task.views} views of every utterance; expected 1 or 2. "
@@ -98,6 +108,7 @@ class TasksConfig:
             self.text,
             self.match,
             self.tts,
+            self.translate,
             *self.others,
         ]
 
@@ -113,8 +124,12 @@ class TasksConfig:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Tags of the decoder."""
-        return tuple(tag for task in self.active for tag in task.tags)
+        """Tags of the decoder, but for those of languages."""
+        return self.tags_in(Languages())
+
+    def tags_in(self, languages: Languages) -> tuple[str, ...]:
+        """Tags of the decoder where a training has these languages."""
+        return tuple(tag for task in self.active for tag in task.tags_in(languages))
 
     @property
     def views(self) -> int:

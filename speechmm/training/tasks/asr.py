@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from speechmm.data.translated import Languages
 from speechmm.errors import ConfigError
 from speechmm.evaluation.error_rate import count_errors
 from speechmm.inference.recognition.options import SearchOptions
@@ -20,6 +22,8 @@ from speechmm.models.losses import (
     ctc_frames_needed,
     ctc_loss,
 )
+from speechmm.models.text_decoder import Tag
+from speechmm.text.languages import tag_of
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS
 from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
@@ -36,6 +40,7 @@ class Asr(Task):
     tags: ClassVar[tuple[str, ...]] = ("asr",)
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="wer", text="dev WER {:.1f} %", scale=100.0, selects=True),
+        Metric(name="language_errors", text="language wrong {:.1f} %", scale=100.0),
     )
     gives: ClassVar[frozenset[str]] = frozenset({LOG_ATTENTION})
 
@@ -52,6 +57,11 @@ class Asr(Task):
     "CR-CTC", equation 5."""
     label_smoothing: float = 0.1
     """Share of probability the decoder's targets spread over the whole vocabulary."""
+    language_tags: bool = False
+    """Ask the decoder for the language that the manifests name, and teach it to tell which one is
+    spoken."""
+    language_weight: float = 0.1
+    """Weight of telling the language (nats per utterance), relative to the decoder's cross-entropy."""
 
     def __post_init__(self) -> None:
         shares = (self.ctc_weight, self.intermediate_weight, self.label_smoothing)
@@ -60,10 +70,11 @@ class Asr(Task):
                 f"model.tasks.asr: ctc_weight, intermediate_weight, label_smoothing are {shares}; "
                 "expected 0 to 1 each. Correct the config."
             )
-        if min(self.weight, self.consistency_weight) < 0:
+        if min(self.weight, self.consistency_weight, self.language_weight) < 0:
             raise ConfigError(
                 f"model.tasks.asr: weight is {self.weight}, consistency_weight "
-                f"{self.consistency_weight}; expected no negative weight. Correct the config."
+                f"{self.consistency_weight}, language_weight {self.language_weight}; expected no negative "
+                "weight. Correct the config."
             )
         if self.consistency_weight and "ctc" not in self.heads:
             raise ConfigError(
@@ -71,6 +82,19 @@ class Asr(Task):
                 f"and ctc_weight {self.ctc_weight}; expected CTC to be trained, which is made "
                 "consistent. Correct the config."
             )
+
+        if self.language_tags and self.weight and "decoder" not in self.heads:
+            raise ConfigError(
+                f"model.tasks.asr: language_tags is true and ctc_weight {self.ctc_weight}; expected a "
+                "decoder to be trained, which they are asked of. Correct the config."
+            )
+
+    def tags_in(self, languages: Languages) -> tuple[str, ...]:
+        """One for whichever language, and one for each where they are asked for."""
+        if "decoder" not in self.heads:
+            return ()
+        spoken = languages.spoken if self.language_tags else ()
+        return tuple(tag_of(self.name, language) for language in ("", *spoken))
 
     @property
     def heads(self) -> frozenset[str]:
@@ -101,7 +125,10 @@ class Asr(Task):
         if "decoder" in self.heads:
             batch = step.batch
             decoded = step.model.decode(
-                batch.tokens, step.encoding, with_attention=LOG_ATTENTION in step.wanted
+                batch.tokens,
+                step.encoding,
+                _tags_of(step),
+                with_attention=LOG_ATTENTION in step.wanted,
             )
             attention = attention_loss(
                 decoded.logits,
@@ -114,7 +141,19 @@ class Asr(Task):
             total = total + (1.0 - self.ctc_weight) * losses["loss_attention"]
             if decoded.log_attention is not None:
                 given[LOG_ATTENTION] = decoded.log_attention
+            known = _spoken_languages(step)
+            if self.language_tags and known is not None:
+                loss = self._language_loss(step, known)
+                losses["loss_language"] = loss
+                total = total + (1.0 - self.ctc_weight) * self.language_weight * loss
         return TaskLosses(losses, total, given)
+
+    def _language_loss(self, step: Step, known: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Cross-entropy of the languages that are spoken, nats per utterance whose language is known."""
+        count = (known >= 0).sum()
+        logits = step.model.language_logits(step.encoding)
+        summed = F.cross_entropy(logits, known, ignore_index=-1, reduction="sum")
+        return step.mean(summed / count.clamp(min=1), count)
 
     def _ctc(self, step: Step) -> tuple[dict[str, Float[Tensor, ""]], Float[Tensor, ""]]:
         """CTC at one or two heights and its consistency; and their weighted sum."""
@@ -139,10 +178,29 @@ class Asr(Task):
     def measure(self, step: Step) -> dict[str, tuple[float, float]]:
         """Word errors of a greedy search, and words of the references."""
         options = SearchOptions(decoder="ctc" if "ctc" in self.heads else "attention")
-        found = search(step.model, step.encoding, options)
+        found = search(step.model, step.encoding, options, tag=_tags_of(step))
         texts = [step.tokenizer.decode(best.tokens) for best, *_ in found]
         normalizer = step.tokenizer.normalizer
         counts = count_errors([normalize(text, normalizer) for text in step.batch.texts], texts)
         errors = counts.substitutions + counts.deletions + counts.insertions
         words = counts.hits + counts.substitutions + counts.deletions
-        return {"wer": (float(errors), float(words))}
+        measured = {"wer": (float(errors), float(words))}
+        known = _spoken_languages(step) if self.language_tags else None
+        if known is not None:
+            wrong = (step.model.language_logits(step.encoding).argmax(dim=1) != known)[known >= 0]
+            measured["language_errors"] = (float(wrong.sum()), float(len(wrong)))
+        return measured
+
+
+def _tags_of(step: Step) -> Tag:
+    """What is asked of the decoder: the language of each row, or whichever it is where nobody knows."""
+    if step.batch.languages is None:
+        return "asr"
+    first = step.model.decoder.tags_of("asr").start  # before it stands the tag of no language
+    return step.batch.languages + first
+
+
+def _spoken_languages(step: Step) -> Int[Tensor, " batch"] | None:
+    """The languages of rows with words, -1 where they are not to be told; None where nobody asks."""
+    languages = step.batch.languages
+    return None if languages is None else languages.masked_fill(step.batch.token_lengths == 0, -1)

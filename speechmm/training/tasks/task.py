@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch
+from speechmm.data.translated import Languages
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.processes import all_sum, mean_over_processes
@@ -106,6 +107,16 @@ class Task:
     def views(self) -> int:
         """Differently masked copies of every utterance that a training step holds, 1 or 2."""
         return 1
+
+    @property
+    def borrowed_tags(self) -> frozenset[str]:
+        """Tags of other tasks that it asks the decoder with."""
+        return frozenset()
+
+    def tags_in(self, languages: Languages) -> tuple[str, ...]:
+        """Its tags where a training has these languages (``speechmm.text.languages.tag_of``)."""
+        del languages
+        return self.tags
 
     def steady(self, step: int) -> bool:
         """Whether its losses are the same function of the tensors of a batch from an optimiser step on.

@@ -88,6 +88,11 @@ class Text(Task):
         shares = {"ctc": self.ctc_weight, "decoder": 1.0 - self.ctc_weight}
         return frozenset({"align", *(head for head, share in shares.items() if share > 0)})
 
+    @property
+    def borrowed_tags(self) -> frozenset[str]:
+        """That of recognition, where the decoder writes the texts."""
+        return frozenset({"asr"} if self.ctc_weight < 1 else ())
+
     def make_heads(self, model: SpeechTextModel) -> dict[str, nn.Module]:
         """The front end of text."""
         return make_text_front_end(model, self.name)
