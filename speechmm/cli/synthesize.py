@@ -108,6 +108,13 @@ def _parser() -> CommandParser:
         help="2 is twice as fast as usual; 0.25 to 4",
     )
     parser.add_argument(
+        "--vocoder",
+        type=Path,
+        metavar="PATH",
+        help="what makes the waveform: a folder of HiFi-GAN with config.json and model.safetensors, or an "
+        ".onnx file with a description beside it; Griffin-Lim when not given",
+    )
+    parser.add_argument(
         "--times",
         type=Path,
         metavar="PATH",
@@ -206,12 +213,17 @@ def _speak(
 
     single = _is_file(arguments.out)
     synthesizer.check(arguments.speaker, arguments.rate)
+    synthesizer.vocoder(arguments.vocoder)
     for one in wanted:
         own = one.speaker if one.speaker in synthesizer.config.speakers else None
         speaker = own if arguments.speaker is None else arguments.speaker
         try:
             speech = synthesizer.synthesize(
-                one.text, speaker=speaker, rate=arguments.rate, id=one.id
+                one.text,
+                speaker=speaker,
+                rate=arguments.rate,
+                vocoder=arguments.vocoder,
+                id=one.id,
             )
         except Exception as error:
             skipped.add(one.id, named_failure(one.id, error))

@@ -33,6 +33,8 @@ class TargetReader:
     """What is to be spoken."""
     speakers: tuple[str, ...]
     """Of the training."""
+    share: float = 1.0
+    """Of the rows of a batch that are targets, evenly spread, one at least; reading less costs less."""
 
     def __call__(
         self,
@@ -52,6 +54,8 @@ class TargetReader:
         whole = [row for row, parts in enumerate(rows) if len(parts) == 1 and not parts[0].pieces]
         if not whole:
             return None
+        count = max(1, round(self.share * len(whole)))
+        whole = [whole[place * len(whole) // count] for place in range(count)]
         cuts = [rows[row][0].cut for row in whole]
         read = [keep(("spoken", recorded_span(cut)), partial(self.read, cut)) for cut in cuts]
         padded = pad_sequence(read, batch_first=True)

@@ -87,23 +87,35 @@ class Model:
             return self._aligner.align(audio, text)
         return Aligner(self.bundle, units=units, device=self.device).align(audio, text)
 
-    def synthesize(self, text: object, *, speaker: str | None = None, rate: float = 1.0) -> Speech:
+    def synthesize(
+        self,
+        text: object,
+        *,
+        speaker: str | None = None,
+        rate: float = 1.0,
+        vocoder: str | Path | None = None,
+    ) -> Speech:
         """A text as the model speaks it, with the times of its words and tokens.
 
         Args:
             text: A string of any length.
             speaker: Of the training; None means the first in alphabetical order.
             rate: 2 is twice as fast as usual, in [0.25, 4].
+            vocoder: What makes the waveform of the log-mel: a folder of HiFi-GAN or an ``.onnx`` file
+                (:func:`~speechmm.inference.synthesis.vocoders.load_vocoder`); None for Griffin-Lim.
 
         Raises:
             AlignmentError: No word of the text is left after the normalizer.
-            ConfigError: The model has not learned to speak, nobody of that name, or another rate.
+            ConfigError: The model has not learned to speak, nobody of that name, another rate, or a
+                vocoder for another log-mel.
+            CheckpointError: The vocoder is missing or damaged.
         """
         if not isinstance(text, str):
             raise AlignmentError(
                 f"text: found {type(text).__name__}; expected a string of the words to speak."
             )
-        return self._synthesizer.synthesize(text, speaker=speaker, rate=rate)
+        path = None if vocoder is None else Path(vocoder)
+        return self._synthesizer.synthesize(text, speaker=speaker, rate=rate, vocoder=path)
 
     def _as_audio(self, audio: object, rate: object) -> Path | Float[Tensor, " samples"]:
         return as_audio(audio, sample_rate=rate, model_rate=self.bundle.features.sample_rate)

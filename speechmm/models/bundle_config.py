@@ -27,7 +27,7 @@ MOST_LAYERS = 1_000
 Config = TypeVar("Config")
 
 
-def _typed(kind: type[Config], values: Any) -> Config:
+def typed(kind: type[Config], values: Any) -> Config:
     """Settings of a dataclass from plain values, each of its field's type and of a possible size."""
     if not isinstance(values, dict):
         raise TypeError(f"{kind.__name__}: found {type(values).__name__}; expected named values")
@@ -71,9 +71,7 @@ def _encoder(values: Any) -> EncoderInfo | None:
         return None
     if not fits(values, {"kind": str, "config": object}) or values["kind"] not in CONFIGS:
         raise ValueError(f"encoder: found {str(values)[:40]}; expected one of {', '.join(CONFIGS)}")
-    info = EncoderInfo(
-        kind=values["kind"], config=_typed(CONFIGS[values["kind"]], values["config"])
-    )
+    info = EncoderInfo(kind=values["kind"], config=typed(CONFIGS[values["kind"]], values["config"]))
     info.config.check()
     return info
 
@@ -84,7 +82,7 @@ def _voice(values: Any) -> VoiceConfig | None:
     if not fits(values, {"mel": object, "speakers": [str]}):
         raise ValueError(f"voice: found {str(values)[:40]}; expected mel and speakers")
     others = {name: value for name, value in values.items() if name != "mel"}
-    return dataclasses.replace(_typed(VoiceConfig, others), mel=_typed(LogMelConfig, values["mel"]))
+    return dataclasses.replace(typed(VoiceConfig, others), mel=typed(LogMelConfig, values["mel"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +116,8 @@ class TrainingInfo:
             one.name: values[one.name] for one in dataclasses.fields(cls) if one.name in values
         }
         if known.get("utterance_seconds"):
-            known["utterance_seconds"] = _typed(UtteranceSeconds, known["utterance_seconds"])
-        return _typed(cls, known)
+            known["utterance_seconds"] = typed(UtteranceSeconds, known["utterance_seconds"])
+        return typed(cls, known)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what is not known."""
@@ -176,17 +174,17 @@ class BundleConfig:
                 there is a dimension that nobody knows.
         """
         return cls(
-            model=_typed(SpeechTextConfig, {"cmn_quiet_share": PLAIN_MEAN} | dict(values["model"])),
+            model=typed(SpeechTextConfig, {"cmn_quiet_share": PLAIN_MEAN} | dict(values["model"])),
             encoder=_encoder(values.get("encoder")),
             vocab_size=_size("vocab_size", values["vocab_size"]),
             align_vocab_size=_size("align_vocab_size", values.get("align_vocab_size")),
             heads=tuple(values["heads"]),
             tags=_names("tags", values["tags"]),
-            features=_typed(LogMelConfig, values["features"]),
+            features=typed(LogMelConfig, values["features"]),
             weights_sha256=values["weights_sha256"],
             training=TrainingInfo.from_json(values.get("training", {})),
             confidence={
-                decoder: _typed(ConfidenceInfo, found)
+                decoder: typed(ConfidenceInfo, found)
                 for decoder, found in values.get("confidence", {}).items()
             },
             voice=_voice(values.get("voice")),
@@ -221,7 +219,7 @@ class LanguageBundleConfig:
                 there is a dimension that nobody knows.
         """
         return cls(
-            model=_typed(LanguageModelConfig, values["model"]),
+            model=typed(LanguageModelConfig, values["model"]),
             vocab_size=_size("vocab_size", values["vocab_size"]),
             weights_sha256=values["weights_sha256"],
             training=TrainingInfo.from_json(values.get("training", {})),

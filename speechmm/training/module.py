@@ -172,7 +172,7 @@ class JointModule(TrainingModule):
                 network.heads[name] = head
         if data.cmvn_stats is not None:
             network.set_cmvn(data.cmvn_stats.mean, data.cmvn_stats.std)
-        prepare_voice(network, data)
+        prepare_voice(network, data, self.tasks.tts)
         self._start(network)
         self.network = network
         self._augmenter = Augmenter(

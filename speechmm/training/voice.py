@@ -10,12 +10,12 @@ from speechmm.errors import SpeechmmError
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.voice import Voice, VoiceConfig, frame_energy
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.tasks import TasksConfig
+from speechmm.training.tasks import TasksConfig, Tts
 
 LEAST_BAND_SPREAD = 0.5
 """Of a mel band, nats: above what a recording can hold a band hardly moves, and its rare moves must not
 outweigh all others."""
-SAMPLE = 300
+SAMPLE = 100
 """Utterances that statistics are taken from."""
 LEAST_SPREAD = 0.01
 """Of pitch and energy, nats: so that a voice without any is not divided by nothing."""
@@ -38,7 +38,7 @@ def voice_config(tasks: TasksConfig, data: SpeechDataModule) -> VoiceConfig | No
     )
 
 
-def prepare_voice(network: SpeechTextModel, data: SpeechDataModule) -> None:
+def prepare_voice(network: SpeechTextModel, data: SpeechDataModule, task: Tts) -> None:
     """Lets the data module read targets, and measures them where there is a training set.
 
     Raises:
@@ -48,7 +48,7 @@ def prepare_voice(network: SpeechTextModel, data: SpeechDataModule) -> None:
     if voice is None:
         return
     network.check_second_entrance("model.tasks.tts")
-    data.targets = TargetReader(voice.config.mel, voice.config.speakers)
+    data.targets = TargetReader(voice.config.mel, voice.config.speakers, task.share)
     sample = data.sample(SAMPLE)
     if not sample:
         return  # the statistics are in the checkpoint that is measured

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from speechmm.alignments import Alignment, Segment
 from speechmm.alignments.word_pieces import cut_unspaced
-from speechmm.audio.griffin_lim import griffin_lim
 from speechmm.audio.writing import write_audio
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.alignment.aligner import FINEST_UNITS
@@ -23,6 +22,7 @@ from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.token_path import TokenPath, token_segments, word_segments
 from speechmm.inference.engine.finite import refuse_nan
 from speechmm.inference.synthesis.text_pieces import cut_text, spoken_tokens
+from speechmm.inference.synthesis.vocoders import GriffinLim, Vocoder, load_vocoder
 from speechmm.models.bundle import Bundle
 from speechmm.models.speaking import frames_per_encoder_frame, speak
 from speechmm.models.speech_text import TTS
@@ -80,7 +80,7 @@ class Synthesizer:
 
         Args:
             bundle: A model that was trained on the task tts.
-            device: Where the model runs; the waveform is made on a CPU.
+            device: Where the model runs, and a neural vocoder; Griffin-Lim runs on a CPU.
 
         Raises:
             ConfigError: The model has no voice.
@@ -92,9 +92,28 @@ class Synthesizer:
         self.voice: Voice = voice
         self.config = voice.config
         self.device = torch.device(device)
+        self._vocoders: dict[Path | None, Vocoder] = {None: GriffinLim(self.config.mel)}
+
+    def vocoder(self, path: Path | None) -> Vocoder:
+        """The vocoder of a file or folder, read once; Griffin-Lim for None.
+
+        Raises:
+            CheckpointError: It is missing, damaged, or a pickle, which could run code.
+            ConfigError: It takes another log-mel than the model speaks, or the extra onnx is missing.
+        """
+        if path not in self._vocoders:
+            assert path is not None
+            self._vocoders[path] = load_vocoder(path, self.config.mel, device=self.device)
+        return self._vocoders[path]
 
     def synthesize(
-        self, text: str, *, speaker: str | None = None, rate: float = 1.0, id: str = "speech"
+        self,
+        text: str,
+        *,
+        speaker: str | None = None,
+        rate: float = 1.0,
+        vocoder: Path | None = None,
+        id: str = "speech",
     ) -> Speech:
         """Speaks one text.
 
@@ -102,13 +121,17 @@ class Synthesizer:
             text: Of any length; sentences are spoken one after the other.
             speaker: Of ``config.speakers``; None means the first of them.
             rate: 2 is twice as fast as usual, in [0.25, 4].
+            vocoder: File or folder of the one that makes the waveform (:func:`load_vocoder`); None
+                for Griffin-Lim.
             id: Of the alignment.
 
         Raises:
             AlignmentError: No word of the text is left after the normalizer.
-            ConfigError: Nobody of that name, or another rate.
-            CheckpointError: The model's scores are not numbers.
+            ConfigError: Nobody of that name, another rate, or a vocoder for another log-mel.
+            CheckpointError: The model's scores or the vocoder's samples are not numbers, or the vocoder
+                cannot be read.
         """
+        sound = self.vocoder(vocoder)
         speakers = torch.tensor([self.check(speaker, rate)], device=self.device)
 
         def seconds_of(words: Sequence[str]) -> list[float]:
@@ -126,7 +149,8 @@ class Synthesizer:
                 )
             pieces = [_Piece(aligned, self._frames(aligned, speakers, rate)) for aligned in texts]
             mels = [self._mel(piece, speakers) for piece in pieces if _is_spoken(piece.aligned)]
-        return self._speech(text, id, pieces, mels)
+            samples = sound(mels)
+        return self._speech(text, id, pieces, torch.cat(mels), samples, centred=sound.centred)
 
     def check(self, speaker: str | None, rate: float) -> int:
         """Refuses speakers and rates that cannot be spoken with.
@@ -204,15 +228,21 @@ class Synthesizer:
         return self.voice.log_mel(said.mel)[0].cpu()
 
     def _speech(
-        self, text: str, id: str, pieces: Sequence[_Piece], mels: Sequence[Tensor]
+        self,
+        text: str,
+        id: str,
+        pieces: Sequence[_Piece],
+        log_mel: Tensor,
+        samples: Tensor,
+        *,
+        centred: bool,
     ) -> Speech:
         """The waveform of all pieces, which meet in silence, with the times of their tokens."""
-        mel, log_mel = self.config.mel, torch.cat(list(mels))
-        # a frame more of each, so that all of its frames have a whole hop
-        parts = [griffin_lim(torch.cat([one, one[-1:]]), mel) for one in mels]
-        samples = torch.cat(parts)[: (len(log_mel) - 1) * mel.hop_length]
+        mel = self.config.mel
         duration = len(samples) / mel.sample_rate
         clock = FrameGrid.of(mel).clock(len(log_mel), duration)
+        if not centred:  # frames begin where others have their centres
+            clock = replace(clock, offset=-0.5)
         aligned = _joined([piece.aligned for piece in pieces])
         frames = np.concatenate([piece.frames for piece in pieces])
         last = frames.cumsum()

@@ -6,13 +6,14 @@ Nothing is downloaded and nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from speechmm.errors import CheckpointError
@@ -73,7 +74,7 @@ def read_pretrained(folder: Path) -> PretrainedEncoder:
     with torch.device("meta"):  # random weights of a large model would take longer than reading it
         encoder: Any = build(info)
     weights, unused = _weights(folder, set(encoder.state_dict()))
-    _check(folder, encoder.state_dict(), weights)
+    check_shapes(folder, encoder.state_dict(), weights, what="encoder")
     encoder.load_state_dict(weights, assign=True)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(name != "embed_positions.weight")
@@ -86,7 +87,7 @@ def read_description(folder: Path) -> tuple[str, EncoderInfo]:
     Raises:
         CheckpointError: The folder holds no encoder that is known.
     """
-    settings = _read_json(folder / CONFIG)
+    settings = read_settings(folder / CONFIG)
     kind = settings.get("model_type")
     if kind not in KINDS:
         raise CheckpointError(
@@ -100,12 +101,17 @@ def read_description(folder: Path) -> tuple[str, EncoderInfo]:
 def weights_digest(folder: Path) -> str:
     """A checksum over the config and the weights of a folder, hex."""
     digest = hashlib.sha256()
-    for path in (folder / CONFIG, *_weight_files(folder)):
+    for path in (folder / CONFIG, *weight_files(folder)):
         digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of such a folder.
+
+    Raises:
+        CheckpointError: It is missing, or no JSON object.
+    """
     return read_json(
         path,
         expected="a JSON object",
@@ -127,7 +133,7 @@ def _config(folder: Path, kind: str, settings: Mapping[str, Any]) -> WhisperConf
 def _normalizes(folder: Path) -> bool:
     """Whether waveforms are scaled to unit variance; so they are where nothing is said."""
     path = folder / PREPROCESSOR
-    return bool(_read_json(path).get("do_normalize", True)) if path.is_file() else True
+    return bool(read_settings(path).get("do_normalize", True)) if path.is_file() else True
 
 
 def _fitted(kind: type[Config], values: Mapping[str, Any], folder: Path) -> Config:
@@ -144,7 +150,7 @@ def _fitted(kind: type[Config], values: Mapping[str, Any], folder: Path) -> Conf
 
 def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The encoder's weights in float32 by its own names, and the names of all others."""
-    paths = _weight_files(folder)
+    paths = weight_files(folder)
     names: dict[str, Path] = {}
     try:
         for path in paths:
@@ -161,18 +167,23 @@ def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[s
         raise CheckpointError(
             f"{folder}: the weights cannot be read ({error}); expected safetensors. Get them again."
         ) from error
-    folded = _fold_weight_norm({name: value.float() for name, value in read.items()})
+    folded = fold_weight_norm({name: value.float() for name, value in read.items()})
     own = {name: value for name, value in folded.items() if name in wanted}
     taken = {prefix + name for name in read if name in wanted or ".conv.weight_" in name}
     taken |= {prefix + name for name in read if ".conv.parametrizations." in name}
     return own, tuple(sorted(set(names) - taken))
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights.
+
+    Raises:
+        CheckpointError: There is none in safetensors.
+    """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        shards = _read_json(folder / INDEX).get("weight_map")
+        shards = read_settings(folder / INDEX).get("weight_map")
         found = set(shards.values()) if isinstance(shards, dict) else set()
         if found and all(isinstance(name, str) and Path(name).name == name for name in found):
             return [folder / name for name in sorted(found)]
@@ -183,39 +194,74 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
+def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """All weights of some files, in float32.
+
+    Raises:
+        CheckpointError: One is missing or no safetensors file.
+    """
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            read = load_file(path)  # maps the file, which may be replaced while a model is in use
+            found |= {name: value.to(torch.float32, copy=True) for name, value in read.items()}
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"{path}: cannot be read ({error}); expected safetensors. Get the file again."
+            ) from error
+    return found
+
+
 def _prefix(names: Mapping[str, Path], wanted: set[str]) -> str:
     """The prefix under which most of the wanted weights are found."""
     return max(PREFIXES, key=lambda prefix: sum(prefix + name in names for name in wanted))
 
 
-def _fold_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def fold_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Plain weights in place of direction and length (Salimans and Kingma 2016, equation 2).
 
-    The length is one of each position of the kernel.
+    The length has a value along each axis but those of size 1.
     """
     out = dict(weights)
     for length, direction in (
         ("weight_g", "weight_v"),
         ("parametrizations.weight.original0", "parametrizations.weight.original1"),
     ):
-        for name in [name for name in weights if name.endswith(f".conv.{length}")]:
+        for name in [name for name in weights if name.endswith(f".{length}")]:
             base = name[: -len(length)]
-            if base + direction in weights:
-                g, v = out.pop(name), out.pop(base + direction)
-                out[base + "weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
+            g, v = weights[name], weights.get(base + direction)
+            if v is None or g.ndim != v.ndim:
+                continue
+            if all(size in (1, most) for size, most in zip(g.shape, v.shape, strict=True)):
+                del out[name], out[base + direction]
+                axes = [axis for axis, size in enumerate(g.shape) if size == 1]
+                out[base + "weight"] = g * v / torch.linalg.vector_norm(v, dim=axes, keepdim=True)
     return out
 
 
-def _check(folder: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def check_shapes(
+    path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, what: str
+) -> None:
+    """Refuses weights that are not those of a model.
+
+    Args:
+        path: Where they were found.
+        expected: The model's.
+        found: Those of these names.
+        what: The model is.
+
+    Raises:
+        CheckpointError: One is missing, or has another shape.
+    """
     missing = sorted(set(expected) - set(found))
     if missing:
         raise CheckpointError(
-            f"{folder}: {len(missing)} weights of the encoder are missing, {missing[0]} among them; "
+            f"{path}: {len(missing)} weights of the {what} are missing, {missing[0]} among them; "
             f"expected those that {CONFIG} describes. Get both files again."
         )
     for name, value in found.items():
         if value.shape != expected[name].shape:
             raise CheckpointError(
-                f"{folder}: {name} has the shape {tuple(value.shape)}; expected "
+                f"{path}: {name} has the shape {tuple(value.shape)}; expected "
                 f"{tuple(expected[name].shape)} by {CONFIG}. Get both files again."
             )

@@ -45,6 +45,8 @@ class Tts(Task):
     """Weight of the errors of durations, pitch and energy beside that of log-mel."""
     after_steps: int = 0
     """Optimiser steps before the task begins; alignments are poor in the first few hundred."""
+    share: float = 1.0
+    """Of the utterances of every batch that are spoken, in (0, 1]; less costs less."""
     token_layers: int = 3
     """Convolutions over the tokens of a text."""
     mel_layers: int = 4
@@ -59,6 +61,11 @@ class Tts(Task):
                 f"model.tasks.tts: weight, square_weight, prosody_weight are {weights}, after_steps "
                 f"{self.after_steps}, token_layers {self.token_layers}, mel_layers {self.mel_layers}; "
                 "expected nothing negative, and a layer or more of each. Correct the config."
+            )
+        if not 0 < self.share <= 1:
+            raise ConfigError(
+                f"model.tasks.tts: share is {self.share}; expected more than 0, at most 1. Correct the "
+                "config."
             )
 
     @property

@@ -285,6 +285,21 @@ def test_targets_are_the_recordings_of_rows_that_are_one_utterance(shop):
     assert make_batch(shop, [[PlannedUtterance(one), PlannedUtterance(two)]]).spoken is None
 
 
+def test_a_share_of_the_rows_is_spoken_evenly_spread(shop):
+    rows = [[PlannedUtterance(shop.cut(f"share-{index}", 0.3))] for index in range(5)]
+    for share, expected in ((1.0, [0, 1, 2, 3, 4]), (0.5, [0, 2]), (0.1, [0]), (0.7, [0, 1, 2, 3])):
+        found = TargetReader(MEL, SPEAKERS, share)(rows, lambda _, read: read())
+        assert found is not None
+        assert found.rows.tolist() == expected
+        assert len(found.mel) == len(expected)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_no_share_and_more_than_all_are_refused(share: float):
+    with pytest.raises(ConfigError, match="share is"):
+        Tts(share=share)
+
+
 def test_rows_with_added_pauses_are_no_targets(shop):
     batch = make_batch(shop, [[PlannedUtterance(shop.cut("r", 0.8))]])
     paused = SilenceAugmenter(SilenceConfig(pause_share=1.0), LogMelConfig()).add_pauses(batch)
