@@ -87,7 +87,9 @@ class Tts(Task):
             return TaskLosses({}, unused)
         if targets is None:  # other processes may have some
             zero, none = unused.detach(), torch.zeros((), device=unused.device)
-            losses = dict.fromkeys(LOSSES, step.mean(zero, none))
+            losses = {
+                name: step.mean(zero, none) for name in LOSSES
+            }  # theirs wait for each of these
             return TaskLosses(losses, unused)
         losses = self._errors(step, voice, targets, shared[OCCUPANCY])
         mel = losses["loss_mel"] + self.square_weight * losses["loss_mel_square"]

@@ -363,6 +363,24 @@ def test_before_its_first_step_and_without_targets_there_is_no_loss_but_every_gr
         assert all(grad is not None and not grad.any() for grad in grads)
 
 
+def test_a_process_without_targets_takes_part_in_every_sum_of_the_others(shop, monkeypatch):
+    tasks = TasksConfig(tts=Tts(weight=1.0))
+    batch = make_batch(shop, [[PlannedUtterance(shop.cut("w", 0.8))]])
+    asked: list[torch.Tensor] = []
+
+    def mean(found: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        asked.append(count)
+        return found
+
+    monkeypatch.setattr("speechmm.training.tasks.task.mean_over_processes", mean)
+    counts = []
+    for one in (batch, dataclasses.replace(batch, spoken=None)):
+        asked.clear()
+        sum_losses(tasks, make_step(shop, one, tasks))
+        counts.append(len(asked))
+    assert counts[0] == counts[1] > len(LOSSES)
+
+
 def test_tasks_of_text_share_its_front_end(shop):
     tasks = TasksConfig(tts=Tts(weight=1.0), match=Match(weight=1.0), text=Text(weight=1.0))
     step = make_step(shop, make_batch(shop, [[PlannedUtterance(shop.cut("v", 0.8))]]), tasks)
