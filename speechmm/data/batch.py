@@ -121,6 +121,10 @@ class Batch:
     """Which is spoken: its place among the languages of the training; -1 where the corpus does not say."""
     translations: Translations | None = None
     """What rows say in other languages."""
+    source: str = ""
+    """Name of the mixed set it is of (``data.mix``); "" for the training set itself."""
+    synthetic: bool = False
+    """Whether nobody said it: synthetic speech, from which only recognition learns."""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     """Utterances that were to be in it and could not be read: the id of each, and why."""
 
@@ -155,7 +159,8 @@ class Batch:
     def duplicated(self) -> "Batch":
         """Every utterance two times: all of them, then all of them again; texts and targets once."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        del values["unpaired"], values["spoken"], values["translations"]
+        for name in ("unpaired", "spoken", "translations", "source", "synthetic"):
+            del values[name]
         doubled: dict[str, Any] = {
             name: torch.cat([value, value]) if isinstance(value, Tensor) else value * 2
             for name, value in values.items()

@@ -173,12 +173,14 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             recombined=made,
             unpaired=self._unpaired(plan.unpaired) if plan.unpaired else None,
             spoken=None
-            if self.targets is None
+            if self.targets is None or plan.synthetic
             else self.targets(plan.rows, self._kept, self.round_up),
             languages=None if self.languages is None else self.languages.of_rows(plan.rows),
             translations=None
             if self.languages is None
             else self.languages.translations(plan.rows, self._tokens, self.round_up),
+            source=plan.source,
+            synthetic=plan.synthetic,
         )
 
     def _unpaired(self, planned: Sequence[PlannedText]) -> UnpairedTexts:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from lhotse import (
     AudioSource,
@@ -31,6 +31,8 @@ from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
 
+SYNTHETIC = "synthetic"
+"""Custom field of cuts that nobody said: true where their speech is synthetic."""
 OVERHANG_SECONDS = 0.05
 """Corpora round the end of their segments; one that ends this much too late ends with its file."""
 
@@ -85,6 +87,7 @@ def make_cut(
     alignment: Mapping[str, Iterable[AlignmentItem]] | None = None,
     info: AudioInfo | None = None,
     channel: int | None = None,
+    custom: Mapping[str, Any] | None = None,
 ) -> MonoCut:
     """One utterance as a lhotse cut.
 
@@ -102,6 +105,7 @@ def make_cut(
         info: what ``audio_info`` said of the file, when it has been asked already.
         channel: counted from 0; None means the average of all, which the cut's custom field
             ``averaged_channels`` then says.
+        custom: more custom fields.
 
     Raises:
         AudioError: the file is missing, not audio, or has no such channel.
@@ -112,6 +116,7 @@ def make_cut(
     if channel is not None:
         check_channels([channel], info.channels, audio)
     averaged = channel is None and info.channels > 1
+    fields = {AVERAGED: list(range(info.channels))} if averaged else {}
     duration = _span_duration(id, audio, start, duration, info)
     recording = _recording(id if duration == info.duration else audio.stem, audio, info)
     supervision = SupervisionSegment(
@@ -133,7 +138,7 @@ def make_cut(
         channel=channel or 0,
         supervisions=[supervision],
         recording=recording,
-        custom={AVERAGED: list(range(info.channels))} if averaged else None,
+        custom=(fields | dict(custom or {})) or None,
     )
 
 
@@ -163,6 +168,11 @@ def cut_translations(cut: MonoCut) -> dict[str, str]:
     return row_translations(
         {"supervisions": [{"text": s.text, "custom": s.custom} for s in cut.supervisions]}
     )
+
+
+def is_synthetic(cut: MonoCut) -> bool:
+    """Whether a cut says that its speech is synthetic."""
+    return bool((cut.custom or {}).get(SYNTHETIC))
 
 
 def reference_alignment(cut: MonoCut) -> Alignment | None:

@@ -47,6 +47,10 @@ class BatchPlan:
     """One utterance a row, or several, one after the other."""
     unpaired: tuple[PlannedText, ...] = ()
     """Texts that come with the batch."""
+    source: str = ""
+    """Name of the mixed set it is of; "" for the training set itself."""
+    synthetic: bool = False
+    """Whether nobody said it: synthetic speech, from which only recognition learns."""
 
     @staticmethod
     def of(cuts: Iterable[MonoCut]) -> BatchPlan:

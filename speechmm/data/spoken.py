@@ -17,6 +17,7 @@ from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.audio.pitch import track_pitch
 from speechmm.data.batch import SpokenTargets
 from speechmm.data.cut_rows import read_rows
+from speechmm.data.manifest import SYNTHETIC, is_synthetic
 from speechmm.data.plan import PlannedUtterance
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_recorded, recorded_span
@@ -42,7 +43,7 @@ class TargetReader:
         keep: Keep,
         round_up: Callable[[int], int] | None = None,
     ) -> SpokenTargets | None:
-        """The targets of those rows that are one utterance as it is; None where there are none.
+        """The targets of rows that are one utterance as somebody said it; None where there are none.
 
         Recordings are taken at the speed they were made with, whatever speed the cuts ask for.
 
@@ -51,7 +52,11 @@ class TargetReader:
             keep: Where what was read is kept.
             round_up: From the length of the longest target to that of all.
         """
-        whole = [row for row, parts in enumerate(rows) if len(parts) == 1 and not parts[0].pieces]
+        whole = [
+            row
+            for row, parts in enumerate(rows)
+            if len(parts) == 1 and not parts[0].pieces and not is_synthetic(parts[0].cut)
+        ]
         if not whole:
             return None
         count = max(1, round(self.share * len(whole)))
@@ -89,10 +94,12 @@ def speaker_of(cut: MonoCut) -> str:
 
 
 def read_speakers(manifests: Iterable[str]) -> tuple[str, ...]:
-    """Everybody who speaks in some manifests, in alphabetical order."""
+    """Everybody who speaks in some manifests, in alphabetical order, but synthetic voices."""
     found = set()
     for path in manifests:
         for row in read_rows(Path(path), SkipReport()):
+            if (row.data.get("custom") or {}).get(SYNTHETIC):
+                continue
             supervisions = row.data.get("supervisions") or [{}]
             found.add(str(supervisions[0].get("speaker") or ""))
-    return tuple(sorted(found))
+    return tuple(sorted(found)) or ("",)

@@ -132,6 +132,30 @@ class UsableCuts:
         self.cuts = self.cuts.keep([not reason for reason in reasons])
         self.frames = [one for one, reason in zip(self.frames, reasons, strict=True) if not reason]
 
+    def tell_too_fast(self, name: str, left: int, factors: int) -> None:
+        """Warns of what :meth:`at_speeds` has left out of a split."""
+        total = len(self.cuts) * factors
+        if left < total:
+            logger.warning(
+                "data.%s: left out %d of %d copies at other speeds, too short for their text",
+                name,
+                total - left,
+                total,
+            )
+
+    def tell_unknown(self, name: str) -> None:
+        """Warns of characters of a split that will be learned as unknown."""
+        if self.unknown:
+            unknown = sorted(self.unknown)
+            logger.warning(
+                "data.%s: %d of %d utterances have characters that the tokenizer does not know "
+                "and the model learns as one unknown sign: %s",
+                name,
+                self.partly_unknown,
+                len(self.cuts),
+                " ".join(unknown[:20]) + (" ..." if len(unknown) > 20 else ""),
+            )
+
 
 def read_usable(paths: Iterable[str], check: TextCheck, skipped: SkipReport) -> UsableCuts:
     """Reads manifests row by row; no audio is read.

@@ -33,10 +33,11 @@ from speechmm.data.usable import (
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
+from speechmm.training.mixing import MixedCuts, MixedSet, check_mix, with_more
 from speechmm.training.processes import gather_from_processes, most_workers, usable_cores
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
-from speechmm.training.unpaired import TextPool, WithTexts, make_pool
+from speechmm.training.unpaired import TextPool, make_pool
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class SpeechDataModule(TrainingData):
         batch_shapes: Literal["auto", "exact", "few"] = "auto",
         text: Sequence[str] = (),
         text_share: float = 0.5,
+        mix: Sequence[MixedSet] = (),
     ):
         """Keeps the settings; nothing is read before ``setup``.
 
@@ -81,19 +83,16 @@ class SpeechDataModule(TrainingData):
             batch_seconds: Audio per batch in seconds, padding included.
             speeds: Speed factors; the training set is used once with each.
             num_workers: Processes that read audio while the model trains; 0 reads in between. None
-                is one a core for a GPU, less two for the process that trains; else one for eight cores
-                and none for a single core.
+                is one a core for a GPU, less two that train; else one for eight cores, none for one.
             cache_gb: Training features, or audio, that all reading processes of a training process
-                keep in memory together; 1.0 holds about 9 hours once. Each keeps its own: with
-                several, the same hour may be held several times. What does not fit is read and
-                transformed again every epoch.
+                keep in memory together; 1.0 holds about 9 hours once. With several processes the same
+                hour may be held several times. What does not fit is read again every epoch.
             subsampling: Feature frames per encoder frame, to leave out utterances too short for
                 their text; linked to the network's.
             strict: Stop at the first utterance that cannot be used instead of leaving it out.
             seed: Start of the batch order.
             log_mel_on: Where features are computed: by the processes that read audio, or on the
-                device that trains, from 16-bit audio. "auto" is the device if it is a CUDA GPU and the
-                cuts have no stored features.
+                device that trains, from 16-bit audio. "auto" is a CUDA GPU, unless features are stored.
             batch_shapes: How far batches are padded: "exact" to their longest row, "few" a little
                 further, to one of few lengths, for layers compiled for a shape. "auto" is "few" where
                 layers are compiled.
@@ -101,6 +100,7 @@ class SpeechDataModule(TrainingData):
                 sentence a line.
             text_share: Text beside every batch, as seconds it would last when spoken, relative to
                 batch_seconds; 0 for none.
+            mix: More speech to train on, each set by a share of its own (docs/mixing.md).
         """
         super().__init__(tokenizer, strict=strict, seed=seed)
         self.planner: BatchPlanner | None = None
@@ -119,6 +119,9 @@ class SpeechDataModule(TrainingData):
         self.text_paths = list(text)
         self.text_share = text_share
         self._texts: TextPool | None = None
+        check_mix(mix)
+        self.mix = [one for one in mix if one.share]
+        self._mixed: list[MixedCuts] = []
         self.features = features
         self.cmvn_path = cmvn
         self.batch_seconds = batch_seconds
@@ -145,7 +148,8 @@ class SpeechDataModule(TrainingData):
 
     def input_files(self) -> list[Path]:
         """The files a training depends on."""
-        paths = [*self.train_paths, *self.dev_paths, *self.text_paths]
+        mixed = [path for one in self.mix for path in one.manifests]
+        paths = [*self.train_paths, *self.dev_paths, *self.text_paths, *mixed]
         paths += [self.tokenizer_path, *([self.cmvn_path] if self.cmvn_path else [])]
         return [Path(path) for path in paths]
 
@@ -176,8 +180,9 @@ class SpeechDataModule(TrainingData):
                 median=round(lengths[len(lengths) // 2], 2),
                 usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
             )
-            at_speeds = self._at_speeds(train)
+            at_speeds = self._at_speeds("train", train)
             self._splits["train"] = _objects_where_few(at_speeds)
+            self._read_mixed(float(at_speeds.durations.sum()))
             if self.text_paths and self.text_share:
                 self._texts = make_pool(
                     [Path(path) for path in self.text_paths],
@@ -193,6 +198,14 @@ class SpeechDataModule(TrainingData):
             self._splits["dev"] = _objects_where_few(self._read("dev", self.dev_paths).cuts)
         if stage == "test":
             self._splits["test"] = _objects_where_few(self._read("test", self.test_paths).cuts)
+
+    def _read_mixed(self, train_seconds: float) -> None:
+        """Reads the sets of ``mix``."""
+        for one in self.mix:
+            name = f"mix, {one.name}"
+            cuts = self._at_speeds(name, self._read(name, list(one.manifests)))
+            self._mixed.append(MixedCuts(one, cuts, self.batch_seconds, train_seconds, self.seed))
+            self._stand_ins["train"] = self._stand_ins.get("train") or self._stand_ins.get(name)
 
     @property
     def _check(self) -> TextCheck:
@@ -223,16 +236,11 @@ class SpeechDataModule(TrainingData):
             )
         return found
 
-    def _at_speeds(self, found: UsableCuts) -> CutTable:
+    def _at_speeds(self, name: str, found: UsableCuts) -> CutTable:
         """The cuts at all speeds, but for copies that speeding up has made too short for their text."""
         cuts = found.at_speeds(self.speeds, self._check)
-        total = len(found.cuts) * len(self.speeds)
-        if len(cuts) < total and self.is_rank_zero:
-            logger.warning(
-                "data.train: left out %d of %d copies at other speeds, too short for their text",
-                total - len(cuts),
-                total,
-            )
+        if self.is_rank_zero:
+            found.tell_too_fast(name, len(cuts), len(self.speeds))
         return cuts
 
     @property
@@ -286,6 +294,11 @@ class SpeechDataModule(TrainingData):
 
     def batches_per_epoch(self, world_size: int = 1) -> int:
         """Training batches of one process in the first epoch; later ones differ by a few."""
+        mixed = sum(one.epoch_batches(0, world_size) for one in self._mixed)
+        return self._train_batches(world_size) + mixed
+
+    def _train_batches(self, world_size: int) -> int:
+        """The same of ``data.train`` alone."""
         if world_size not in self._batches:
             sampler = self._sampler("train", shuffle=True, world_size=world_size, rank=0)
             counted = sampler.plan(0)[0] if isinstance(sampler, LargeSampler) else sampler
@@ -311,11 +324,10 @@ class SpeechDataModule(TrainingData):
             self.planner.check(cuts)
             by_id = cuts.by_id if isinstance(cuts, CutTable) else {cut.id: cut for cut in cuts}
             sampler = PlannedBatches(sampler, self.planner, by_id, rank)
-        if name == "train" and self._texts is not None:
-            batches = self.batches_per_epoch(world_size)
-            sampler = WithTexts(
-                sampler, self._texts, batches=batches, world_size=world_size, rank=rank
-            )
+        if name == "train":
+            batches = self._train_batches(world_size)
+            places = {"batches": batches, "world_size": world_size, "rank": rank}
+            sampler = with_more(sampler, self._texts, self._mixed, **places)
         workers = self._workers(shuffle=shuffle)
         few = self.batch_shapes == "few" or (self.batch_shapes == "auto" and self.compiled)
         dataset = SpeechDataset(

@@ -244,7 +244,8 @@ class JointModule(TrainingModule):
         losses = self._losses(augmented)
         self._augmenter.learn(augmented, losses.pop(OCCUPANCY, None))
         rows = total_over_processes(len(batch), like=losses["loss"])
-        self._log_losses("train", losses, rows)
+        stage = f"train/{batch.source}" if batch.source else "train"
+        self._log_losses(stage, losses, rows)
         return self.accumulation.weigh(losses["loss"], batch.token_lengths.sum(), batch_idx)
 
     def _losses(self, augmented: Augmented) -> dict[str, Tensor]:
@@ -267,6 +268,7 @@ class JointModule(TrainingModule):
         steady = (
             batch.samples is None
             and batch.unpaired is None
+            and not batch.synthetic
             and self._freezing is None
             and all(task.steady(self.global_step) for task in self.tasks.active)
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 
 
 def usable_cores() -> int:
@@ -26,6 +28,18 @@ def most_workers() -> int:
 def process_count() -> int:
     """Processes that train together; 1 where there is one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def zero_of_all(weights: Iterable[Tensor]) -> Float[Tensor, ""] | float:
+    """Zero, as a function of weights: processes that train together wait for the gradient of each.
+
+    Shares of weights are left out, for which nobody waits.
+    """
+    if process_count() == 1:
+        return 0.0
+    whole = [weight for weight in weights if not isinstance(weight, DTensor)]
+    zero: Tensor = torch.stack([0.0 * weight.float().sum() for weight in whole]).sum()
+    return zero
 
 
 def gather_from_processes(value: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 import lightning as L
+import torch
 from torch import Tensor
 
 from speechmm.data.sampling import SamplerAround
@@ -58,21 +59,31 @@ class RunningMeans:
 
     def state(self) -> dict[str, list[Tensor]]:
         """Sum and weight of each, in this process."""
-        return {
+        return self._earlier | {
             key: [one.value.cpu(), one.cumulated_batch_size.cpu()]
             for key, one in self._loop._results.items()
-            if one.is_tensor and one.meta.is_mean_reduction
+            if one.is_tensor and one.meta.is_mean_reduction and not one.has_reset
         }
 
     def load_state(self, state: dict[str, list[Tensor]]) -> None:
-        """Remembers them until the first batch has been logged."""
+        """Remembers them until a batch has logged each."""
         self._earlier = state
 
-    def go_on(self) -> None:
-        """Adds what was remembered; to be called after each batch."""
-        for key, (value, weight) in self._earlier.items():
-            one = self._loop._results.get(key)
+    def go_on(self, module: L.LightningModule, *, ends: bool) -> None:
+        """Adds what was remembered of what a batch has logged; to be called after each batch.
+
+        Args:
+            module: That logs.
+            ends: Whether the batch is the last of its epoch: what none has logged is logged then.
+        """
+        for key, (value, weight) in list(self._earlier.items()):
+            hook, _, name = key.partition(".")
+            if ends and key not in self._loop._results:
+                hook = "on_train_batch_end"
+                zero = torch.zeros_like(value, device=module.device)
+                module.log(name, zero, batch_size=0, on_step=False, on_epoch=True, sync_dist=True)
+            one = self._loop._results.get(f"{hook}.{name}")
             if one is not None:
                 one.value = one.value + value.to(one.value.device)
                 one.cumulated_batch_size = one.cumulated_batch_size + weight.to(one.value.device)
-        self._earlier = {}
+                del self._earlier[key]

@@ -268,7 +268,7 @@ class TrainingModule(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Takes up the losses of an epoch that goes on."""
-        self._means.go_on()
+        self._means.go_on(self, ends=self.trainer.is_last_batch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds randomness by the place in the run, so that resuming repeats it; looks at the clock."""

@@ -30,9 +30,10 @@ def voice_config(tasks: TasksConfig, data: SpeechDataModule) -> VoiceConfig | No
     task = tasks.tts
     if not task.weight:
         return None
+    mixed = [path for one in data.mix if not one.synthetic for path in one.manifests]
     return VoiceConfig(
         mel=task.mel,
-        speakers=read_speakers(data.train_paths),
+        speakers=read_speakers([*data.train_paths, *mixed]),
         token_layers=task.token_layers,
         mel_layers=task.mel_layers,
     )

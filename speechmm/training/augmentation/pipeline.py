@@ -189,7 +189,7 @@ class Augmenter:
             occupancy: Share of each frame in each of its ``align_tokens``.
         """
         recorded = augmented.recorded
-        if self.bank is None or occupancy is None or recorded is None:
+        if self.bank is None or occupancy is None or recorded is None or recorded.source:
             return
         rows, tokens = recorded.align_tokens.shape  # without padding for few shapes
         lengths: Int[Tensor, " rows"] = augmented.batch.feature_lengths[:rows]

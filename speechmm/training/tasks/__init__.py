@@ -13,6 +13,7 @@ from torch import Tensor
 from speechmm.data.translated import Languages
 from speechmm.errors import ConfigError
 from speechmm.models.speech_text import ALL_HEADS
+from speechmm.training.processes import zero_of_all
 from speechmm.training.tasks.align import Align
 from speechmm.training.tasks.asr import Asr
 from speechmm.training.tasks.guided_attention import GuidedAttention
@@ -155,16 +156,23 @@ class TasksConfig:
 def sum_losses(
     tasks: TasksConfig, step: Step
 ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-    """Every loss of a step by name, ``loss`` being their weighted sum; and what tasks shared."""
+    """Every loss of a step by name, ``loss`` being their weighted sum; and what tasks shared.
+
+    Of synthetic speech, only tasks that learn from it have some.
+    """
     losses: dict[str, Tensor] = {}
     shared: dict[str, Tensor] = {}
     total = step.encoding.encoded.new_zeros(())
     for task in tasks.active:
+        if step.batch.synthetic and not task.synthetic:
+            continue
         given = task.losses(step, shared)
         if given is None:
             continue
         losses |= given.losses
         shared |= given.shared
         total = total + task.weight * given.total
+    if step.batch.synthetic and step.training:
+        total = total + zero_of_all(step.model.parameters())
     losses["loss"] = total
     return losses, shared

@@ -43,6 +43,7 @@ class Asr(Task):
         Metric(name="language_errors", text="language wrong {:.1f} %", scale=100.0),
     )
     gives: ClassVar[frozenset[str]] = frozenset({LOG_ATTENTION})
+    synthetic: ClassVar[bool] = True
 
     weight: float = 1.0
     """Weight of the task; 0 switches it off."""

@@ -90,6 +90,8 @@ class Task:
     """What it shares with later tasks that read it."""
     unpaired: ClassVar[bool] = False
     """Whether it reads texts without audio (``data.text``)."""
+    synthetic: ClassVar[bool] = False
+    """Whether it learns from synthetic speech (``data.mix``)."""
     weight: float
     """Of its total in the loss."""
 

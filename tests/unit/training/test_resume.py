@@ -269,6 +269,42 @@ def test_unpaired_texts_are_drawn_and_stretched_as_they_would_have_been(
     check_same(study, *names)
 
 
+def test_mixed_sets_go_on_where_they_were(study: Study, each_batch: EachBatch) -> None:
+    """Stopped where the epoch has a batch of the first set and none of the second to come."""
+    other = study.shop.corpus("other", 7)
+    mix = [
+        {"name": "first", "manifests": [str(other)], "share": 0.7},
+        {"name": "second", "manifests": [str(other)], "share": 0.2, "synthetic": True},
+    ]
+    names = ("mixed", "mixed-resumed")
+    configs = [
+        study.shop.config(
+            name,
+            study.train,
+            study.dev,
+            trainer={"max_epochs": EPOCHS, "val_check_interval": 2},
+            data={"batch_seconds": 1.5, "mix": mix},
+        )
+        for name in names
+    ]
+    seen: list[tuple[int, int, str]] = []
+    each_batch(lambda epoch, index, ids: seen.append((epoch, index, ids[0].partition(":")[0])))
+    assert study.shop.fit(configs[0]).code == 0
+    kinds = [kind for epoch, _, kind in seen if epoch == 1]
+    assert {"first", "second"} < set(kinds)
+    last = max(place for place, kind in enumerate(kinds) if kind == "second")
+    assert "first" in kinds[last + 3 :]
+    straight = list(seen)
+    seen.clear()
+    each_batch(stop_at(1, last + 3))
+    assert study.shop.fit(configs[1]).code == 130
+    each_batch(lambda epoch, index, ids: seen.append((epoch, index, ids[0].partition(":")[0])))
+    assert study.shop.fit(configs[1], *CKPT).code == 0
+    assert seen == straight[straight.index(seen[0]) :]
+    assert seen[0][:2] > (1, last)
+    check_same(study, *names)
+
+
 @pytest.mark.parametrize(
     ("every", "accumulated", "stop"),
     [(2, 1, (1, 3)), (3, 2, (1, 4)), (5, 1, (2, 0)), (1, 4, (2, 2))],
