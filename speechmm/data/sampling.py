@@ -94,6 +94,11 @@ def make_sampler(
     )
 
 
+def objects_where_few(cuts: CutTable) -> CutSet | CutTable:
+    """Objects for lhotse's sampler; of a large corpus, or one in archives, the table as it is."""
+    return cuts if len(cuts) > SAMPLER_BUFFER or cuts.archives else CutSet.from_cuts(cuts)
+
+
 def group_by_length(
     lengths: Sequence[int], most: int, source: random.Random | None
 ) -> list[list[int]]:

@@ -143,19 +143,6 @@ class UsableCuts:
                 total,
             )
 
-    def tell_unknown(self, name: str) -> None:
-        """Warns of characters of a split that will be learned as unknown."""
-        if self.unknown:
-            unknown = sorted(self.unknown)
-            logger.warning(
-                "data.%s: %d of %d utterances have characters that the tokenizer does not know "
-                "and the model learns as one unknown sign: %s",
-                name,
-                self.partly_unknown,
-                len(self.cuts),
-                " ".join(unknown[:20]) + (" ..." if len(unknown) > 20 else ""),
-            )
-
 
 def read_usable(paths: Iterable[str], check: TextCheck, skipped: SkipReport) -> UsableCuts:
     """Reads manifests row by row; no audio is read.

@@ -19,7 +19,7 @@ from speechmm.data.batch import Batch, WaveformBatch, next_of_few
 from speechmm.data.cut_table import CutTable, spread
 from speechmm.data.dataset import SpeechDataset
 from speechmm.data.large_sampling import LargeSampler
-from speechmm.data.sampling import SAMPLER_BUFFER, make_sampler
+from speechmm.data.sampling import make_sampler, objects_where_few
 from speechmm.data.spoken import TargetReader
 from speechmm.data.translated import Languages
 from speechmm.data.usable import (
@@ -33,7 +33,7 @@ from speechmm.data.usable import (
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
-from speechmm.training.mixing import MixedCuts, MixedSet, check_mix, with_more
+from speechmm.training.mixing import MixedCuts, MixedSet, all_manifests, check_mix, with_more
 from speechmm.training.processes import gather_from_processes, most_workers, usable_cores
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
@@ -148,8 +148,7 @@ class SpeechDataModule(TrainingData):
 
     def input_files(self) -> list[Path]:
         """The files a training depends on."""
-        mixed = [path for one in self.mix for path in one.manifests]
-        paths = [*self.train_paths, *self.dev_paths, *self.text_paths, *mixed]
+        paths = [*self.dev_paths, *self.text_paths, *all_manifests(self.train_paths, self.mix)]
         paths += [self.tokenizer_path, *([self.cmvn_path] if self.cmvn_path else [])]
         return [Path(path) for path in paths]
 
@@ -181,7 +180,7 @@ class SpeechDataModule(TrainingData):
                 usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
             )
             at_speeds = self._at_speeds("train", train)
-            self._splits["train"] = _objects_where_few(at_speeds)
+            self._splits["train"] = objects_where_few(at_speeds)
             self._read_mixed(float(at_speeds.durations.sum()))
             if self.text_paths and self.text_share:
                 self._texts = make_pool(
@@ -195,9 +194,9 @@ class SpeechDataModule(TrainingData):
                     skipped=self.skipped,
                 )
         if stage in ("fit", "validate") and "dev" not in self._splits:
-            self._splits["dev"] = _objects_where_few(self._read("dev", self.dev_paths).cuts)
+            self._splits["dev"] = objects_where_few(self._read("dev", self.dev_paths).cuts)
         if stage == "test":
-            self._splits["test"] = _objects_where_few(self._read("test", self.test_paths).cuts)
+            self._splits["test"] = objects_where_few(self._read("test", self.test_paths).cuts)
 
     def _read_mixed(self, train_seconds: float) -> None:
         """Reads the sets of ``mix``."""
@@ -397,8 +396,3 @@ class SpeechDataModule(TrainingData):
             if self._leave_out(name, reason):
                 logger.warning("left out %s: %s", name, reason)
         return made
-
-
-def _objects_where_few(cuts: CutTable) -> CutSet | CutTable:
-    """Objects for lhotse's sampler; of a large corpus, or one in archives, the table as it is."""
-    return cuts if len(cuts) > SAMPLER_BUFFER or cuts.archives else CutSet.from_cuts(cuts)

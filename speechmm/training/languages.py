@@ -7,6 +7,7 @@ import logging
 from speechmm.data.translated import Languages, read_languages
 from speechmm.errors import ConfigError
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.mixing import all_manifests
 from speechmm.training.tasks import TasksConfig
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ def prepare_languages(tasks: TasksConfig, data: SpeechDataModule) -> Languages:
     )
     if not (spoken or translated):
         return Languages()
-    found = read_languages(data.train_paths, data.text_tokenizer)
+    found = read_languages(all_manifests(data.train_paths, data.mix), data.text_tokenizer)
     known = found.languages
     if spoken and not known.spoken:
         raise ConfigError(

@@ -62,6 +62,20 @@ def check_mix(sets: Sequence[MixedSet]) -> None:
         )
 
 
+def all_manifests(
+    train: Sequence[str], sets: Sequence[MixedSet], *, synthetic: bool = True
+) -> list[str]:
+    """What is trained on, the manifests of mixed sets after those of ``data.train``.
+
+    Args:
+        train: ``data.train``.
+        sets: ``data.mix``.
+        synthetic: Those of synthetic speech, too.
+    """
+    mixed = [one for one in sets if synthetic or not one.synthetic]
+    return [*train, *(path for one in mixed for path in one.manifests)]
+
+
 class MixedCuts:
     """The batches of one set, as many an epoch as its share asks for.
 

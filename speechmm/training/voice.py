@@ -10,6 +10,7 @@ from speechmm.errors import SpeechmmError
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.voice import Voice, VoiceConfig, frame_energy
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.mixing import all_manifests
 from speechmm.training.tasks import TasksConfig, Tts
 
 LEAST_BAND_SPREAD = 0.5
@@ -30,10 +31,10 @@ def voice_config(tasks: TasksConfig, data: SpeechDataModule) -> VoiceConfig | No
     task = tasks.tts
     if not task.weight:
         return None
-    mixed = [path for one in data.mix if not one.synthetic for path in one.manifests]
+    manifests = all_manifests(data.train_paths, data.mix, synthetic=False)
     return VoiceConfig(
         mel=task.mel,
-        speakers=read_speakers([*data.train_paths, *mixed]),
+        speakers=read_speakers(manifests),
         token_layers=task.token_layers,
         mel_layers=task.mel_layers,
     )
