@@ -112,6 +112,10 @@ class Batch:
     """The waveforms, where the encoder reads those."""
     sample_lengths: Int[Tensor, "batch"] | None = None
     """Valid samples per row."""
+    stored_frames: Float[Tensor, "batch enc_frames width"] | None = None
+    """What a frozen encoder, or its lower layers, made of the rows, where that is kept; in float16."""
+    stored_lengths: Int[Tensor, "batch"] | None = None
+    """Valid frames of these per row."""
 
     unpaired: UnpairedTexts | None = None
     """Texts that no row says, to train on beside them."""

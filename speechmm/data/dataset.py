@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from speechmm.data.manifest import cut_text, reference_alignment
 from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
 from speechmm.data.spoken import TargetReader, speaker_of
 from speechmm.data.translated import Languages
+from speechmm.data.stored_frames import StoredFrames, pad_stored
 from speechmm.data.waveforms import (
     load_recorded,
     load_waveform,
@@ -48,6 +50,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         keep_samples: put the waveforms into the batch beside the features.
         targets: reads what a model that speaks is to say; None where nobody does.
         languages: those of the training; None where nothing is asked about them.
+        stored: what a frozen encoder made of the cuts, to hand over beside the features.
         stand_in: a cut that can be read. With one, utterances that cannot be read are left out of
             their batch, which names them, and it takes the place of a batch of which nothing is
             left. Without one they are errors.
@@ -64,12 +67,14 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         keep_samples: bool = False,
         targets: TargetReader | None = None,
         languages: Languages | None = None,
+        stored: StoredFrames | None = None,
         stand_in: MonoCut | None = None,
     ):
         self.tokenizer = tokenizer
         self.keep_samples = keep_samples
         self.targets = targets
         self.languages = languages
+        self.stored = stored
         self.features = features
         self.waveforms = waveforms
         self.round_up = round_up
@@ -114,6 +119,8 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
     def _read(self, utterance: PlannedUtterance) -> list[Tensor | Stretch]:
         """Features, or audio, of each piece."""
         parts = _parts(utterance)
+        if self.stored is not None:
+            self._stored(utterance.cut)  # one that is missing is told as audio that is
         if self.waveforms:
             return [self._stretch(*part) for part in parts]
         return [self.load(cut)[first:end] for cut, first, end in parts]
@@ -153,6 +160,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         )
         made = [len(row) > 1 or bool(row[0].pieces) for row in plan.rows]
         firsts = [row[0].cut for row in plan.rows]
+        stored = None if self.stored is None else [self._stored(cut) for cut in firsts]
         return Batch(
             ids=["+".join(one.cut.id for one in row) for row in plan.rows],
             features=features,
@@ -171,6 +179,8 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             speakers=[speaker_of(cut) for cut in firsts],
             speeds=[speed_factor(cut) for cut in firsts],
             recombined=made,
+            stored_frames=None if stored is None else pad_stored(stored, self.round_up),
+            stored_lengths=None if stored is None else torch.tensor([len(one) for one in stored]),
             unpaired=self._unpaired(plan.unpaired) if plan.unpaired else None,
             spoken=None
             if self.targets is None or plan.synthetic
@@ -239,6 +249,10 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         samples = self._kept(recorded_span(cut), lambda: as_recorded(load_recorded(cut, rate)))
         frames = self.features.num_frames(played_samples(len(samples), factor))
         return Stretch(samples, factor, first, frames if end is None else min(end, frames))
+
+    def _stored(self, cut: MonoCut) -> Tensor:
+        assert self.stored is not None
+        return self._kept((cut.id, "stored"), partial(self.stored.load, cut))
 
     def _kept(self, key: Hashable, read: Callable[[], Tensor]) -> Tensor:
         known = self._cache.get(key)

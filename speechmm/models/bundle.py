@@ -338,7 +338,7 @@ def build_model(config: BundleConfig) -> SpeechTextModel:
         align_vocab_size=config.align_vocab_size,
         heads=config.heads,
         tags=config.tags,
-        encoder=None if config.encoder is None else build(config.encoder),
+        encoder=None if config.encoder is None else build(config.encoder, config.model),
         voice=config.voice,
     )
 

@@ -69,9 +69,14 @@ def _names(name: str, values: Any) -> tuple[str, ...]:
 def _encoder(values: Any) -> EncoderInfo | None:
     if values is None:
         return None
-    if not fits(values, {"kind": str, "config": object}) or values["kind"] not in CONFIGS:
+    known = fits(values, {"kind": str, "config": object}) and values["kind"] in CONFIGS
+    if not known or not isinstance(values.get("own_layers", False), bool):
         raise ValueError(f"encoder: found {str(values)[:40]}; expected one of {', '.join(CONFIGS)}")
-    info = EncoderInfo(kind=values["kind"], config=typed(CONFIGS[values["kind"]], values["config"]))
+    info = EncoderInfo(
+        kind=values["kind"],
+        config=typed(CONFIGS[values["kind"]], values["config"]),
+        own_layers=values.get("own_layers", False),
+    )
     info.config.check()
     return info
 

@@ -99,6 +99,38 @@ class ReadsWaveforms(Protocol):
         ...
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """An encoder that can be cut below one of its layers: what lies below may be computed once and kept."""
+
+    @property
+    def depth(self) -> int:
+        """Its layers."""
+        ...
+
+    def parts_below(self, layers: int) -> list[nn.Module]:
+        """All that decides what enters layer ``layers``."""
+        ...
+
+    def below(
+        self,
+        inputs: Float[Tensor, "batch positions channels"],
+        lengths: Int[Tensor, " batch"],
+        layers: int,
+    ) -> tuple[Float[Tensor, "batch enc_frames width"], Int[Tensor, " batch"]]:
+        """What enters layer ``layers``, and how many frames of each are valid."""
+        ...
+
+    def above(
+        self,
+        frames: Float[Tensor, "batch enc_frames width"],
+        lengths: Int[Tensor, " batch"],
+        layers: int,
+    ) -> Encoded:
+        """The rest. Cut above its middle, ``Encoded.middle`` is what entered."""
+        ...
+
+
 class ConvTransformerEncoder(nn.Module):
     """Convolutions over log-mel features, then Transformer or Conformer layers."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.sampling import make_sampler, objects_where_few
 from speechmm.data.spoken import TargetReader
 from speechmm.data.translated import Languages
+from speechmm.data.stored_frames import StoredFrames
 from speechmm.data.usable import (
     READ_FIRST_CUTS,
     READ_FIRST_SECONDS,
@@ -107,6 +108,8 @@ class SpeechDataModule(TrainingData):
         """Plans training batches; None takes them as they are."""
         self.keep_samples = False
         """Whether batches hold the waveforms, for an encoder that reads those."""
+        self.stored: StoredFrames | None = None
+        """What a frozen encoder made of the cuts, which batches hold then."""
         self.targets: TargetReader | None = None
         """Reads what a model that speaks is to say."""
         self.languages: Languages | None = None
@@ -265,6 +268,10 @@ class SpeechDataModule(TrainingData):
         every = max(1, len(cuts) // count)
         return spread(cuts, count) if isinstance(cuts, CutTable) else list(cuts)[::every]
 
+    def cuts(self, split: str) -> Iterable[MonoCut]:
+        """The utterances of a split that has been read, at all speeds."""
+        return self._splits[split]
+
     def are_copies(self, ids: Sequence[str]) -> bool:
         """Whether these are utterances that another process has, given again lest this one has none."""
         if not all(COPY.search(one) for one in ids):
@@ -338,6 +345,7 @@ class SpeechDataModule(TrainingData):
             keep_samples=self.keep_samples,
             targets=self.targets,
             languages=self.languages,
+            stored=self.stored,
             stand_in=self._stand_ins.get(name),
         )
         context = "forkserver" if workers and self._on_cuda else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,15 +20,21 @@ from speechmm.models.bundle import save_bundle
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.lora import LoraConfig, merged
-from speechmm.models.pretrained.description import describe
-from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.models.pretrained.description import describe, plain_description
+from speechmm.models.speech_text import Mask, SpeechEncoding, SpeechTextConfig, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
-from speechmm.training.augmentation.pipeline import check_waveform_augmentation
+from speechmm.training.augmentation.pipeline import check_unchanged_features
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
 from speechmm.training.cuda_graphs import RecordedPasses, recorded_names
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.freezing import Freezing, check_lora_strategy, start_lora
+from speechmm.training.freezing import Freezing, check_lora_strategy
 from speechmm.training.languages import prepare_languages
+from speechmm.training.freezing import Freezing, check_lora_strategy
+from speechmm.training.frozen_frames import (
+    FrozenFrames,
+    check_frozen_frames,
+    start_frozen_frames,
+)
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.processes import (
     all_sum,
@@ -43,7 +48,7 @@ from speechmm.training.starting_point import (
     check_one_start,
     starting_encoder,
 )
-from speechmm.training.starting_weights import take_weights
+from speechmm.training.starting_weights import start_network
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
@@ -78,6 +83,8 @@ class JointModule(TrainingModule):
         freeze: Sequence[str] = (),
         thaw_at: Sequence[int] = (),
         lora: LoraConfig = LoraConfig(),  # noqa: B008 (frozen)
+        frozen_frames: str | None = None,
+        own_layers: bool = False,
         **renamed: Any,
     ):
         """Keeps the settings; see each dataclass.
@@ -99,6 +106,9 @@ class JointModule(TrainingModule):
             thaw_at: Optimiser step from which they do, for each of ``freeze`` or one for all; 0 or
                 nothing for never.
             lora: Low-rank updates to weights that the training starts from, which are frozen then.
+            frozen_frames: Folder that keeps what the frozen bottom of the encoder makes of the utterances,
+                computed once (docs/fine-tuning.md); null computes it in every step.
+            own_layers: Put an encoder of ``network`` on the frames of the pretrained one.
             renamed: ``objectives``, which ``tasks`` was called before.
         """
         super().__init__(optimization, seed)
@@ -111,6 +121,9 @@ class JointModule(TrainingModule):
             )
         check_one_start(init_from, pretrained)
         check_lora(lora, init_from, pretrained)
+        check_frozen_frames(frozen_frames, augmentation)
+        self.frozen_frames, self.own_layers = frozen_frames, own_layers
+        self._frozen: FrozenFrames | None = None
         self.lora = lora
         self.network_config = network
         self.pretrained = pretrained
@@ -154,7 +167,8 @@ class JointModule(TrainingModule):
         data = self.data
         check_texts(data.text_paths, self.tasks)
         torch.manual_seed(self.seed)
-        encoder = starting_encoder(self.init_from, self.pretrained)
+        start = self.init_from, self.pretrained, self.network_config
+        encoder = starting_encoder(*start, own_layers=self.own_layers)
         if encoder is not None:
             check_encoder(describe(encoder), self.network_config, data.features)
         network = SpeechTextModel(
@@ -182,29 +196,15 @@ class JointModule(TrainingModule):
 
     def _start(self, network: SpeechTextModel) -> None:
         """Takes weights of a bundle, freezes what is to stay, and says both in a few lines."""
-        data, said = self.data, []
-        known = [name for name, _ in network.named_parameters() if name.startswith("encoder.")]
-        if self.init_from is not None:
-            taken = take_weights(
-                network,
-                Path(self.init_from),
-                data.text_tokenizer,
-                data.features,
-                keep_cmvn=data.cmvn_path is not None,
-            )
-            said += taken.lines()
-            known = taken.taken
-        patterns, thaw_at = self._freeze
-        if patterns or thaw_at:
-            self._freezing = Freezing(network, patterns, thaw_at)
-            said.append(self._freezing.describe())
-        if self.lora.rank:
-            said.append(start_lora(network, self.lora, known))
+        data = self.data
+        self._freezing, said = start_network(
+            network, data, init_from=self.init_from, freeze=self._freeze, lora=self.lora
+        )
         if self.trainer.is_global_zero and self.trainer.training:
             for line in said:
                 logger.info("%s", line)
         if network.reads_waveforms:
-            check_waveform_augmentation(self.augmentation)
+            check_unchanged_features(self.augmentation)
             data.keep_samples = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -228,7 +228,10 @@ class JointModule(TrainingModule):
             self.data.compiled = self._compiled != "off"
 
     def on_fit_start(self) -> None:
-        """Compiles the layers, now that the weights are where they will be."""
+        """Computes frozen frames and compiles the layers, now that the weights are where they will be."""
+        if self.frozen_frames is not None:
+            where = self.data, self.trainer
+            self._frozen = start_frozen_frames(self.frozen_frames, self.model, self.tasks, *where)
         compile_layers(self.model, self._compiled)
         if records(self._compiled):
             self._recorded = RecordedPasses(self.model)
@@ -257,9 +260,7 @@ class JointModule(TrainingModule):
         def compute(masked: Tensor, clean: Tensor, *read: Tensor) -> dict[str, Tensor]:
             changed: dict[str, Any] = dict(zip(names, read, strict=True))
             seen = dataclasses.replace(batch, features=clean, **changed)
-            encoding = self.model.encode_normalised(
-                masked, seen.feature_lengths, clean=clean, waveforms=seen.waveforms, mask=mask
-            )
+            encoding = self._encode(seen, masked, mask)
             losses, shared = sum_losses(self.tasks, self._step(seen, encoding))
             kept = {name: value for name, value in shared.items() if name == OCCUPANCY}
             return losses | kept
@@ -267,6 +268,7 @@ class JointModule(TrainingModule):
         inputs = (augmented.masked, augmented.clean, *(getattr(batch, name) for name in names))
         steady = (
             batch.samples is None
+            and batch.stored_frames is None
             and batch.unpaired is None
             and not batch.synthetic
             and self._freezing is None
@@ -275,6 +277,18 @@ class JointModule(TrainingModule):
         if self._recorded is None or not steady:
             return compute(*inputs)
         return self._recorded(compute, inputs)
+
+    def _encode(self, batch: Batch, masked: Tensor, mask: Mask | None = None) -> SpeechEncoding:
+        """From normalised features, which the batch has without masks, or from what is stored."""
+        if self._frozen is not None and batch.stored_frames is not None:
+            return self._frozen.encode(self.model, batch, batch.features, mask)
+        return self.model.encode_normalised(
+            masked,
+            batch.feature_lengths,
+            clean=batch.features,
+            waveforms=batch.waveforms,
+            mask=mask,
+        )
 
     def _step(self, batch: Batch, encoding: SpeechEncoding) -> Step:
         return Step(
@@ -302,7 +316,8 @@ class JointModule(TrainingModule):
         self._evaluate("val", batch)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
-        encoding = self.model.encode_speech(batch.features, batch.feature_lengths, batch.waveforms)
+        normalised = self.model.normalise(batch.features, batch.feature_lengths)
+        encoding = self._encode(dataclasses.replace(batch, features=normalised), normalised)
         step = self._step(batch, encoding)
         losses, _ = sum_losses(self.tasks, step)
         copies = self.data.are_copies(batch.ids)  # of what another process measures
@@ -373,7 +388,7 @@ class JointModule(TrainingModule):
         super().on_save_checkpoint(checkpoint)
         checkpoint["speechmm"] = {
             "network": dataclasses.asdict(self.network_config),
-            "encoder": _plain_encoder(self.model),
+            "encoder": plain_description(self.model.encoder),
             "tasks": self.tasks.settings(),
             "seed": self.seed,
         }
@@ -387,12 +402,3 @@ class JointModule(TrainingModule):
         states = checkpoint.get("recombination")
         if self._augmenter is not None and states and self.global_rank < len(states):
             self._augmenter.load_state(states[self.global_rank])
-
-
-def _plain_encoder(model: SpeechTextModel) -> dict[str, Any] | None:
-    """The description of a pretrained encoder as plain values."""
-    info = describe(model.encoder)
-    if info is None:
-        return None
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(info)))
-    return plain

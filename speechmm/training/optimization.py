@@ -116,6 +116,13 @@ def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.
     return Soap(groups, lr=config.learning_rate, betas=ADAMW_BETAS)
 
 
+def encoder_names(model: nn.Module) -> list[str]:
+    """Names of the weights of the encoder, without layers of our own on one of others."""
+    names = [name for name, _ in model.named_parameters()]
+    lower = [name for name in names if name.startswith("encoder.lower.")]
+    return lower or [name for name in names if name.startswith("encoder.")]
+
+
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 
@@ -124,12 +131,12 @@ def learning_rates(model: nn.Module, config: OptimizationConfig) -> dict[str, fl
 
     Heads learn by ``learning_rate``; the last layer of the encoder, and the norm after it, by the share
     ``encoder_rate`` of that; each layer below by ``layer_decay`` more slowly, and what is before the first
-    layer more slowly still.
+    layer more slowly still. Layers of our own on an encoder of others learn as heads do.
     """
-    names = [name for name, _ in model.named_parameters()]
-    found = {name: _LAYER.search(name) for name in names if name.startswith("encoder.")}
+    found = {name: _LAYER.search(name) for name in encoder_names(model)}
     layers = 1 + max((int(match[1]) for match in found.values() if match), default=-1)
     encoder = getattr(model, "encoder", None)
+    encoder = getattr(encoder, "lower", encoder)
     last = {id(weight) for weight in encoder.norm.parameters()} if encoder is not None else set()
     rates = {}
     for name, weight in model.named_parameters():

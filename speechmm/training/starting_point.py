@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from torch import nn
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
@@ -15,9 +17,11 @@ from speechmm.models.encoder import Encoder
 from speechmm.models.lora import LoraConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.pretrained.folder import read_description, read_pretrained, weights_digest
+from speechmm.models.pretrained.stacked import stack_on
 from speechmm.models.speech_text import SpeechTextConfig
 
 INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
+OWN_LAYERS = "model.own_layers"
 
 
 def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
@@ -43,6 +47,8 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
         return found
     if folder is not None:
         _, info = read_description(Path(folder))
+        if str(_last_value(arguments, OWN_LAYERS)).lower() == "true":
+            return _named("data.features", info.config.features)
         network = {
             "d_model": info.config.width,
             "heads": info.config.heads,
@@ -80,15 +86,41 @@ def check_one_start(bundle: str | None, folder: str | None) -> None:
         )
 
 
-def starting_encoder(bundle: str | None, folder: str | None) -> Encoder | None:
+def starting_encoder(
+    bundle: str | None, folder: str | None, network: SpeechTextConfig, *, own_layers: bool
+) -> Encoder | None:
     """The encoder of a bundle that stands on a pretrained one, or of a folder; None for one of our own.
 
     That of a bundle has random weights yet.
+
+    Args:
+        bundle: To start from.
+        folder: Of a pretrained encoder.
+        network: Dimensions of the model.
+        own_layers: Put layers of these dimensions on that of the folder.
+
+    Raises:
+        ConfigError: These do not fit on it, or there is no folder.
     """
     if bundle is not None:
         info = read_bundle_config(Path(bundle)).encoder
-        return None if info is None else build(info)
-    return None if folder is None else read_pretrained(Path(folder)).encoder
+        return None if info is None else build(info, network)
+    if folder is None and own_layers:
+        raise ConfigError(
+            "model.own_layers is true and there is no encoder below them; expected model.pretrained. Set "
+            "it, or leave own_layers out: the encoder of model.network is one of our own."
+        )
+    if folder is None:
+        return None
+    lower = read_pretrained(Path(folder)).encoder
+    if not own_layers:
+        return lower
+    try:
+        return cast(Encoder, stack_on(cast(nn.Module, lower), network))
+    except ValueError as error:
+        raise ConfigError(
+            f"model.network: {error}; expected one. Set subsampling to {lower.subsampling} or twice that."
+        ) from error
 
 
 def check_encoder(
@@ -101,10 +133,12 @@ def check_encoder(
     """
     if info is None:
         return
-    wanted: dict[str, object] = {
-        "model.network.d_model": info.config.width,
-        "model.network.subsampling": info.config.subsampling,
-    }
+    wanted: dict[str, object] = {}
+    if not info.own_layers:
+        wanted = {
+            "model.network.d_model": info.config.width,
+            "model.network.subsampling": info.config.subsampling,
+        }
     names: tuple[str, ...] = ("sample_rate", "hop_length")
     if info.kind == "whisper":
         names = (*names, "n_mels", "n_fft", "win_length", "f_min", "f_max")
@@ -128,6 +162,8 @@ def named_by_weights(settings: dict[str, Any]) -> dict[str, Any]:
         changed[INIT_FROM] = read_bundle_config(Path(settings[INIT_FROM])).weights_sha256
     if changed["model"].get("pretrained"):
         changed["model"]["pretrained"] = weights_digest(Path(changed["model"]["pretrained"]))
+    if changed["model"].get("frozen_frames"):
+        changed["model"]["frozen_frames"] = True  # wherever they are kept
     return changed
 
 
@@ -136,6 +172,12 @@ def _named(prefix: str, config: Any) -> dict[str, Any]:
 
 
 def _last_word(arguments: Sequence[str], name: str) -> str | None:
+    """What flags and config files say of a setting that is a text."""
+    found = _last_value(arguments, name)
+    return found if isinstance(found, str) and found not in ("", "null") else None
+
+
+def _last_value(arguments: Sequence[str], name: str) -> Any:
     """What flags and config files say of a setting; the later word wins."""
     found: Any = None
     for place, flag in enumerate(arguments):
@@ -146,7 +188,7 @@ def _last_word(arguments: Sequence[str], name: str) -> str | None:
             found = value
         elif word == "--config":
             found = _in_file(value, name, found)
-    return found if isinstance(found, str) and found not in ("", "null") else None
+    return found
 
 
 def _in_file(path: str, name: str, default: Any) -> Any:

@@ -12,8 +12,12 @@ from torch import Tensor
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import Bundle, load_bundle
+from speechmm.models.lora import LoraConfig
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.freezing import Freezing, start_lora
+from speechmm.training.optimization import encoder_names
 
 _MOST_NAMED = 12
 """Pieces, or parts, that are named in a line before it says how many more there are."""
@@ -63,6 +67,47 @@ class TakenWeights:
         if self.left:
             out.append(f"  left: {_parts(self.left)}")
         return out
+
+
+def start_network(
+    network: SpeechTextModel,
+    data: SpeechDataModule,
+    *,
+    init_from: str | None,
+    freeze: tuple[Sequence[str], Sequence[int]],
+    lora: LoraConfig,
+) -> tuple[Freezing | None, list[str]]:
+    """Takes weights of a bundle, freezes what is to stay, adds low-rank updates.
+
+    Args:
+        network: It is changed.
+        data: Of the training.
+        init_from: The bundle.
+        freeze: Patterns of names, and the steps at which these thaw.
+        lora: The updates.
+
+    Returns:
+        What is frozen, if anything, and what a user is told, line by line.
+    """
+    said: list[str] = []
+    known = encoder_names(network)
+    if init_from is not None:
+        taken = take_weights(
+            network,
+            Path(init_from),
+            data.text_tokenizer,
+            data.features,
+            keep_cmvn=data.cmvn_path is not None,
+        )
+        said += taken.lines()
+        known = taken.taken
+    freezing = None
+    if any(freeze):
+        freezing = Freezing(network, *freeze)
+        said.append(freezing.describe())
+    if lora.rank:
+        said.append(start_lora(network, lora, known))
+    return freezing, said
 
 
 def take_weights(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
 from speechmm.errors import ConfigError
 from speechmm.models.encoder import ConvTransformerEncoder, Encoder
 from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
+from speechmm.models.pretrained.stacked import StackedEncoder, stack_on
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import WhisperEncoder
+from speechmm.models.speech_text import SpeechTextConfig
 
 CONFIGS: dict[str, type[WhisperConfig] | type[Wav2Vec2Config]] = {
     "whisper": WhisperConfig,
@@ -27,6 +31,8 @@ class EncoderInfo:
     kind: str
     """One of ``CONFIGS``."""
     config: WhisperConfig | Wav2Vec2Config
+    own_layers: bool = False
+    """Whether layers of the model's own dimensions stand on it."""
 
 
 def describe(encoder: nn.Module | Encoder) -> EncoderInfo | None:
@@ -41,14 +47,31 @@ def describe(encoder: nn.Module | Encoder) -> EncoderInfo | None:
         return EncoderInfo(kind="whisper", config=encoder.config)
     if isinstance(encoder, Wav2Vec2Encoder):
         return EncoderInfo(kind="wav2vec2", config=encoder.config)
+    if isinstance(encoder, StackedEncoder):
+        below = describe(encoder.lower)
+        assert below is not None
+        return dataclasses.replace(below, own_layers=True)
     raise ConfigError(
         f"the model stands on a {type(encoder).__name__}, which no setting of a bundle describes; "
         "expected the encoder of its config, or a pretrained one. Save its state_dict yourself."
     )
 
 
-def build(info: EncoderInfo) -> Encoder:
+def plain_description(encoder: nn.Module | Encoder) -> dict[str, Any] | None:
+    """The description as JSON has it."""
+    info = describe(encoder)
+    if info is None:
+        return None
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(info)))
+    return plain
+
+
+def build(info: EncoderInfo, network: SpeechTextConfig | None = None) -> Encoder:
     """The encoder that is described, with random weights.
+
+    Args:
+        info: Of the encoder.
+        network: Dimensions of the model, for layers of its own.
 
     Raises:
         ValueError: It would be built wrongly, or take all memory.
@@ -58,4 +81,8 @@ def build(info: EncoderInfo) -> Encoder:
         encoder: nn.Module = WhisperEncoder(info.config)
     else:
         encoder = Wav2Vec2Encoder(info.config)
+    if info.own_layers:
+        if network is None:
+            raise ValueError("the dimensions of the layers on the encoder are missing")
+        encoder = stack_on(encoder, network)
     return cast(Encoder, encoder)

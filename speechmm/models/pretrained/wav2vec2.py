@@ -248,20 +248,43 @@ class Wav2Vec2Stack(nn.Module):
         self, x: Float[Tensor, "batch frames width"], mask: Bool[Tensor, "batch frames"]
     ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames width"]]:
         """Vectors after the last layer and from half-way up."""
+        return self.above(self.below(x, mask, 0), mask, 0)
+
+    def below(
+        self,
+        x: Float[Tensor, "batch frames width"],
+        mask: Bool[Tensor, "batch frames"],
+        layers: int,
+    ) -> Float[Tensor, "batch frames width"]:
+        """What enters layer ``layers``."""
         x = x.masked_fill(~mask[:, :, None], 0.0)
         x = x + self.pos_conv_embed(x)
         if not self.stable:
             x = self.layer_norm(x)
-        first = self.layers[0].attention if len(self.layers) else None
-        positions = None
-        if isinstance(first, RelativeAttention):
-            positions = first.position_bias(x.shape[1])
+        positions = self._positions(x.shape[1])
+        for layer in self.layers[:layers]:
+            x = layer(x, mask, positions)
+        return x
+
+    def above(
+        self,
+        x: Float[Tensor, "batch frames width"],
+        mask: Bool[Tensor, "batch frames"],
+        layers: int,
+    ) -> tuple[Float[Tensor, "batch frames width"], Float[Tensor, "batch frames width"]]:
+        """The layers from ``layers`` on, and the norm that ends them: as :meth:`forward`."""
+        positions = self._positions(x.shape[1])
         middle = x
-        for number, layer in enumerate(self.layers):
+        for number in range(layers, len(self.layers)):
             if number == len(self.layers) // 2:
                 middle = x
-            x = layer(x, mask, positions)
+            x = self.layers[number](x, mask, positions)
         return (self.layer_norm(x) if self.stable else x), middle
+
+    def _positions(self, frames: int) -> Tensor | None:
+        """WavLM's bias by distance, which all layers have of the first."""
+        first = self.layers[0].attention if len(self.layers) else None
+        return first.position_bias(frames) if isinstance(first, RelativeAttention) else None
 
 
 class Wav2Vec2Encoder(nn.Module):
@@ -318,6 +341,12 @@ class Wav2Vec2Encoder(nn.Module):
         ``mask`` changes what the convolutions made of them, in training: it takes (batch, frames, width)
         and the lengths in frames.
         """
+        return self.encode(*self._padded(inputs, lengths), mask)
+
+    def _padded(
+        self, inputs: Float[Tensor, "batch samples 1"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch padded"], Int[Tensor, " batch"]]:
+        """Waveforms as :meth:`encode` takes them, and samples of each that give its frames."""
         waveform = inputs[:, :, 0]
         if self.config.do_normalize:
             waveform = unit_variance(waveform, lengths)
@@ -327,7 +356,40 @@ class Wav2Vec2Encoder(nn.Module):
         padded = nn.functional.pad(waveform, (left, right))
         frames = (lengths + hop - 1) // hop
         # as many samples as give that many frames
-        return self.encode(padded, self.field + (frames - 1).clamp(min=0) * hop, mask)
+        return padded, self.field + (frames - 1).clamp(min=0) * hop
+
+    @property
+    def depth(self) -> int:
+        """Layers."""
+        return len(self.encoder.layers)
+
+    def parts_below(self, layers: int) -> list[nn.Module]:
+        """All that decides what enters layer ``layers``."""
+        stack = self.encoder
+        norms = [] if stack.stable else [stack.layer_norm]
+        parts = [self.feature_extractor, self.feature_projection, stack.pos_conv_embed, *norms]
+        return [*parts, *stack.layers[:layers]]
+
+    def below(
+        self,
+        inputs: Float[Tensor, "batch samples 1"],
+        lengths: Int[Tensor, " batch"],
+        layers: int,
+    ) -> tuple[Float[Tensor, "batch enc_frames width"], Int[Tensor, " batch"]]:
+        """What enters layer ``layers``, and how many frames of each are valid."""
+        x, frames = self.feature_extractor(*self._padded(inputs, lengths))
+        x = self.feature_projection(x)
+        return self.encoder.below(x, length_mask(frames, x.shape[1]), layers), frames
+
+    def above(
+        self,
+        frames: Float[Tensor, "batch enc_frames width"],
+        lengths: Int[Tensor, " batch"],
+        layers: int,
+    ) -> Encoded:
+        """The layers from ``layers`` on."""
+        out, middle = self.encoder.above(frames, length_mask(lengths, frames.shape[1]), layers)
+        return Encoded(out, lengths, middle)
 
     def encode(
         self,

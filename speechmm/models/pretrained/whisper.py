@@ -81,6 +81,24 @@ class WhisperEncoder(nn.Module):
         self, inputs: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
     ) -> Encoded:
         """Frames of features as :func:`whisper_scale` gives them."""
+        return self.above(*self.below(inputs, lengths, 0), 0)
+
+    @property
+    def depth(self) -> int:
+        """Layers."""
+        return len(self.layers)
+
+    def parts_below(self, layers: int) -> list[nn.Module]:
+        """All that decides what enters layer ``layers``."""
+        return [self.conv1, self.conv2, self.embed_positions, *self.layers[:layers]]
+
+    def below(
+        self,
+        inputs: Float[Tensor, "batch frames n_mels"],
+        lengths: Int[Tensor, " batch"],
+        layers: int,
+    ) -> tuple[Float[Tensor, "batch enc_frames width"], Int[Tensor, " batch"]]:
+        """What enters layer ``layers``, and how many frames of each are valid."""
         # zeros at padding before each convolution: as if every utterance were alone
         keep = length_mask(lengths, inputs.shape[1])[:, None, :]
         x = nn.functional.gelu(self.conv1(inputs.transpose(1, 2).masked_fill(~keep, 0.0)))
@@ -88,11 +106,23 @@ class WhisperEncoder(nn.Module):
         lengths = (lengths + 1) // 2
         mask = length_mask(lengths, x.shape[1])
         x = x + self._positions(x.shape[1])
-        middle = x
-        for number, layer in enumerate(self.layers):
+        for layer in self.layers[:layers]:
+            x = layer(x, mask)
+        return x, lengths
+
+    def above(
+        self,
+        frames: Float[Tensor, "batch enc_frames width"],
+        lengths: Int[Tensor, " batch"],
+        layers: int,
+    ) -> Encoded:
+        """The layers from ``layers`` on, and the norm."""
+        mask = length_mask(lengths, frames.shape[1])
+        x = middle = frames
+        for number in range(layers, len(self.layers)):
             if number == len(self.layers) // 2:
                 middle = x
-            x = layer(x, mask)
+            x = self.layers[number](x, mask)
         return Encoded(self.layer_norm(x), lengths, middle)
 
     def scaled(

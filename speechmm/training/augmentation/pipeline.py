@@ -56,8 +56,15 @@ class AugmentationConfig:
     """Masks along time and frequency."""
 
 
-def check_waveform_augmentation(config: AugmentationConfig) -> None:
-    """Refuses changes to features that an encoder of waveforms would not see.
+READS_WAVEFORMS = "the encoder reads waveforms, which this does not change"
+
+
+def check_unchanged_features(config: AugmentationConfig, reason: str = READS_WAVEFORMS) -> None:
+    """Refuses changes to features that the encoder would not see.
+
+    Args:
+        config: What is asked for.
+        reason: Why it would not.
 
     Raises:
         ConfigError: The first of them.
@@ -75,8 +82,8 @@ def check_waveform_augmentation(config: AugmentationConfig) -> None:
     for name, value in asked.items():
         if value:
             raise ConfigError(
-                f"model.augmentation.{name} is {value} and the encoder reads waveforms, which this does "
-                "not change; expected 0. Use data.speeds and spec_augment, which it sees."
+                f"model.augmentation.{name} is {value} and {reason}; expected 0. Use data.speeds and "
+                "spec_augment, which it sees."
             )
 
 
@@ -159,7 +166,7 @@ class Augmenter:
         return Augmented(batch, clean, masked, recorded, epoch)
 
     def mask_frames(self, subsampling: int) -> Callable[[Tensor, Tensor], Tensor]:
-        """Masks for an encoder of waveforms, put where its convolutions end.
+        """Masks for an encoder of waveforms, put where its convolutions end, or for stored frames.
 
         They are as wide in time, and as wide a share of its channels, as those of log-mel features.
 

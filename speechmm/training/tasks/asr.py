@@ -110,6 +110,11 @@ class Asr(Task):
         """Two where they are made consistent."""
         return 2 if self.consistency_weight else 1
 
+    @property
+    def reads_middle(self) -> bool:
+        """For the CTC that is computed there."""
+        return bool("ctc" in self.heads and self.intermediate_weight)
+
     def steady(self, step: int) -> bool:
         """Always."""
         del step

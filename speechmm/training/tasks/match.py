@@ -51,6 +51,11 @@ class Match(Task):
         """The alignment head, which tells where each token is."""
         return frozenset({"align"})
 
+    @property
+    def reads_middle(self) -> bool:
+        """As that is what is compared."""
+        return True
+
     def make_heads(self, model: SpeechTextModel) -> dict[str, nn.Module]:
         """The front end of text, unless the task text has made it."""
         return make_text_front_end(model, self.name)

@@ -106,6 +106,11 @@ class Task:
         return frozenset()
 
     @property
+    def reads_middle(self) -> bool:
+        """Whether it reads what the encoder has half-way up (``Step.encoding.middle``)."""
+        return False
+
+    @property
     def views(self) -> int:
         """Differently masked copies of every utterance that a training step holds, 1 or 2."""
         return 1

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +83,23 @@ def test_padding_does_not_change_a_waveform(family) -> None:
     assert both.lengths.tolist() == [29, 16]  # a frame every 320 samples, the first on sample 0
     alone = encoder(waveform[1:, :5_003], lengths[1:])
     torch.testing.assert_close(both.frames[1, :16], alone.frames[0, :16], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_it_can_be_cut_below_every_layer(family) -> None:
+    """What lies below and what lies above give together what the whole gives."""
+    _, found = family
+    encoder: Any = found.encoder
+    inputs, lengths = torch.randn(2, 5000, 1), torch.tensor([5000, 3600])
+    whole = encoder(inputs, lengths)
+    for layers in range(encoder.depth + 1):
+        parts = encoder.above(*encoder.below(inputs, lengths, layers), layers)
+        torch.testing.assert_close(parts.frames, whole.frames)
+        if layers <= encoder.depth // 2:
+            torch.testing.assert_close(parts.middle, whole.middle)
+    learned = {id(one) for part in encoder.parts_below(encoder.depth) for one in part.parameters()}
+    missing = {name for name, one in encoder.named_parameters() if id(one) not in learned}
+    assert missing <= {"encoder.layer_norm.weight", "encoder.layer_norm.bias"}
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Trainings that start from a bundle: what is taken, frozen, thawed, and how fast what learns."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,10 @@ class Study:
     def weights(self, name: str) -> dict[str, torch.Tensor]:
         return load_file(self.shop.root / "runs" / name / "bundle" / "model.safetensors")
 
+    def metrics(self, name: str) -> list[dict[str, str]]:
+        lines = (self.shop.root / "runs" / name / "metrics.csv").read_text().splitlines()
+        return list(csv.DictReader(lines))
+
     def state(self, name: str) -> dict[str, Any]:
         path = self.shop.root / "runs" / name / "checkpoints" / "last.ckpt"
         return torch.load(path, weights_only=True)
@@ -213,6 +218,25 @@ def test_fit_goes_on_from_a_bundle(study: Study) -> None:
         load_bundle(study.first).model.config
         == load_bundle(study.shop.root / "runs" / "frozen" / "bundle").model.config
     )
+
+
+def test_frames_of_a_frozen_encoder_are_kept(study: Study) -> None:
+    changes = {"spec_augment": {"time_masks": 0, "freq_masks": 0}, "features": {"gain_db": 0.0}}
+    model = {"freeze": ["encoder"], "augmentation": changes}
+    dropout = ("--model.network.dropout", "0.0")
+    assert study.shop.fit(study.config("computed", **model), *dropout).code == 0
+    frames = str(study.shop.root / "frames")
+    outcome = study.shop.fit(study.config("kept", frozen_frames=frames, **model), *dropout)
+    assert outcome.code == 0, outcome.err
+    assert "frozen_frames: the whole encoder of 12 utterances computed" in outcome.err
+    losses = [
+        [float(row["val/loss"]) for row in study.metrics(name) if row["val/loss"]]
+        for name in ("computed", "kept")
+    ]
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=3e-3)
+    refused = study.config("refused", frozen_frames=frames, freeze=["encoder.front_end"])
+    assert study.shop.fit(refused).code == 2
 
 
 def test_a_config_that_says_otherwise_is_refused_in_one_line(study: Study) -> None:

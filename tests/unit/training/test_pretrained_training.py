@@ -1,10 +1,12 @@
 """Trainings on encoders of others: bundles that transcribe and align without the original."""
 
+import csv
 import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -201,3 +203,139 @@ def test_import_names_what_it_found(
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     assert main(["import", str(folder)]) == 2
     assert "model_type is 'bert'" in capsys.readouterr().err
+
+
+LOWER = {
+    "whisper": ["encoder.conv1", "encoder.conv2", "encoder.layers.0"],
+    "wav2vec2": [
+        "encoder.feature_*",
+        "encoder.encoder.pos_conv_embed",
+        "encoder.encoder.layer_norm",
+        "encoder.encoder.layers.0",
+    ],
+}
+SAME_SOUND = {"spec_augment": {"time_masks": 0, "freq_masks": 0}, "features": {"gain_db": 0.0}}
+
+
+class Frozen:
+    """Trainings above the first layer of an encoder, whose frames are kept or not."""
+
+    def __init__(self, shop, kind: str) -> None:
+        self.shop, self.kind = shop, kind
+        self.folder = write_encoder(shop.root / f"{kind}-frozen", kind)
+        self.train, self.dev = shop.corpus(f"{kind}-f-train", 6), shop.corpus(f"{kind}-f-dev", 2)
+        self.frames = shop.root / f"{kind}-frames"
+
+    def fit(self, name: str, *arguments: object, **model: object):
+        name = f"{self.kind}-{name}"
+        data, trainer = {"speeds": [0.9, 1.0]}, {"max_epochs": 2}
+        path = self.shop.config(name, self.train, self.dev, data=data, trainer=trainer, model=model)
+        settings = yaml.safe_load(path.read_text("utf-8"))
+        settings["model"] |= {
+            "network": {"decoder_layers": 1},
+            "pretrained": str(self.folder),
+            "freeze": LOWER[self.kind],
+        }
+        path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+        return self.shop.fit(path, *arguments)
+
+    def run(self, name: str) -> Path:
+        return self.shop.root / "runs" / f"{self.kind}-{name}"
+
+    def metrics(self, name: str) -> list[dict[str, str]]:
+        lines = (self.run(name) / "metrics.csv").read_text().splitlines()
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def frozen(shop, request: pytest.FixtureRequest) -> Frozen:
+    return Frozen(shop, request.param)
+
+
+def test_kept_frames_give_the_same_losses(frozen: Frozen) -> None:
+    assert frozen.fit("plain", augmentation=SAME_SOUND).code == 0
+    kept = {"augmentation": SAME_SOUND, "frozen_frames": str(frozen.frames)}
+    outcome = frozen.fit("kept", **kept)
+    assert outcome.code == 0, outcome.err
+    assert "frozen_frames: 1 layers of 14 utterances computed" in outcome.err
+    (folder,) = frozen.frames.iterdir()
+    assert json.loads((folder / "frames.json").read_text())["layers"] == 1
+    files = sorted(folder.rglob("*.npy"))
+    assert len(files) == 14  # six at two speeds, and two
+    assert np.load(files[0]).dtype == np.float16
+    rows = zip(frozen.metrics("plain"), frozen.metrics("kept"), strict=True)
+    for one, other in rows:
+        for name in one:
+            if "loss" in name and one[name]:
+                assert float(other[name]) == pytest.approx(float(one[name]), rel=3e-3), name
+    # the bundle is whole: it reads sound, not frames
+    for part in ("plain", "kept"):
+        learned = load_file(frozen.run(part) / "bundle" / "model.safetensors")
+        assert torch.isfinite(torch.cat([one.flatten().float() for one in learned.values()])).all()
+
+
+def test_they_are_computed_once_and_a_stopped_training_goes_on(
+    frozen: Frozen, each_batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"frozen_frames": str(frozen.frames)}
+    assert frozen.fit("through", **model).code == 0
+
+    def stop(epoch: int, index: int, ids: list[str]) -> None:
+        if (epoch, index) == (1, 1):
+            raise KeyboardInterrupt
+
+    (folder,) = frozen.frames.iterdir()
+    first = sorted(folder.rglob("*.npy"))[0]
+    first.unlink()  # as if the computing had been cut short
+    each_batch(stop)
+    outcome = frozen.fit("stopped", **model)
+    assert outcome.code == 130
+    assert "frozen_frames: 1 layers of 1 utterances computed" in outcome.err
+    assert first.is_file()
+    each_batch(lambda *_: None)
+    outcome = frozen.fit("stopped", "--ckpt_path", "last", **model)
+    assert outcome.code == 0, outcome.err
+    assert "of 0 utterances computed" in outcome.err
+    weights = [
+        load_file(frozen.run(one) / "bundle/model.safetensors") for one in ("through", "stopped")
+    ]
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+def test_what_cannot_be_kept_is_refused_in_one_line(frozen: Frozen) -> None:
+    kept = {"frozen_frames": str(frozen.frames)}
+    outcome = frozen.fit("a", augmentation={"features": {"vtlp": 0.1}}, **kept)
+    assert "features.vtlp is 0.1 and model.frozen_frames" in outcome.mistake
+    for more in (["--model.freeze", '["heads.ctc"]'], ["--model.thaw_at", "[3]"]):
+        outcome = frozen.fit("b", *more, **kept)
+        assert outcome.code == 2
+        (said,) = [line for line in outcome.err.splitlines() if line.startswith("speechmm fit: ")]
+        assert "the first layer of the encoder, or what is below it, learns" in said
+    half = frozen.fit("d", "--model.tasks.asr.intermediate_weight", "0.3", **kept)
+    assert half.code == 0, half.err  # read half-way up: above the first of two layers
+
+
+def test_layers_of_our_own_stand_on_frames_that_are_kept(
+    frozen: Frozen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = {"d_model": 8, "heads": 2, "ff_dim": 8, "encoder_layers": 2, "decoder_layers": 1}
+    own = {"own_layers": True, "frozen_frames": str(frozen.frames)}
+    flags = ["--model.freeze", "[encoder.lower]", "--model.tasks.asr.intermediate_weight", "0.3"]
+    flags += [f"--model.network.{name}={value}" for name, value in network.items()]
+    outcome = frozen.fit("own", *flags, **own)
+    assert outcome.code == 0, outcome.err
+    assert "frozen_frames: 2 layers of 14 utterances computed" in outcome.err
+    bundle = load_bundle(frozen.run("own") / "bundle")
+    encoder = bundle.model.encoder
+    assert (encoder.width, encoder.subsampling) == (8, 4)
+    prefix = "model.encoder." if frozen.kind == "whisper" else "wav2vec2."
+    given = load_file(frozen.folder / "model.safetensors")
+    for name, value in encoder.lower.state_dict().items():
+        assert torch.equal(value, given[prefix + name]), name
+    audio = frozen.shop.root / "audio" / f"{frozen.kind}-f-dev-1.wav"
+    command = ["transcribe", str(audio), "--model", str(frozen.run("own") / "bundle")]
+    assert main([*command, "--no-speech-gate"]) == 0
+    capsys.readouterr()
+    no_layers = frozen.fit("own-no", "--model.own_layers", "true", "--model.pretrained", "null")
+    assert "there is no encoder below them" in no_layers.mistake
