@@ -126,8 +126,7 @@ class JointModule(TrainingModule):
         self._frozen: FrozenFrames | None = None
         self.lora = lora
         self.network_config = network
-        self.pretrained = pretrained
-        self.init_from = init_from
+        self.pretrained, self.init_from = pretrained, init_from
         self._freeze = (tuple(freeze), tuple(thaw_at))
         self._freezing: Freezing | None = None
         self.tasks = tasks

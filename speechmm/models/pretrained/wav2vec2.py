@@ -17,87 +17,11 @@ from speechmm.models.encoder import Encoded
 from speechmm.models.front_end import length_mask
 from speechmm.models.pretrained.attention import SelfAttention
 from speechmm.models.pretrained.configs import SAMPLES_A_FRAME, Wav2Vec2Config
-
-
-class ConvLayer(nn.Module):
-    """A convolution of the waveform encoder, with its norm."""
-
-    def __init__(self, config: Wav2Vec2Config, number: int):
-        super().__init__()
-        dims = (1, *config.conv_dim)
-        self.stride, self.kernel = config.conv_stride[number], config.conv_kernel[number]
-        self.conv = nn.Conv1d(
-            dims[number], dims[number + 1], self.kernel, self.stride, bias=config.conv_bias
-        )
-        self.kind = config.feat_extract_norm
-        self.layer_norm: nn.Module | None = None
-        if self.kind == "layer":
-            self.layer_norm = nn.LayerNorm(dims[number + 1])
-        elif number == 0:
-            self.layer_norm = nn.GroupNorm(dims[1], dims[1])
-
-    def forward(
-        self, x: Float[Tensor, "batch channels positions"], lengths: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch out_channels out_positions"], Int[Tensor, " batch"]]:
-        """One convolution, norm and GELU, and the lengths after it."""
-        x = self.conv(x)
-        lengths = ((lengths - self.kernel) // self.stride + 1).clamp(min=0)
-        if isinstance(self.layer_norm, nn.LayerNorm):
-            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
-        elif isinstance(self.layer_norm, nn.GroupNorm):
-            x = _norm_over_time(x, lengths, self.layer_norm)
-        return nn.functional.gelu(x), lengths
-
-
-def _norm_over_time(
-    x: Float[Tensor, "batch channels positions"], lengths: Int[Tensor, " batch"], norm: nn.GroupNorm
-) -> Float[Tensor, "batch channels positions"]:
-    """Normalises every channel over the valid positions, so that padding has no part in it."""
-    keep = length_mask(lengths, x.shape[2])[:, None, :]
-    count = lengths.clamp(min=1)[:, None, None].to(x.dtype)
-    mean = x.masked_fill(~keep, 0.0).sum(dim=2, keepdim=True) / count
-    centred = (x - mean).masked_fill(~keep, 0.0)
-    variance = centred.square().sum(dim=2, keepdim=True) / count
-    scaled = centred * torch.rsqrt(variance + norm.eps)
-    return scaled * norm.weight[:, None] + norm.bias[:, None]
-
-
-class FeatureEncoder(nn.Module):
-    """Convolutions over the waveform."""
-
-    def __init__(self, config: Wav2Vec2Config):
-        super().__init__()
-        self.conv_layers = nn.ModuleList(
-            ConvLayer(config, number) for number in range(len(config.conv_dim))
-        )
-
-    def forward(
-        self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, "batch frames channels"], Int[Tensor, " batch"]]:
-        """Vectors of padded waveforms, and how many are valid."""
-        x = waveform[:, None, :]
-        for layer in self.conv_layers:
-            x, lengths = layer(x, lengths)
-        return x.transpose(1, 2), lengths
-
-
-class FeatureProjection(nn.Module):
-    """From the width of the convolutions to that of the layers."""
-
-    def __init__(self, config: Wav2Vec2Config):
-        super().__init__()
-        channels = config.conv_dim[-1]
-        self.layer_norm = nn.Identity()
-        if config.feat_proj_layer_norm:
-            self.layer_norm = nn.LayerNorm(channels, eps=config.layer_norm_eps)  # type: ignore[assignment]
-        self.projection = nn.Linear(channels, config.hidden_size)
-
-    def forward(
-        self, x: Float[Tensor, "batch frames channels"]
-    ) -> Float[Tensor, "batch frames width"]:
-        """Norm, then a linear map."""
-        projected: Tensor = self.projection(self.layer_norm(x))
-        return projected
+from speechmm.models.pretrained.convolutions import (
+    FeatureEncoder,
+    FeatureProjection,
+    unit_variance,
+)
 
 
 class ConvPositions(nn.Module):
@@ -404,15 +328,3 @@ class Wav2Vec2Encoder(nn.Module):
             x = mask(x, frames)
         out, middle = self.encoder(x, length_mask(frames, x.shape[1]))
         return Encoded(out, frames, middle)
-
-
-def unit_variance(
-    waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]
-) -> Float[Tensor, "batch samples"]:
-    """Zero mean and unit variance over the valid samples of each; zero at padding."""
-    keep = length_mask(lengths, waveform.shape[1])
-    count = lengths.clamp(min=1)[:, None].to(waveform.dtype)
-    centred = waveform - waveform.masked_fill(~keep, 0.0).sum(dim=1, keepdim=True) / count
-    centred = centred.masked_fill(~keep, 0.0)
-    variance = centred.square().sum(dim=1, keepdim=True) / count
-    return centred * torch.rsqrt(variance + 1e-7)

@@ -12,8 +12,9 @@ from speechmm.errors import CheckpointError
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.encoder import Encoder
+from speechmm.models.pretrained.convolutions import unit_variance
 from speechmm.models.pretrained.folder import read_pretrained
-from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder, unit_variance
+from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import sinusoids, whisper_scale
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 
