@@ -21,8 +21,8 @@ from speechmm.data.features import load_features
 from speechmm.data.manifest import cut_text, reference_alignment
 from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
 from speechmm.data.spoken import TargetReader, speaker_of
-from speechmm.data.translated import Languages
 from speechmm.data.stored_frames import StoredFrames, pad_stored
+from speechmm.data.translated import Languages
 from speechmm.data.waveforms import (
     load_recorded,
     load_waveform,

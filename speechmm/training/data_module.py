@@ -21,8 +21,8 @@ from speechmm.data.dataset import SpeechDataset
 from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.sampling import make_sampler, objects_where_few
 from speechmm.data.spoken import TargetReader
-from speechmm.data.translated import Languages
 from speechmm.data.stored_frames import StoredFrames
+from speechmm.data.translated import Languages
 from speechmm.data.usable import (
     READ_FIRST_CUTS,
     READ_FIRST_SECONDS,

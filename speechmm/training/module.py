@@ -28,13 +28,12 @@ from speechmm.training.compiling import Compile, choose_for, compile_layers, pad
 from speechmm.training.cuda_graphs import RecordedPasses, recorded_names
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.freezing import Freezing, check_lora_strategy
-from speechmm.training.languages import prepare_languages
-from speechmm.training.freezing import Freezing, check_lora_strategy
 from speechmm.training.frozen_frames import (
     FrozenFrames,
     check_frozen_frames,
     start_frozen_frames,
 )
+from speechmm.training.languages import prepare_languages
 from speechmm.training.optimization import OptimizationConfig
 from speechmm.training.processes import (
     all_sum,
