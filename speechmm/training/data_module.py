@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import torch
 from lhotse import CutSet, MonoCut
 from torch.utils.data import DataLoader
 
-from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
+from speechmm.audio.cmvn import CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data import loader_server
 from speechmm.data.batch import Batch, WaveformBatch, next_of_few
@@ -31,9 +32,10 @@ from speechmm.data.usable import (
     first_readable,
     read_usable,
 )
-from speechmm.errors import ConfigError, ManifestError, SpeechmmError
+from speechmm.errors import ConfigError, ManifestError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
+from speechmm.training.feature_statistics import measure_statistics
 from speechmm.training.mixing import MixedCuts, MixedSet, all_manifests, check_mix, with_more
 from speechmm.training.processes import gather_from_processes, most_workers, usable_cores
 from speechmm.training.resumable import ResumableSampler
@@ -43,7 +45,6 @@ from speechmm.training.unpaired import TextPool, make_pool
 logger = logging.getLogger(__name__)
 
 COPY = re.compile(r"_dup\d+$")  # what lhotse adds to the id
-CMVN_CUTS = 300  # utterances that the feature statistics are taken from
 CORES_TO_TRAIN = 2  # of those that a GPU's training process shares with its loader
 USUAL_SHARE = 0.95  # of the training utterances are at most as long as what is called usual
 
@@ -252,15 +253,8 @@ class SpeechDataModule(TrainingData):
 
     def _measure(self, cuts: CutTable) -> CmvnStats:
         dataset = SpeechDataset(self.text_tokenizer, self.features)
-        accumulator = CmvnAccumulator()
-        for cut in spread(cuts, CMVN_CUTS):
-            try:
-                accumulator.add(dataset.load(cut))
-            except SpeechmmError as error:
-                if "train" not in self._stand_ins:
-                    raise
-                self._leave_out(cut.id, str(error))
-        return accumulator.stats()
+        leave_out = self._leave_out if "train" in self._stand_ins else None
+        return measure_statistics(cuts, dataset, leave_out)
 
     def sample(self, count: int) -> list[MonoCut]:
         """Training utterances from all over the corpus; none where training is not what is done."""
@@ -268,9 +262,9 @@ class SpeechDataModule(TrainingData):
         every = max(1, len(cuts) // count)
         return spread(cuts, count) if isinstance(cuts, CutTable) else list(cuts)[::every]
 
-    def cuts(self, split: str) -> Iterable[MonoCut]:
-        """The utterances of a split that has been read, at all speeds."""
-        return self._splits[split]
+    def cuts(self) -> Iterator[MonoCut]:
+        """All that have been read to train on and to measure, at all speeds."""
+        yield from chain(*self._splits.values(), *(one.cuts for one in self._mixed))
 
     def are_copies(self, ids: Sequence[str]) -> bool:
         """Whether these are utterances that another process has, given again lest this one has none."""

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -127,7 +126,7 @@ class FrozenFrames:
         dataset = SpeechDataset(
             data.text_tokenizer, data.features, keep_samples=model.reads_waveforms
         )
-        missing = [cut for cut in _cuts(data) if not _is_there(self.store, cut)]
+        missing = [cut for cut in data.cuts() if not _is_there(self.store, cut)]
         own = missing[trainer.global_rank :: trainer.world_size]
         was_training = model.training
         model.eval()
@@ -230,12 +229,6 @@ def _network(model: SpeechTextModel) -> dict[str, Any]:
     """The dimensions of an encoder of this toolkit, as far as weights do not show them."""
     known = dataclasses.asdict(model.config)
     return {name: value for name, value in known.items() if name not in _NOT_BELOW}
-
-
-def _cuts(data: SpeechDataModule) -> Iterator[MonoCut]:
-    """Of training and dev sets, at all speeds."""
-    for split in ("train", "dev"):
-        yield from data.cuts(split)
 
 
 def _is_there(store: StoredFrames, cut: MonoCut) -> bool:

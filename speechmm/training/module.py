@@ -194,16 +194,14 @@ class JointModule(TrainingModule):
 
     def _start(self, network: SpeechTextModel) -> None:
         """Takes weights of a bundle, freezes what is to stay, and says both in a few lines."""
-        data = self.data
-        self._freezing, said = start_network(
-            network, data, init_from=self.init_from, freeze=self._freeze, lora=self.lora
-        )
+        where = self.init_from, self._freeze, self.lora
+        self._freezing, said = start_network(network, self.data, *where)
         if self.trainer.is_global_zero and self.trainer.training:
             for line in said:
                 logger.info("%s", line)
         if network.reads_waveforms:
             check_unchanged_features(self.augmentation)
-            data.keep_samples = True
+            self.data.keep_samples = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Freezes and thaws, before all else."""

@@ -72,7 +72,6 @@ class TakenWeights:
 def start_network(
     network: SpeechTextModel,
     data: SpeechDataModule,
-    *,
     init_from: str | None,
     freeze: tuple[Sequence[str], Sequence[int]],
     lora: LoraConfig,
