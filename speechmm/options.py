@@ -25,5 +25,7 @@ ALIGNMENT_FORMATS = ("textgrid", "ctm", "srt", "vtt", "ass", "jsonl", "durations
 """Files that alignments are written to."""
 LINE_FORMATS = ("text", "jsonl", "ctm", "trn")
 """Of transcripts: written line by line into one file or to stdout."""
+TRANSLATION_FORMATS = ("text", "jsonl", "trn")
+"""Of translations, which have no times of words."""
 TRANSCRIPT_FORMATS = (*LINE_FORMATS, "srt", "vtt", "textgrid")
 """Files that transcripts are written to; those without lines are files of alignments."""

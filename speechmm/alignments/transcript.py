@@ -41,6 +41,10 @@ class Transcript:
     that was cut into chunks."""
     flags: tuple[str, ...] = ()
     """What looks wrong: ``repeated: ...`` for words that are said again and again."""
+    task: str = "asr"
+    """asr, or translate where the text is a translation."""
+    language: str = ""
+    """Of the text, by its code; of several the one of most words. "" where the model knows of none."""
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript row of the interface, in plain values."""
@@ -68,4 +72,8 @@ class Transcript:
             ]
         if self.flags:
             row["flags"] = list(self.flags)
+        if self.task != "asr":
+            row["task"] = self.task
+        if self.language:
+            row["language"] = self.language
         return row

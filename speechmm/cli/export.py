@@ -21,7 +21,8 @@ def run(argv: list[str]) -> int:
         raise ConfigError(
             f"{arguments.out}: is the bundle itself; expected another folder for the graphs. Name one."
         )
-    export_bundle(load_bundle(arguments.bundle), arguments.out, opset=arguments.opset)
+    bundle = load_bundle(arguments.bundle)
+    export_bundle(bundle, arguments.out, opset=arguments.opset, language=arguments.language)
     for path in sorted(arguments.out.iterdir()):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
@@ -37,5 +38,10 @@ def _parser() -> CommandParser:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the files")
     parser.add_argument(
         "--opset", type=PositiveInt, default=18, help="version of the ONNX operators"
+    )
+    parser.add_argument(
+        "--language",
+        metavar="CODE",
+        help="language that is spoken, of a model of several: the graphs are for one",
     )
     return parser

@@ -11,9 +11,12 @@ from speechmm.errors import ConfigError
 from speechmm.files.pipes import is_pipe, starts_like_rows
 from speechmm.files.shar import is_shar
 from speechmm.options import MANIFEST_SUFFIXES
+from speechmm.text.languages import languages_of
 
 if TYPE_CHECKING:
     from lhotse import CutSet
+
+    from speechmm.models.bundle import Bundle
 
 
 def run(argv: list[str]) -> int:
@@ -73,11 +76,22 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
         },
         "features": dataclasses.asdict(bundle.features),
         "heads": sorted(bundle.heads),
+        **_languages(bundle),
         "model": dataclasses.asdict(bundle.model.config),
         **({} if encoder is None else {"encoder": dataclasses.asdict(encoder)}),
         **({} if voice is None else {"voice": _plain(dataclasses.asdict(voice.config))}),
         "training": bundle.training.to_json(),
     }
+
+
+def _languages(bundle: "Bundle") -> dict[str, Any]:
+    """What the decoder has learned to write in which languages, where it knows of any."""
+    names = bundle.model.decoder.names if "decoder" in bundle.heads else ()
+    found = {
+        "languages": languages_of("asr", names),
+        "translates_into": languages_of("translate", names),
+    }
+    return {name: list(codes) for name, codes in found.items() if codes}
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

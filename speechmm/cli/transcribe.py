@@ -27,8 +27,10 @@ from speechmm.inference.recognition.options import (
     FUSION_WEIGHTS,
     FusionOptions,
     SearchOptions,
+    decoder_for,
 )
-from speechmm.options import TRANSCRIPT_FORMATS
+from speechmm.options import TRANSCRIPT_FORMATS, TRANSLATION_FORMATS
+from speechmm.text.languages import TASKS
 
 
 def run(argv: list[str]) -> int:
@@ -36,7 +38,10 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.out == Path("-"):
         arguments.out = None
+    if arguments.decoder is None:
+        arguments.decoder = decoder_for(arguments.task)
     options, fusion = search_options(arguments), _fusion_options(arguments)
+    _check_translated(arguments)
     _check_folder_for_textgrids(arguments)
     from speechmm.data.skips import SkipReport
     from speechmm.files.provenance import write_meta
@@ -108,6 +113,14 @@ def _fusion_options(arguments: Namespace) -> FusionOptions:
     return FusionOptions(**given)
 
 
+def _check_translated(arguments: Namespace) -> None:
+    if arguments.task == "translate" and arguments.format not in TRANSLATION_FORMATS:
+        raise ConfigError(
+            f"--format {arguments.format}: translations have no times of words; expected one of "
+            f"{', '.join(TRANSLATION_FORMATS)}. Choose one of these."
+        )
+
+
 def _check_folder_for_textgrids(arguments: Namespace) -> None:
     if arguments.format == "textgrid" and arguments.out is None:
         raise ConfigError(
@@ -162,8 +175,8 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--decoder",
         choices=DECODERS,
-        default=SearchOptions.decoder,
-        help="what searches: greedy CTC (fastest), the attention decoder, or both jointly",
+        help="what searches: greedy CTC (fastest), the attention decoder, or both jointly (default: "
+        f"{SearchOptions.decoder}, for translations attention)",
     )
     parser.add_argument(
         "--ctc-weight",
@@ -190,8 +203,28 @@ def _parser() -> CommandParser:
         action="store_false",
         help="search silence and noise, too, where the model hears nobody speak",
     )
+    _add_language_arguments(parser)
     _add_fusion_arguments(parser)
     return parser
+
+
+def _add_language_arguments(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        default=SearchOptions.task,
+        help="asr writes what is said, translate the same in another language",
+    )
+    parser.add_argument(
+        "--language",
+        metavar="CODE",
+        help="language that is spoken, such as de, of a model of several; the decoder tells when not given",
+    )
+    parser.add_argument(
+        "--target-language",
+        metavar="CODE",
+        help="language to translate into, of a model that knows several",
+    )
 
 
 def _add_fusion_arguments(parser: CommandParser) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float
@@ -16,7 +17,7 @@ from speechmm.alignments import Alignment, Transcript
 from speechmm.errors import AlignmentError
 from speechmm.inference.alignment.aligner import Aligner
 from speechmm.inference.engine.samples import as_audio
-from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.options import SearchOptions, decoder_for
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.inference.synthesis.synthesizer import Speech, Synthesizer
 from speechmm.models.adapter import load_any
@@ -36,23 +37,35 @@ class Model:
         audio: object,
         *,
         options: SearchOptions | None = None,
+        task: str | None = None,
+        language: str | None = None,
+        target_language: str | None = None,
         sample_rate: SupportsIndex | float | None = None,
     ) -> Transcript:
-        """What was said, with the times of the words.
+        """What was said, with the times of the words; or the same in another language.
 
         Args:
             audio: The path of a file of any length, or samples as
                 :func:`~speechmm.inference.engine.samples.as_audio` takes them: numpy arrays, tensors
                 and lists, floats or integers, one channel or several.
             options: How to search; None means the defaults.
+            task: "asr" or "translate"; None means that of the options.
+            language: That is spoken, such as "de", of a model of several; None lets the decoder tell.
+            target_language: To translate into; None where the model knows one only.
             sample_rate: Of samples, Hz; None means the rate of the model.
 
         Raises:
             AudioError: The audio cannot be read.
-            ConfigError: A rate is given for a file.
+            ConfigError: A rate is given for a file, or the model has not learned the task or the language.
             CheckpointError: The model's scores are not numbers.
         """
         audio = self._as_audio(audio, sample_rate)
+        asked = {"task": task, "language": language, "target_language": target_language}
+        given: dict[str, Any] = {name: one for name, one in asked.items() if one is not None}
+        if given:
+            if options is None and task is not None:
+                given["decoder"] = decoder_for(task)
+            options = replace(options or SearchOptions(), **given)
         if options is None:
             return self._transcriber.transcribe(audio)
         return Transcriber(self.bundle, options=options, device=self.device).transcribe(audio)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from speechmm.models.bundle_config import BundleConfig, LanguageBundleConfig, TrainingInfo
+from speechmm.text.languages import languages_of
 from speechmm.text.tokenizer import Tokenizer
 
 
@@ -28,7 +29,7 @@ def model_card(
         use = "speechmm transcribe AUDIO --model BUNDLE --beam 10 --lm .\n"
     else:
         about = (
-            f"A joint speech-text model with {_heads(config)}{_encoder(config)}.\n\n"
+            f"A joint speech-text model with {_heads(config)}{_encoder(config)}.{_languages(config)}\n\n"
             f"{size}, audio at {config.features.sample_rate} Hz.\n\n"
         )
         use = _use(config)
@@ -47,6 +48,14 @@ def _heads(config: BundleConfig) -> str:
         "tts": "a voice (text to speech)",
     }
     return ", ".join(known[head] for head in config.heads)
+
+
+def _languages(config: BundleConfig) -> str:
+    found = {
+        "It recognises": languages_of("asr", config.tags),
+        "It translates into": languages_of("translate", config.tags),
+    }
+    return "".join(f" {what} {', '.join(codes)}." for what, codes in found.items() if codes)
 
 
 def _encoder(config: BundleConfig) -> str:

@@ -21,6 +21,7 @@ from speechmm.models.bundle import TOKENIZER_FILE, Bundle
 from speechmm.models.encoder import ConvTransformerEncoder
 from speechmm.models.kv_cache import DecoderCache, LayerCache
 from speechmm.models.speech_text import SpeechTextModel
+from speechmm.text.languages import known_language, languages_of, tag_of
 
 ENCODER, DECODER_STEP, CONFIG = "encoder.onnx", "decoder_step.onnx", "config.json"
 FORMAT = "speechmm-onnx/1"
@@ -88,9 +89,10 @@ class RowsCache:
 class DecoderStepGraph(nn.Module):
     """One token more for every hypothesis."""
 
-    def __init__(self, model: SpeechTextModel):
+    def __init__(self, model: SpeechTextModel, tag: str = "asr"):
         super().__init__()
         self.model = model
+        self.place = model.decoder.names.index(tag)
 
     def forward(  # noqa: PLR0917 (inputs of a graph have an order)
         self,
@@ -110,13 +112,15 @@ class DecoderStepGraph(nn.Module):
         cache = DecoderCache(layers, bias, enc_mask.shape[0], position=position)
         decoder = self.model.decoder
         embedded = decoder.embedding(tokens.clamp(min=0))
-        x = torch.where((tokens < 0)[:, None], decoder.tags.weight[0], embedded)
+        x = torch.where((tokens < 0)[:, None], decoder.tags.weight[self.place], embedded)
         log_probs = decoder.output(decoder.stack.step(x, cache)).log_softmax(dim=-1)
         grown = torch.stack([past.own for past in pasts])
         return log_probs, grown[:, 0], grown[:, 1]
 
 
-def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
+def export_bundle(
+    bundle: Bundle, out: Path, *, opset: int = OPSET, language: str | None = None
+) -> None:
     """Writes ``encoder.onnx``, ``decoder_step.onnx``, ``tokenizer.json`` and ``config.json``.
 
     Where a graph cannot be made or written, those of an earlier export stay as they were.
@@ -125,10 +129,11 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
         bundle: The model, on a CPU.
         out: Folder to write into; made when missing.
         opset: Version of the ONNX operators.
+        language: That is spoken, of a model of several: graphs are for one.
 
     Raises:
-        ConfigError: the extra ``onnx`` is not installed, the model writes no texts, or the folder
-            cannot be written to.
+        ConfigError: no language of the model is given, the extra ``onnx`` is not installed, the model
+            writes no texts, or the folder cannot be written to.
     """
     try:
         import onnx  # noqa: F401
@@ -148,15 +153,36 @@ def export_bundle(bundle: Bundle, out: Path, *, opset: int = OPSET) -> None:
             f"{bundle.path}: it was trained to align only; expected CTC or a decoder, which the "
             "graphs are of. Train the task asr, too."
         )
+    tag = _tag(bundle, language)
     out.mkdir(parents=True, exist_ok=True)
     model = bundle.model.eval()
     with ExitStack() as stack:  # graphs belong together: both are made before either is replaced
         _export_encoder(model, stack.enter_context(write_aside(out / ENCODER, ours=True)), opset)
         if "decoder" in model.heads:
             step = stack.enter_context(write_aside(out / DECODER_STEP, ours=True))
-            _export_step(model, step, opset)
+            _export_step(model, step, opset, tag)
     bundle.tokenizer.save(out / TOKENIZER_FILE)
     write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n", ours=True)
+
+
+def _tag(bundle: Bundle, language: str | None) -> str:
+    """What the exported decoder is asked for: to write what is said, in one language."""
+    names = bundle.model.decoder.names if "decoder" in bundle.heads else ("asr",)
+    known = languages_of("asr", names)
+    if language is None and len(known) > 1:
+        raise ConfigError(
+            f"--language: none is given; expected one of {', '.join(known)}, as a graph is for one "
+            "language. Choose one of these."
+        )
+    code = known[0] if len(known) == 1 else ""
+    if language is not None:
+        code = known_language(language, known, asked_by="--language", learned="can recognise")
+    if tag_of("asr", code) not in names:
+        raise ConfigError(
+            f"{bundle.path}: its decoder was trained on {', '.join(names)}; expected asr, which the graphs "
+            "are of. Train the task asr with its decoder, too."
+        )
+    return tag_of("asr", code)
 
 
 class GraphNames(TypedDict):
@@ -217,7 +243,7 @@ def _export_encoder(model: SpeechTextModel, path: Path, opset: int) -> None:
     )
 
 
-def _export_step(model: SpeechTextModel, path: Path, opset: int) -> None:
+def _export_step(model: SpeechTextModel, path: Path, opset: int, tag: str) -> None:
     config = model.config
     layers, heads, width = config.decoder_layers, config.heads, config.d_model // config.heads
     cross, past = (layers, 2, heads, 16, width), (layers, 6, heads, 5, width)
@@ -243,7 +269,7 @@ def _export_step(model: SpeechTextModel, path: Path, opset: int) -> None:
         own,
         own,
     )
-    _export(DecoderStepGraph(model), example, shapes, path, STEP_INPUTS, STEP_OUTPUTS, opset)
+    _export(DecoderStepGraph(model, tag), example, shapes, path, STEP_INPUTS, STEP_OUTPUTS, opset)
 
 
 def _export(  # noqa: PLR0917

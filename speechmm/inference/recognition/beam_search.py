@@ -49,7 +49,7 @@ class BeamSearch:
 
     Every score is a natural log. What is impossible is a mask, whatever the weights. Tensors of
     state begin with (utterances, beams), of the utterances still searched. There is at most one step
-    for each encoder frame, and one for the end.
+    for each encoder frame (two for a translation), and one for the end.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class BeamSearch:
         self.options = options
         self.device = encoding.encoded.device
         batch, frames = encoding.encoded.shape[:2]
-        self.most_steps = frames + 1
-        self.limits = encoding.enc_lengths + 1  # tokens plus eos: one a frame at most
+        self.most_steps = options.tokens_per_frame * frames + 1
+        self.limits = options.tokens_per_frame * encoding.enc_lengths + 1  # the end is one, too
         self.cache = model.decode_init(encoding) if options.uses_decoder else None
         self.ctc: CtcPrefixScorer | None = None
         self.prefixes: PrefixState | None = None

@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import ConfigError
+from speechmm.text.languages import TASKS, language_code
 
 DECODERS = ("ctc", "attention", "joint")
 """Greedy CTC, the attention decoder alone, or the decoder with CTC prefix scores."""
+
+
+def decoder_for(task: str) -> str:
+    """The decoder that searches where none is named: translations have no CTC."""
+    return "attention" if task == "translate" else SearchOptions.decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +38,12 @@ class SearchOptions:
     """Results per utterance, best first."""
     speech_gate: bool = True
     """Search only where anybody speaks, by what the heads of the model hear; without it, all audio."""
+    task: str = TASKS[0]
+    """What is written: what is said (asr), or the same in another language (translate)."""
+    language: str | None = None
+    """That is spoken, where it is known; None lets the decoder tell, of a model of several."""
+    target_language: str | None = None
+    """To translate into; None where the model knows one only."""
 
     @property
     def heads(self) -> frozenset[str]:
@@ -49,7 +61,13 @@ class SearchOptions:
         """Whether a beam search adds CTC prefix scores."""
         return self.decoder == "joint" and self.ctc_weight > 0
 
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens that a text has at most, for each encoder frame; a translation may be longer."""
+        return 1 if self.task == "asr" else 2
+
     def __post_init__(self) -> None:
+        self._check_task()
         if self.decoder not in DECODERS:
             raise ConfigError(
                 f"search: decoder is {self.decoder!r}; expected one of {', '.join(DECODERS)}. "
@@ -73,6 +91,39 @@ class SearchOptions:
             raise ConfigError(
                 f"search: decoder 'ctc' is greedy, but length_bonus is {self.length_bonus}; expected "
                 "0, as it has no effect there. Leave it out, or use another decoder."
+            )
+
+    def _check_task(self) -> None:
+        """Refuses what the task leaves without effect."""
+        if self.task not in TASKS:
+            raise ConfigError(
+                f"search: task is {self.task!r}; expected one of {', '.join(TASKS)}. Choose one of these."
+            )
+        for name in ("language", "target_language"):
+            value: object = getattr(self, name)
+            if not (value is None or (isinstance(value, str) and language_code(value))):
+                raise ConfigError(
+                    f"search: {name} is {value!r}; expected the code of a language, such as en. Correct it."
+                )
+        if self.task == "translate" and self.decoder != "attention":
+            raise ConfigError(
+                f"search: decoder is {self.decoder!r} and task translate; expected decoder 'attention', "
+                "as CTC writes what is said. Leave the decoder out, or choose that."
+            )
+        if self.task == "translate" and self.language is not None:
+            raise ConfigError(
+                f"search: language is {self.language!r} and task translate; expected none, as whatever is "
+                "spoken is translated. Leave it out, or name the language to write as the target language."
+            )
+        if self.task == "asr" and self.target_language is not None:
+            raise ConfigError(
+                f"search: target_language is {self.target_language!r} and task asr; expected none, as "
+                "nothing is translated. Leave it out, or choose task translate."
+            )
+        if self.language is not None and not self.uses_decoder:
+            raise ConfigError(
+                f"search: language is {self.language!r} and the decoder has no part; expected decoder "
+                "'joint' or 'attention', as CTC is told no language. Leave it out, or choose one of these."
             )
 
 

@@ -66,4 +66,6 @@ def decoding_settings(options: SearchOptions) -> dict[str, Any]:
         del settings["ctc_weight"]
     if options.decoder == "ctc":
         del settings["length_bonus"]
-    return settings
+    if options.task == "asr":
+        del settings["task"]
+    return {name: value for name, value in settings.items() if value is not None}

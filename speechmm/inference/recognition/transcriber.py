@@ -30,6 +30,7 @@ from speechmm.inference.recognition.confidence import (
 )
 from speechmm.inference.recognition.fusion.scorer import Scorer
 from speechmm.inference.recognition.hypothesis import Hypothesis
+from speechmm.inference.recognition.languages import AskedLanguage, most_written
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.repeats import repeated_words
 from speechmm.inference.recognition.search import search
@@ -59,6 +60,8 @@ class ChunkTranscript:
     """Of the best hypothesis; empty where that has no words."""
     words: list[Segment]
     """In seconds from the start of the chunk; all times 0 unless they are asked for."""
+    language: str = ""
+    """Of the words, where the model knows of languages."""
 
 
 class Transcriber:
@@ -81,14 +84,17 @@ class Transcriber:
             options: How to search; None means the defaults.
             scorers: External models whose scores are added in the search (shallow fusion).
             batch_seconds: Audio per batch, padding included; None means what suits the device.
-            word_times: Whether results say when each word was said.
+            word_times: Whether results say when each word was said; translations never do.
             device: Where the model runs.
 
         Raises:
-            ConfigError: The search reads what the model was not trained to write.
+            ConfigError: The search reads what the model was not trained to write, or in a language that it
+                does not know.
         """
         self.options = SearchOptions() if options is None else options
         bundle.require_heads(self.options.heads, f"--decoder {self.options.decoder}")
+        self.asked = AskedLanguage(bundle, self.options)
+        self.translates = self.options.task == "translate"
         self.bundle = bundle
         self.tokenizer = bundle.tokenizer
         self.features = bundle.features
@@ -96,8 +102,10 @@ class Transcriber:
         self.gate = SpeechGate(bundle) if self.options.speech_gate else None
         self.scorers = scorers
         self.chunk_seconds = chunk_seconds(bundle)
-        self.calibration = Calibration.of(bundle, self.options.decoder)
-        self.word_times = word_times
+        self.calibration = (
+            UNCALIBRATED if self.translates else Calibration.of(bundle, self.options.decoder)
+        )
+        self.word_times = word_times and not self.translates
         self.seconds = dict.fromkeys(PARTS, 0.0)
         """Time spent so far on each part of the work."""
         self.batch_samples = self.encoder.batch_samples(batch_seconds)
@@ -147,7 +155,7 @@ class Transcriber:
         """Encodes, searches and times a second of a tone."""
         tone = torch.sin(0.1 * torch.arange(self.features.sample_rate)) / 10
         encoding = self._heard(self.encoder.encode([tone]))
-        search(self.encoder.model, encoding, self.options, self.scorers)
+        search(self.encoder.model, encoding, self.options, self.scorers, tag=self.asked.tag)
         if self.word_times:
             any_tokens = [self.tokenizer.vocab_size - 1] * 2
             words = words_of(self.tokenizer, Hypothesis(any_tokens, 0.0, [0.0, 0.0]), UNCALIBRATED)
@@ -208,9 +216,10 @@ class Transcriber:
     ) -> list[ChunkTranscript]:
         """What was said in each utterance of a batch."""
         with self._timed("search"):
-            results = search(self.encoder.model, encoding, self.options, self.scorers)
+            tag, chosen = self.asked.ask(encoding)
+            results = search(self.encoder.model, encoding, self.options, self.scorers, tag=tag)
             best = [hypotheses[0] if hypotheses else Hypothesis([], 0.0) for hypotheses in results]
-            if self.options.decoder != "ctc":
+            if self.options.decoder != "ctc" and not self.translates:
                 sure = heard_by_ctc(self.bundle, encoding, best)
                 pairs = zip(best, sure, strict=True)
                 best = [replace(one, token_log_probs=scores) for one, scores in pairs]
@@ -223,8 +232,11 @@ class Transcriber:
                 hypotheses=hypotheses,
                 token_log_probs=one.token_log_probs if found else [],
                 words=found,
+                language=language,
             )
-            for hypotheses, one, found in zip(results, best, words, strict=True)
+            for hypotheses, one, found, language in zip(
+                results, best, words, self.asked.names(chosen, len(best)), strict=True
+            )
         ]
 
     @contextmanager
@@ -263,6 +275,8 @@ class Transcriber:
             words=cut_unspaced(words) if self.word_times else [],
             alternatives=self._alternatives(results),
             flags=repeated_words([word.label for word in words]),
+            task=self.options.task,
+            language=most_written((one.value.language, len(one.value.words)) for one in results),
         )
 
     def _confidence(self, words: list[Segment], token_log_probs: list[float]) -> float:
@@ -292,6 +306,7 @@ def _one_after_another(parts: Sequence[tuple[float, ChunkTranscript]]) -> ChunkT
             for start, said in parts
             for word in said.words
         ],
+        language=most_written((said.language, len(said.words)) for _, said in parts),
     )
 
 
