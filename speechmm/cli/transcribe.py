@@ -191,6 +191,13 @@ def _parser() -> CommandParser:
         help="added to the score per token (natural log), against too short results",
     )
     parser.add_argument(
+        "--align-weight",
+        type=NonNegativeFloat,
+        default=SearchOptions.align_weight,
+        help="rank all hypotheses of the beam once more: weight of the log-likelihood of the audio given "
+        "each text, by the alignment head (natural log)",
+    )
+    parser.add_argument(
         "--n-best",
         type=PositiveInt,
         default=SearchOptions.n_best,

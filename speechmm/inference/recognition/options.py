@@ -6,7 +6,7 @@ A new decoder is named here, with what it reads of the model, and is called in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,9 @@ class SearchOptions:
     """Added per token (natural log), against too short results."""
     n_best: int = 1
     """Results per utterance, best first."""
+    align_weight: float = 0.0
+    """Weight of the log-likelihood of the audio given the text, by the alignment head (nats), with which
+    all hypotheses of the beam are ranked once more; 0 leaves them as the search has them."""
     speech_gate: bool = True
     """Search only where anybody speaks, by what the heads of the model hear; without it, all audio."""
     task: str = TASKS[0]
@@ -66,6 +69,11 @@ class SearchOptions:
         """Tokens that a text has at most, for each encoder frame; a translation may be longer."""
         return 1 if self.task == "asr" else 2
 
+    @property
+    def searched(self) -> SearchOptions:
+        """What the search itself is asked for: all of its hypotheses where they are ranked once more."""
+        return replace(self, n_best=self.beam, align_weight=0.0) if self.align_weight else self
+
     def __post_init__(self) -> None:
         self._check_task()
         if self.decoder not in DECODERS:
@@ -92,6 +100,11 @@ class SearchOptions:
                 f"search: decoder 'ctc' is greedy, but length_bonus is {self.length_bonus}; expected "
                 "0, as it has no effect there. Leave it out, or use another decoder."
             )
+        if not 0.0 <= self.align_weight < float("inf") or (self.align_weight and self.beam == 1):
+            raise ConfigError(
+                f"search: align_weight is {self.align_weight}, beam {self.beam}; expected a weight of 0 or "
+                "more, and a beam of 2 or more for its hypotheses to be ranked. Raise the beam."
+            )
 
     def _check_task(self) -> None:
         """Refuses what the task leaves without effect."""
@@ -105,6 +118,11 @@ class SearchOptions:
                 raise ConfigError(
                     f"search: {name} is {value!r}; expected the code of a language, such as en. Correct it."
                 )
+        if self.task == "translate" and self.align_weight:
+            raise ConfigError(
+                f"search: align_weight is {self.align_weight} and task translate; expected 0, as no "
+                "translation is said in the audio. Leave it out."
+            )
         if self.task == "translate" and self.decoder != "attention":
             raise ConfigError(
                 f"search: decoder is {self.decoder!r} and task translate; expected decoder 'attention', "

@@ -68,4 +68,6 @@ def decoding_settings(options: SearchOptions) -> dict[str, Any]:
         del settings["length_bonus"]
     if options.task == "asr":
         del settings["task"]
+    if not options.align_weight:
+        del settings["align_weight"]
     return {name: value for name, value in settings.items() if value is not None}

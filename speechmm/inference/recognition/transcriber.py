@@ -23,6 +23,7 @@ from speechmm.inference.engine.read_ahead import read_ahead, readers_for
 from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.engine.warm_up import WarmUp
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
+from speechmm.inference.recognition.alignment_scores import rescore
 from speechmm.inference.recognition.confidence import (
     Calibration,
     heard_by_ctc,
@@ -37,6 +38,7 @@ from speechmm.inference.recognition.search import search
 from speechmm.inference.recognition.speech_gate import SpeechGate
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
+from speechmm.models.text_decoder import Tag
 from speechmm.text.tokenizer import SPACE, Tokenizer
 
 MAX_CHUNK_SECONDS = 20.0
@@ -93,6 +95,8 @@ class Transcriber:
         """
         self.options = SearchOptions() if options is None else options
         bundle.require_heads(self.options.heads, f"--decoder {self.options.decoder}")
+        if self.options.align_weight:
+            bundle.require_heads(["align"], "--align-weight")
         self.asked = AskedLanguage(bundle, self.options)
         self.translates = self.options.task == "translate"
         self.bundle = bundle
@@ -155,7 +159,7 @@ class Transcriber:
         """Encodes, searches and times a second of a tone."""
         tone = torch.sin(0.1 * torch.arange(self.features.sample_rate)) / 10
         encoding = self._heard(self.encoder.encode([tone]))
-        search(self.encoder.model, encoding, self.options, self.scorers, tag=self.asked.tag)
+        self._search(encoding, self.asked.tag)
         if self.word_times:
             any_tokens = [self.tokenizer.vocab_size - 1] * 2
             words = words_of(self.tokenizer, Hypothesis(any_tokens, 0.0, [0.0, 0.0]), UNCALIBRATED)
@@ -205,8 +209,9 @@ class Transcriber:
         return [_one_after_another(parts) for parts in found]
 
     def _heard(self, encoding: SpeechEncoding) -> SpeechEncoding:
-        """The same, with what the alignment head hears where both gate and word times ask for it."""
-        if self.gate is None or not self.word_times or "align" not in self.bundle.heads:
+        """The same, with what the alignment head hears where more than one part of the work asks for it."""
+        asking = (self.gate is not None, self.word_times, self.options.align_weight > 0)
+        if sum(asking) < 2 or "align" not in self.bundle.heads:
             return encoding
         with torch.inference_mode():
             return replace(encoding, aligned=self.encoder.model.align_log_probs(encoding))
@@ -217,7 +222,7 @@ class Transcriber:
         """What was said in each utterance of a batch."""
         with self._timed("search"):
             tag, chosen = self.asked.ask(encoding)
-            results = search(self.encoder.model, encoding, self.options, self.scorers, tag=tag)
+            results = self._search(encoding, tag)
             best = [hypotheses[0] if hypotheses else Hypothesis([], 0.0) for hypotheses in results]
             if self.options.decoder != "ctc" and not self.translates:
                 sure = heard_by_ctc(self.bundle, encoding, best)
@@ -238,6 +243,14 @@ class Transcriber:
                 results, best, words, self.asked.names(chosen, len(best)), strict=True
             )
         ]
+
+    def _search(self, encoding: SpeechEncoding, tag: Tag) -> list[list[Hypothesis]]:
+        """The n best hypotheses of each utterance of a batch, best first; ``tag`` is the decoder's."""
+        model, options = self.encoder.model, self.options
+        found = search(model, encoding, options.searched, self.scorers, tag=tag)
+        if options.align_weight:
+            found = rescore(model, self.tokenizer, encoding, found, options.align_weight)
+        return [row[: options.n_best] for row in found]
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
