@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from jsonargparse.typing import PositiveFloat
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
@@ -25,6 +25,8 @@ from speechmm.files.pipes import STDIN
 from speechmm.options import ALIGNMENT_FORMATS, MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
+    from lhotse import MonoCut
+
     from speechmm.alignments import Alignment
     from speechmm.inference.synthesis.synthesizer import Synthesizer
 
@@ -39,6 +41,7 @@ class Wanted(NamedTuple):
     text: str
     speaker: str | None
     """Who is to speak it; None where nothing says."""
+    language: str | None = None
 
 
 def run(argv: list[str]) -> int:
@@ -58,11 +61,13 @@ def run(argv: list[str]) -> int:
     if arguments.times == STDOUT and arguments.out == STDOUT:
         raise ConfigError("--times: - is --out already; expected another file. Name one.")
     format = _times_format(arguments)
+    _check_manifest(arguments.manifest, arguments.out)
     from speechmm.inference.synthesis.synthesizer import Synthesizer
 
     synthesizer = Synthesizer(load_model(arguments), device=arguments.device)
     flagged: list[Alignment] = []
-    spoken = _speak(synthesizer, wanted, arguments, skipped, flagged)
+    cuts: list[MonoCut] = []
+    spoken = _speak(synthesizer, wanted, arguments, skipped, flagged, cuts=cuts)
     shown = show_progress(spoken, len(wanted), "speaking", hidden=arguments.times == STDOUT)
     alignments = require_some(shown, skipped)
     if arguments.times is None:
@@ -72,6 +77,10 @@ def run(argv: list[str]) -> int:
 
         shift = synthesizer.config.mel.frame_shift
         write_alignments(alignments, arguments.times, format, frame_shift=shift)
+    if arguments.manifest is not None:
+        from speechmm.data.manifest import write_cuts
+
+        write_cuts(cuts, arguments.manifest)
     return name_flagged(flagged, skipped, total, noun="texts")
 
 
@@ -115,6 +124,20 @@ def _parser() -> CommandParser:
         ".onnx file with a description beside it; Griffin-Lim when not given",
     )
     parser.add_argument(
+        "--vary",
+        type=NonNegativeInt,
+        metavar="SEED",
+        help="speak each text by a speaker (of all, unless --speaker names one) and at 0.8 to 1.25 times "
+        "--rate, drawn at random from this seed",
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="cuts manifest (.jsonl, .jsonl.gz) of what is spoken, marked as synthetic, to train on "
+        "with data.mix; texts of which something is left out are not in it",
+    )
+    parser.add_argument(
         "--times",
         type=Path,
         metavar="PATH",
@@ -127,6 +150,19 @@ def _parser() -> CommandParser:
         help="of --times (default: what its name ends in, else textgrid)",
     )
     return parser
+
+
+def _check_manifest(manifest: Path | None, out: Path) -> None:
+    """Refuses a name that says nothing of a manifest, and audio that no manifest can name."""
+    if manifest is None:
+        return
+    if out == STDOUT:
+        raise ConfigError("--manifest: --out is stdout; expected files that it can name. Name one.")
+    if not manifest.name.endswith(MANIFEST_SUFFIXES):
+        raise ConfigError(
+            f"--manifest: found {str(manifest)!r}; expected a name that ends in "
+            f"{' or '.join(MANIFEST_SUFFIXES)}. Choose one."
+        )
 
 
 def _is_file(out: Path) -> bool:
@@ -194,10 +230,13 @@ def _lines(lines: Sequence[tuple[int, str]], name: str) -> list[Wanted]:
 
 
 def _cuts(path: Path, skipped: SkipReport) -> list[Wanted]:
-    from speechmm.data.manifest import cut_text, read_cuts
+    from speechmm.data.manifest import cut_language, cut_text, read_cuts
     from speechmm.data.spoken import speaker_of
 
-    return [Wanted(one.id, cut_text(one), speaker_of(one)) for one in read_cuts(path, skipped)]
+    return [
+        Wanted(one.id, cut_text(one), speaker_of(one), cut_language(one))
+        for one in read_cuts(path, skipped)
+    ]
 
 
 def _speak(
@@ -206,8 +245,10 @@ def _speak(
     arguments: Namespace,
     skipped: SkipReport,
     flagged: list[Alignment],
+    *,
+    cuts: list[MonoCut],
 ) -> Iterator[Alignment]:
-    """Speaks and writes each text; the alignments of what was written."""
+    """Speaks and writes each text; the alignments of what was written, and cuts of it."""
     from speechmm.audio.writing import write_audio
     from speechmm.files.atomic import safe_name
 
@@ -215,13 +256,12 @@ def _speak(
     synthesizer.check(arguments.speaker, arguments.rate)
     synthesizer.vocoder(arguments.vocoder)
     for one in wanted:
-        own = one.speaker if one.speaker in synthesizer.config.speakers else None
-        speaker = own if arguments.speaker is None else arguments.speaker
+        speaker, rate = _voice(one, synthesizer.config.speakers, arguments)
         try:
             speech = synthesizer.synthesize(
                 one.text,
                 speaker=speaker,
-                rate=arguments.rate,
+                rate=rate,
                 vocoder=arguments.vocoder,
                 id=one.id,
             )
@@ -233,4 +273,22 @@ def _speak(
         alignment = replace(speech.alignment, audio=str(path))
         if alignment.flags:
             flagged.append(replace(alignment, units={}))
+        elif arguments.manifest is not None:
+            from speechmm.inference.synthesis.spoken_cuts import spoken_cut
+
+            named = speaker or synthesizer.config.speakers[0]
+            cuts.append(
+                spoken_cut(speech, path, text=one.text, speaker=named, language=one.language)
+            )
         yield alignment
+
+
+def _voice(one: Wanted, known: Sequence[str], arguments: Namespace) -> tuple[str | None, float]:
+    """Who speaks a text, and how fast; None for the first speaker."""
+    own = one.speaker if one.speaker in known else None
+    if arguments.vary is None:
+        return own if arguments.speaker is None else arguments.speaker, arguments.rate
+    from speechmm.inference.synthesis.spoken_cuts import draw_voice
+
+    speakers = known if arguments.speaker is None else [arguments.speaker]
+    return draw_voice(speakers, arguments.rate, seed=arguments.vary, id=one.id)

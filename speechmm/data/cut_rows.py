@@ -30,6 +30,8 @@ _SHAR = "shar"  # as the type of audio and features: they lie in the archives of
 _PLACEHOLDER = b'{"type": "shar", "channels": [0], "source": ""}'  # in a row
 TRANSLATIONS = "translated_text"
 """Custom field of a supervision, as lhotse's recipes for speech translation have it: texts by language."""
+SYNTHETIC = "synthetic"
+"""Custom field of cuts that nobody said: true where their speech is synthetic."""
 MIN_SPEED = 0.1
 """Audio is played ten times slower at most, and ten times faster."""
 
@@ -227,7 +229,8 @@ def _is_plain_supervision(row: dict[str, Any], recording_id: str, channel: int) 
 def _is_plain_custom(custom: Any) -> bool:
     if custom is None:
         return True
-    return bool(custom.keys() == {AVERAGED} and fits(custom[AVERAGED], [int]))
+    known = custom.keys() <= {AVERAGED, SYNTHETIC} and type(custom.get(SYNTHETIC, True)) is bool
+    return bool(known and fits(custom.get(AVERAGED, []), [int]))
 
 
 def _are_plain_features(features: Any, channel: int) -> bool:

@@ -25,14 +25,18 @@ from lhotse.supervision import AlignmentItem
 from speechmm.alignments import Alignment, Segment
 from speechmm.audio.channels import check_channels
 from speechmm.audio.io import AudioInfo, audio_info
-from speechmm.data.cut_rows import TRANSLATIONS, read_rows, row_language, row_translations
+from speechmm.data.cut_rows import (
+    SYNTHETIC,
+    TRANSLATIONS,
+    read_rows,
+    row_language,
+    row_translations,
+)
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import AVERAGED, audio_path
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
 
-SYNTHETIC = "synthetic"
-"""Custom field of cuts that nobody said: true where their speech is synthetic."""
 OVERHANG_SECONDS = 0.05
 """Corpora round the end of their segments; one that ends this much too late ends with its file."""
 

@@ -16,8 +16,8 @@ from torch.nn.utils.rnn import pad_sequence
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.audio.pitch import track_pitch
 from speechmm.data.batch import SpokenTargets
-from speechmm.data.cut_rows import read_rows
-from speechmm.data.manifest import SYNTHETIC, is_synthetic
+from speechmm.data.cut_rows import SYNTHETIC, read_rows
+from speechmm.data.manifest import is_synthetic
 from speechmm.data.plan import PlannedUtterance
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import load_recorded, recorded_span
