@@ -127,7 +127,7 @@ def train(
     plan: Plan, folder: Path, settings: dict[str, Any], seed: int, environment: dict[str, str]
 ) -> None:
     """What is missing of one training."""
-    arguments = [f"--{k}={json.dumps(v)}" for k, v in settings.items()]
+    arguments = [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in settings.items()]
     begin = time.monotonic()
     call(
         ["fit", "--config", plan.config, "--ckpt_path", "last", f"--seed_everything={seed}",
