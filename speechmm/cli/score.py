@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
@@ -12,7 +15,11 @@ from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError
 from speechmm.files.provenance import code_commit, read_meta
 from speechmm.options import BOOTSTRAP_DRAWS
+from speechmm.text.languages import TASKS
 from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
+
+if TYPE_CHECKING:
+    from speechmm.evaluation.text_sets import TextSet
 
 
 def run(argv: list[str]) -> int:
@@ -22,20 +29,20 @@ def run(argv: list[str]) -> int:
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.breakdowns import out_of_vocabulary
     from speechmm.evaluation.page import write_report
-    from speechmm.evaluation.report import add_comparison, make_report
+    from speechmm.evaluation.report import add_comparison, add_translation, make_report
     from speechmm.evaluation.results import wer_lines, wer_table, write_results
     from speechmm.evaluation.scoring import other_rates, score_files
 
-    scored = score_files(arguments.hypothesis, arguments.reference, arguments.normalizer)
+    read = _reference_reader(arguments)
+    texts = (arguments.reference, arguments.normalizer)
+    scored = score_files(arguments.hypothesis, *texts, read=read)
     meta = read_meta(arguments.hypothesis)
     draws = {"draws": arguments.bootstrap_draws, "seed": arguments.bootstrap_seed}
     command = shlex.join(["speechmm", "score", *argv])
     report = make_report(scored, command=command, meta=meta, **draws)
     report["git_commit"] = report["git_commit"] or code_commit()
     if arguments.out is not None:
-        report["other_normalizers"] = other_rates(
-            arguments.hypothesis, arguments.reference, arguments.normalizer
-        )
+        report["other_normalizers"] = other_rates(arguments.hypothesis, *texts, read=read)
     if arguments.vocabulary:
         known = _vocabulary(arguments.vocabulary, arguments.normalizer)
         report["out_of_vocabulary"] = out_of_vocabulary(scored.words, known)
@@ -46,8 +53,10 @@ def run(argv: list[str]) -> int:
         )
     second = None
     if arguments.against is not None:
-        second = score_files(arguments.against, arguments.reference, arguments.normalizer)
+        second = score_files(arguments.against, *texts, read=read)
         add_comparison(report, scored, second, **draws)
+    if arguments.task == "translate":
+        add_translation(report, scored, second, **draws)
     if arguments.out is not None:
         curves = None if arguments.run is None else arguments.run / "curves.png"
         write_report(report, scored, arguments.out, against=second, curves=curves)
@@ -64,6 +73,25 @@ def run(argv: list[str]) -> int:
             skipped.add(f"{one.hypothesis}: {id}", "it has no reference; it is not counted")
     skipped.print(len(scored.ids) + len(scored.extra), noun="utterances")
     return skipped.exit_code
+
+
+def _reference_reader(arguments: Any) -> Callable[[Path], TextSet]:
+    """Reads references, or the translations that are the references.
+
+    Raises:
+        ConfigError: A language to translate into is given, and nothing is translated.
+    """
+    from speechmm.evaluation.text_sets import read_text_set
+    from speechmm.evaluation.translated_texts import read_translations
+
+    if arguments.task == "translate":
+        return partial(read_translations, language=arguments.target_language)
+    if arguments.target_language is not None:
+        raise ConfigError(
+            "--target-language: has no effect without --task translate; expected both. Add the other, or "
+            "leave it out."
+        )
+    return read_text_set
 
 
 def _vocabulary(paths: list[Path], normalizer: str) -> set[str]:
@@ -97,6 +125,18 @@ def _parser() -> CommandParser:
         help="what both texts go through first: verbatim changes white space only, multilingual drops "
         "case and punctuation (turkish: where I is the capital of ı), basic is that of earlier "
         "versions, english unifies numbers and contractions too",
+    )
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        default=TASKS[0],
+        help="what was written: what is said (asr), or translations, which get BLEU and chrF, too; their "
+        "references are the translations of REF where that is a cuts manifest",
+    )
+    parser.add_argument(
+        "--target-language",
+        metavar="CODE",
+        help="language of the translations, where REF has several",
     )
     parser.add_argument(
         "--against",

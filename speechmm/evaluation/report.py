@@ -34,6 +34,7 @@ from speechmm.evaluation.significance import (
     resample_sums,
     sums_by_speaker,
 )
+from speechmm.evaluation.translation import compare_translations, score_translations
 from speechmm.files.provenance import RunMeta
 from speechmm.options import BOOTSTRAP_DRAWS
 
@@ -77,7 +78,10 @@ def make_report(
             for id, one in zip(scored.ids, scored.sources, strict=True)
             if one.speaker
         },
-        "by_speaker": _by_speaker(scored, draws, seed),
+        "by_speaker": _by_group(scored, _speakers(scored), draws, seed),
+        "by_language": _by_group(
+            scored, [source.language for source in scored.sources], draws, seed
+        ),
         "by_length": breakdowns.by_length(scored.words),
         "by_duration": breakdowns.by_duration(scored),
         "by_position": breakdowns.by_position(scored.words),
@@ -159,18 +163,19 @@ def _speakers(scored: Scored) -> list[str]:
     return [source.speaker for source in scored.sources]
 
 
-def _by_speaker(scored: Scored, draws: int, seed: int) -> dict[str, SpeakerRow]:
+def _by_group(scored: Scored, names: Sequence[str], draws: int, seed: int) -> dict[str, SpeakerRow]:
+    """Errors by speaker or language; utterances without a name are left out."""
     groups: dict[str, list[UtteranceErrors]] = {}
-    for source, one in zip(scored.sources, scored.words, strict=True):
-        if source.speaker:
-            groups.setdefault(source.speaker, []).append(one)
+    for name, one in zip(names, scored.words, strict=True):
+        if name:
+            groups.setdefault(name, []).append(one)
     few = len(groups) <= MAX_SPEAKERS
     return {
-        speaker: {
+        name: {
             **breakdowns.group_row(rows),
             "ci95": _wer_interval(rows, draws, seed) if few else None,
         }
-        for speaker, rows in sorted(groups.items())
+        for name, rows in sorted(groups.items())
     }
 
 
@@ -259,3 +264,19 @@ def add_comparison(
             },
         },
     }
+
+
+def add_translation(
+    report: Report,
+    scored: Scored,
+    against: Scored | None = None,
+    *,
+    draws: int = BOOTSTRAP_DRAWS,
+    seed: int = 0,
+) -> None:
+    """Adds BLEU and chrF, and how far they are above those of a second system."""
+    report["translation"] = score_translations(scored, draws=draws, seed=seed)
+    if against is not None:
+        report["translation_comparison"] = compare_translations(
+            scored, against, draws=draws, seed=seed
+        )

@@ -57,7 +57,7 @@ class GroupRow(CountsRow):
 
 
 class SpeakerRow(GroupRow):
-    """Errors of one speaker."""
+    """Errors of one speaker, or in one language."""
 
     ci95: Interval
 
@@ -192,6 +192,40 @@ class ComparisonRow(TypedDict):
     against: OtherSystem
 
 
+class TranslationScore(TypedDict):
+    """BLEU or chrF, 0 to 100."""
+
+    score: float
+    ci95: Interval
+    ci95_speakers: Interval
+    signature: str
+    """Of sacrebleu: how it was counted."""
+
+
+class TranslationDifference(TypedDict):
+    """The score of another system, and how far this one is above it."""
+
+    score: float
+    difference: float
+    ci95: Interval
+    """Of the difference, paired bootstrap."""
+    probability_better: float
+
+
+class TranslationComparison(TypedDict):
+    """This system against another on the same references."""
+
+    bleu: TranslationDifference
+    chrf: TranslationDifference
+
+
+class TranslationReport(TypedDict):
+    """How good translations are."""
+
+    bleu: TranslationScore
+    chrf: TranslationScore
+
+
 class _Measured(TypedDict):
     wer: WerRow
     cer: WerRow
@@ -210,6 +244,8 @@ class _Measured(TypedDict):
     utterance_speakers: dict[str, str]
     """By id, where they are known."""
     by_speaker: dict[str, SpeakerRow]
+    by_language: dict[str, SpeakerRow]
+    """By the codes of the languages of the references, where they are known."""
     by_length: list[LengthRow]
     by_duration: list[DurationRow]
     by_position: list[PositionRow]
@@ -236,6 +272,8 @@ class Report(_Measured, total=False):
     other_normalizers: dict[str, OtherRate]
     out_of_vocabulary: OutOfVocabulary
     comparison: ComparisonRow
+    translation: TranslationReport
+    translation_comparison: TranslationComparison
 
 
 class EdgeRow(TypedDict):

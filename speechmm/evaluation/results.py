@@ -6,12 +6,14 @@ import datetime
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from speechmm.errors import ConfigError
 from speechmm.evaluation.report_types import ComparisonRow, Interval, RateRow, Report, WerRow
 from speechmm.files.atomic import write_text
 from speechmm.files.text import read_text
 
+_TRANSLATION_NAMES: dict[Literal["bleu", "chrf"], str] = {"bleu": "BLEU", "chrf": "chrF2"}
 LONG_WORDS = 25
 """Characters a word, on average, above which texts hardly have spaces: Greenlandic has 13."""
 HEADER = "# Results\n\nWritten by `speechmm score` and `speechmm score-alignment`; do not edit.\n"
@@ -54,8 +56,10 @@ def _read(path: Path) -> str:
 def wer_lines(report: Report) -> list[str]:
     """The section of a WER report."""
     wer, cer, ser = report["wer"], report["cer"], report["ser"]
+    translated = translation_lines(report)
     errors = wer["substitutions"] + wer["deletions"] + wer["insertions"]
     lines = [
+        *(f"- {line}" for line in translated),
         f"- WER: **{100 * wer['value']:.2f} %**, 95 % interval {_interval(wer['ci95'])} %"
         f"{_speaker_interval(wer)}: "
         f"{errors} errors in {wer['reference_words']} words ({wer['substitutions']} substitutions, "
@@ -65,6 +69,7 @@ def wer_lines(report: Report) -> list[str]:
         f"- utterances: {report['utterances']}, {ser['wrong']} with an error"
         + (f"; {report['speakers']} speakers" if report["speakers"] else ""),
         f"- normalizer: {report['normalizer']}",
+        *(f"- {line}" for line in language_lines(report)),
         *(f"- {note}" for note in reading_notes(report)),
     ]
     if report["missing_hypotheses"] or report["extra_hypotheses"]:
@@ -115,6 +120,43 @@ def reading_notes(report: Report) -> list[str]:
     return notes
 
 
+def translation_lines(report: Report) -> list[str]:
+    """BLEU, chrF and their differences to another system, a line each; none without translations."""
+    if "translation" not in report:
+        return []
+    lines = []
+    for name, shown in _TRANSLATION_NAMES.items():
+        one = report["translation"][name]
+        lines.append(
+            f"{shown}: {one['score']:.2f}, 95 % interval {_points(one['ci95'])}"
+            + (f" (by speaker {_points(one['ci95_speakers'])})" if one["ci95_speakers"] else "")
+            + f", {one['signature']}"
+        )
+        if "translation_comparison" in report:
+            other = report["translation_comparison"][name]
+            lines.append(
+                f"{shown} of the other system: {other['score']:.2f}; difference "
+                f"{other['difference']:+.2f}, 95 % interval {_points(other['ci95'])}"
+            )
+    return lines
+
+
+def language_lines(report: Report) -> list[str]:
+    """The word error rate in each language, where there are several."""
+    rows = report.get("by_language", {})
+    if len(rows) < 2:
+        return []
+    found = (
+        f"{name} {100 * row['value']:.2f} % ({_interval(row['ci95'])})"
+        for name, row in rows.items()
+    )
+    return ["WER by language: " + ", ".join(found)]
+
+
+def _points(ends: Interval) -> str:
+    return "not known" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
 def _letters_per_word(report: Report) -> float:
     words = report["wer"]["reference_words"]
     letters = report["cer"].get("reference_words", 0)
@@ -132,7 +174,7 @@ def wer_table(report: Report) -> str:
     rate = f"{100 * ser['value']:.2f}"
     interval = _interval(ser["ci95"], unknown="")
     rows.append(("SER", rate, interval, right, "", "", "", str(ser["utterances"])))
-    lines = text_table(rows)
+    lines = [*translation_lines(report), *text_table(rows)]
     lines.append(f"{report['utterances']} utterances, normalizer {report['normalizer']}")
     if report["wer"].get("ci95_speakers") is not None:
         lines.append(
@@ -140,6 +182,7 @@ def wer_table(report: Report) -> str:
             f"WER {_interval(report['wer']['ci95_speakers'])}, "
             f"CER {_interval(report['cer'].get('ci95_speakers'))}"
         )
+    lines += language_lines(report)
     lines += reading_notes(report)
     if "comparison" in report:
         other = report["comparison"]

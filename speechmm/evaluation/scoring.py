@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from speechmm.text.normalize import (
     check_normalizer,
     normalize,
 )
+
+ReadTexts = Callable[[Path], TextSet]
+"""Reads the texts of a file or folder."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,16 @@ class Scored:
     """Right words that differ from the reference in what `text.multilingual.folded` leaves out."""
 
 
-def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
+def score_files(
+    hypothesis: Path, reference: Path, normalizer: str, *, read: ReadTexts = read_text_set
+) -> Scored:
     """Matches the two files by id (plain lines by order), normalises and scores.
+
+    Args:
+        hypothesis: What was written.
+        reference: What is right.
+        normalizer: What both go through.
+        read: Reads the references.
 
     Raises:
         ConfigError: There is no such normalizer.
@@ -63,7 +74,7 @@ def score_files(hypothesis: Path, reference: Path, normalizer: str) -> Scored:
             differ in number.
     """
     check_normalizer(normalizer)
-    return score_sets(*_read_pair(hypothesis, reference), normalizer)
+    return score_sets(*_read_pair(hypothesis, reference, read), normalizer)
 
 
 def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
@@ -129,7 +140,13 @@ def _differing_words(first: str, second: str) -> int:
 
 
 def other_rates(
-    hypothesis: Path, reference: Path, normalizer: str, *, most: int = 4000, seed: int = 0
+    hypothesis: Path,
+    reference: Path,
+    normalizer: str,
+    *,
+    read: ReadTexts = read_text_set,
+    most: int = 4000,
+    seed: int = 0,
 ) -> dict[str, OtherRate]:
     """What the word error rate would be with each of the other normalizers.
 
@@ -137,10 +154,11 @@ def other_rates(
         hypothesis: As for `score_files`.
         reference: Likewise.
         normalizer: The one in use, which is left out.
+        read: Reads the references.
         most: Of more utterances than this, so many are drawn at random.
         seed: Of that choice.
     """
-    hyp, ref = _read_pair(hypothesis, reference)
+    hyp, ref = _read_pair(hypothesis, reference, read)
     ids = list(ref.by_id)
     if len(ids) > most:
         ids = sorted(random.Random(seed).sample(ids, most))
@@ -155,9 +173,9 @@ def other_rates(
     return rates
 
 
-def _read_pair(hypothesis: Path, reference: Path) -> tuple[TextSet, TextSet]:
+def _read_pair(hypothesis: Path, reference: Path, read: ReadTexts) -> tuple[TextSet, TextSet]:
     """Both files, the hypotheses under the ids of the references."""
-    hyp, ref = read_text_set(hypothesis), read_text_set(reference)
+    hyp, ref = read_text_set(hypothesis), read(reference)
     if hyp.plain and ref.plain:
         hyp, ref = with_own_ids(hyp, ref)
     if hyp.plain:
@@ -189,6 +207,7 @@ def _merged(reference: UtteranceText, hypothesis: UtteranceText, *, shifted: boo
         source,
         text=reference.text,
         speaker=reference.speaker or hypothesis.speaker,
+        language=reference.language or hypothesis.language,
         duration=source.duration or hypothesis.duration or reference.duration,
         confidence=hypothesis.confidence,
         word_confidences=hypothesis.word_confidences,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from speechmm.alignments.scripts import joined_words
 from speechmm.alignments.trn_stm import parse_trn_line
 from speechmm.errors import ManifestError
 from speechmm.files.json_text import parse_json
+from speechmm.text.languages import language_code
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class UtteranceText:
 
     text: str
     speaker: str = ""
+    language: str = ""
+    """Of the text, by its code; "" when not known."""
     audio: str = ""
     """Path of the audio file, "" when not known."""
     start: float = 0.0
@@ -60,6 +63,7 @@ def row_text(row: Mapping[str, Any]) -> tuple[str, UtteranceText]:
     return str(row["id"]), UtteranceText(
         _string(row["text"]) if "text" in row else _aligned_words(row),
         speaker=str(row.get("speaker") or ""),
+        language=language_code(str(row.get("language") or "")),
         audio=str(row.get("audio") or ""),
         start=float(row.get("start") or 0),
         duration=float(row.get("duration") or 0),
@@ -81,6 +85,7 @@ def cut_line(line: str, where: str) -> Row:
         return str(row["id"]), UtteranceText(
             " ".join(_string(one["text"]) for one in spoken if one.get("text")),
             speaker=next((str(one["speaker"]) for one in spoken if one.get("speaker")), ""),
+            language=_language(spoken),
             audio=str(sources[0]["source"]) if in_file else "",
             start=float(row.get("start") or 0),
             duration=float(row["duration"]),
@@ -90,6 +95,12 @@ def cut_line(line: str, where: str) -> Row:
             f"{where}: no valid cut ({type(error).__name__}: {error}); expected a row of a cuts "
             'manifest. Make it again with "speechmm prepare".'
         ) from error
+
+
+def _language(spoken: Sequence[Mapping[str, Any]]) -> str:
+    """That of all supervisions."""
+    codes = {language_code(str(one.get("language") or "")) for one in spoken}
+    return codes.pop() if len(codes) == 1 else ""
 
 
 def _aligned_words(row: Mapping[str, Any]) -> str:

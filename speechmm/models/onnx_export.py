@@ -176,7 +176,9 @@ def _tag(bundle: Bundle, language: str | None) -> str:
         )
     code = known[0] if len(known) == 1 else ""
     if language is not None:
-        code = known_language(language, known, asked_by="--language", learned="can recognise")
+        code = known_language(
+            language, known, asked_by="--language", learned="which the model can recognise"
+        )
     if tag_of("asr", code) not in names:
         raise ConfigError(
             f"{bundle.path}: its decoder was trained on {', '.join(names)}; expected asr, which the graphs "

@@ -46,7 +46,7 @@ def known_language(name: str, known: Sequence[str], *, asked_by: str, learned: s
         name: As a user writes it.
         known: By their codes.
         asked_by: The flag or argument, for the message.
-        learned: What the model does in them, for the message.
+        learned: What is done in them, for the message.
 
     Raises:
         ConfigError: It is none of them.
@@ -54,8 +54,11 @@ def known_language(name: str, known: Sequence[str], *, asked_by: str, learned: s
     code = language_code(name)
     if code in known:
         return code
-    what = f"one of {', '.join(known)}" if known else "none, as it was trained without languages"
-    advice = "Choose one of these" if known else "Leave it out"
+    if not known:
+        raise ConfigError(
+            f"{asked_by}: found {name!r}; expected none, as the model was trained without languages. Leave "
+            "it out."
+        )
     raise ConfigError(
-        f"{asked_by}: found {name!r}; expected {what}, which the model {learned}. {advice}."
+        f"{asked_by}: found {name!r}; expected one of {', '.join(known)}, {learned}. Choose one of these."
     )

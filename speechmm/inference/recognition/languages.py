@@ -45,7 +45,10 @@ class AskedLanguage:
             self.language = _target(options.target_language, known)
         elif options.language is not None:
             self.language = known_language(
-                options.language, known, asked_by="--language", learned="can recognise"
+                options.language,
+                known,
+                asked_by="--language",
+                learned="which the model can recognise",
             )
         elif len(known) == 1:
             self.language = known[0]
@@ -71,7 +74,7 @@ class AskedLanguage:
 def _target(wanted: str | None, known: tuple[str, ...]) -> str:
     if wanted is not None:
         return known_language(
-            wanted, known, asked_by="--target-language", learned="can translate into"
+            wanted, known, asked_by="--target-language", learned="into which it can translate"
         )
     if len(known) > 1:
         raise ConfigError(
