@@ -77,7 +77,8 @@ def compare_translations(
 
 
 def _metrics(scored: Scored) -> dict[str, Any]:
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     unspaced = unspaced_share(scored.references) > MOSTLY_UNSPACED
     return {"bleu": BLEU(tokenize="char" if unspaced else "13a", force=True), "chrf": CHRF()}
