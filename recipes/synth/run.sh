@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The demo: speak a corpus, train a tiny joint model on it, transcribe and align the held-out
-# voices, score both. Every command leaves finished work alone, so a rerun goes on where it stopped.
+# voices, score both, let the model speak. Every command leaves finished work alone, so a rerun goes on where it stopped.
 #   recipes/synth/run.sh [CONFIG [any "speechmm fit" setting ...]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,11 +22,19 @@ lhotse subset --first 3 "$data/test.jsonl.gz" "$run/three.jsonl.gz"
 speechmm align "$run/three.jsonl.gz" --model "$run/bundle" --pictures "$run/pictures" \
   --format jsonl --out "$run/three-aligned.jsonl" || [[ $? == 3 ]]
 
+spoken=()
+if speechmm info "$run/bundle" --json | grep -q '"speakers"'; then
+  speechmm synthesize "$run/three.jsonl.gz" --model "$run/bundle" --out "$run/spoken" \
+    --times "$run/spoken.jsonl"
+  spoken=(--spoken "$run/spoken.jsonl")
+fi
+
 results=$run/RESULTS.md
 [[ $config != recipes/synth/tiny.yaml ]] || results=recipes/synth/RESULTS.md
-speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
+speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" "${spoken[@]}" \
   --results "$results" --title "synth test, $(basename "$config" .yaml), joint beam 4"
 speechmm score-alignment "$run/textgrids" "$data/test.jsonl.gz" --out "$run/report" \
   --results "$results" --title "synth test, $(basename "$config" .yaml), word boundaries"
 echo "report:     $run/report/report.html"
 echo "alignments: $run/textgrids, $run/pictures"
+[[ ! -e $run/spoken ]] || echo "spoken:     $run/spoken"

@@ -26,12 +26,17 @@ def run(argv: list[str]) -> int:
     """Scores transcripts against references."""
     arguments = _parser().parse_args(argv)
     check_results_arguments(arguments.results, arguments.title)
+    if arguments.spoken is not None and arguments.out is None:
+        raise ConfigError(
+            "--spoken: has no effect without --out; expected both. Add the other, or leave it out."
+        )
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.breakdowns import out_of_vocabulary
     from speechmm.evaluation.page import write_report
     from speechmm.evaluation.report import add_comparison, add_translation, make_report
     from speechmm.evaluation.results import wer_lines, wer_table, write_results
     from speechmm.evaluation.scoring import other_rates, score_files
+    from speechmm.evaluation.spoken import read_spoken
 
     read = _reference_reader(arguments)
     texts = (arguments.reference, arguments.normalizer)
@@ -59,7 +64,8 @@ def run(argv: list[str]) -> int:
         add_translation(report, scored, second, **draws)
     if arguments.out is not None:
         curves = None if arguments.run is None else arguments.run / "curves.png"
-        write_report(report, scored, arguments.out, against=second, curves=curves)
+        spoken = [] if arguments.spoken is None else read_spoken(arguments.spoken)
+        write_report(report, scored, arguments.out, against=second, curves=curves, spoken=spoken)
     if arguments.results is not None:
         write_results(arguments.results, arguments.title, wer_lines(report))
     print(wer_table(report))
@@ -157,6 +163,12 @@ def _parser() -> CommandParser:
         type=Path,
         metavar="FOLDER",
         help="run folder of the training, whose curves the page is to show",
+    )
+    parser.add_argument(
+        "--spoken",
+        type=Path,
+        metavar="TIMES",
+        help="jsonl that 'speechmm synthesize --times' wrote: the page plays what the model says",
     )
     parser.add_argument(
         "--vocabulary",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from speechmm.errors import AudioError
 from speechmm.evaluation.text_lines import UtteranceText
@@ -37,6 +37,39 @@ class Clip:
 
     def __len__(self) -> int:
         return len(self.audio) + len(self.picture)
+
+
+class PlacedWord(TypedDict):
+    """A word in the picture of a clip."""
+
+    word: str
+    left: float
+    """Percent of the picture's width."""
+    width: float
+    """Percent of the picture's width."""
+    time: tuple[float, float]
+    """Start and end, seconds from the start of the clip."""
+
+
+def place_words(
+    words: Sequence[str], times: Sequence[tuple[float, float]], duration: float
+) -> list[PlacedWord]:
+    """Words as shares of the width of a clip's picture.
+
+    Args:
+        words: In their order.
+        times: Starts and ends in seconds from the start of the clip.
+        duration: Of the clip, seconds.
+    """
+    return [
+        {
+            "word": word,
+            "left": 100 * start / duration,
+            "width": 100 * max(0.0, end - start) / duration,
+            "time": (start, end),
+        }
+        for word, (start, end) in zip(words, times, strict=False)
+    ]
 
 
 def make_clips(

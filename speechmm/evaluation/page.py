@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from speechmm.evaluation.clips import Clip, make_clips
+from speechmm.evaluation.clips import BUDGET, Clip, PlacedWord, make_clips, place_words
 from speechmm.evaluation.error_rate import UtteranceErrors
 from speechmm.evaluation.html import render_html
 from speechmm.evaluation.report_types import Report
 from speechmm.evaluation.results import reading_notes, wer_lines
 from speechmm.evaluation.sclite_files import write_timed, write_trn
 from speechmm.evaluation.scoring import Scored
+from speechmm.evaluation.spoken import SPOKEN_BUDGET, SpokenRow
 from speechmm.files.atomic import write_text
 
 WORST_SHOWN = 30
@@ -28,6 +30,7 @@ def write_report(
     *,
     against: Scored | None = None,
     curves: Path | None = None,
+    spoken: Sequence[SpokenRow] = (),
 ) -> None:
     """Writes ``report.html``, ``report.json``, ``report.md``, ``ref.trn`` and ``hyp.trn``.
 
@@ -39,6 +42,7 @@ def write_report(
         folder: Where the files go.
         against: A second system.
         curves: PNG of the training's curves, to show.
+        spoken: What the model has spoken, to play.
     """
     references = dict(zip(scored.ids, scored.references, strict=True))
     hypotheses = dict(zip(scored.ids, scored.hypotheses, strict=True))
@@ -46,7 +50,7 @@ def write_report(
     write_trn(hypotheses, folder / "hyp.trn")
     sources = dict(zip(scored.ids, scored.sources, strict=True))
     write_timed(references, hypotheses, sources, folder / "ref.stm", folder / "hyp.ctm")
-    page = render_page(report, scored, against=against, curves=curves)
+    page = render_page(report, scored, against=against, curves=curves, spoken=spoken)
     write_text(folder / "report.html", page, ours=True)
     write_text(folder / "report.md", render_summary(report, scored), ours=True)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
@@ -66,18 +70,6 @@ class TimedPair(TypedDict):
     reference: str
     hypothesis: str
     time: tuple[float, float] | None
-    """Start and end, seconds from the start of the clip."""
-
-
-class PlacedWord(TypedDict):
-    """A recognised word in the picture of a clip."""
-
-    word: str
-    left: float
-    """Percent of the picture's width."""
-    width: float
-    """Percent of the picture's width."""
-    time: tuple[float, float]
     """Start and end, seconds from the start of the clip."""
 
 
@@ -106,11 +98,13 @@ def render_page(
     *,
     against: Scored | None = None,
     curves: Path | None = None,
+    spoken: Sequence[SpokenRow] = (),
 ) -> str:
     """The self-contained page. Every text in it is escaped; it loads nothing."""
     order = sorted(range(len(scored.ids)), key=lambda at: _most_errors_first(scored.words[at]))
     wrong = [at for at in order if scored.words[at].counts.errors]
-    clips = make_clips((at, scored.sources[at]) for at in wrong)
+    budget = BUDGET - (SPOKEN_BUDGET if spoken else 0)
+    clips = make_clips(((at, scored.sources[at]) for at in wrong), budget=budget)
     worst = [
         {
             "id": scored.ids[at],
@@ -136,6 +130,7 @@ def render_page(
         data=data,
         rows_shown=len(rows),
         curves=_picture(curves),
+        spoken=spoken,
     )
 
 
@@ -178,17 +173,9 @@ def _timed_pairs(scored: Scored, at: int, clip: Clip | None) -> list[TimedPair]:
 def _placed_words(scored: Scored, at: int, clip: Clip | None) -> list[PlacedWord]:
     """Recognised words as shares of the width of the clip's picture."""
     times = _times(scored, at, clip)
-    assert clip is not None or not times
-    return [
-        {
-            "word": word,
-            "left": 100 * start / clip.duration,
-            "width": 100 * max(0.0, end - start) / clip.duration,
-            "time": (start, end),
-        }
-        for word, (start, end) in zip(scored.words[at].hypothesis, times, strict=False)
-        if clip is not None
-    ]
+    if clip is None:
+        return []
+    return place_words(scored.words[at].hypothesis, times, clip.duration)
 
 
 def _most_errors_first(one: UtteranceErrors) -> tuple[int, float]:

@@ -32,6 +32,8 @@ WALL_SECONDS = 90
 MEMORY = 2 * 10**9
 """Bytes that a process may hold."""
 CODES = (0, 2, 3)
+LONGEST_ARGUMENT = 2_000
+"""Bytes; of many more, an hour would be spoken."""
 _ROOM = 4 * 10**9  # address space beside what the parent has: PyTorch reserves without using
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 _ERROR = re.compile(r"^speechmm[\w -]*: error: .+", re.MULTILINE)
@@ -143,6 +145,8 @@ def attack(case: Case, world: Path, folder: Path, *, subprocess_too: bool = Fals
     (folder / "out").mkdir()
     (folder / "tmp").mkdir()
     names = {"{in}": str(copy), "{out}": str(folder / "out"), "{world}": str(world)}
+    if "{text}" in case.target.argv:
+        names["{text}"] = _as_argument(copy)
     argv = [_filled(word, names) for word in case.target.argv]
     kept = [(world, []), (folder, _may_change(case.target, copy, folder))]
     before = [snapshot(root, but) for root, but in kept]
@@ -169,6 +173,13 @@ def attack(case: Case, world: Path, folder: Path, *, subprocess_too: bool = Fals
         seconds=seconds,
         memory=memory,
     )
+
+
+def _as_argument(path: Path) -> str:
+    """What a file holds, as a shell can give it to a program; "" of what is no file."""
+    if not path.is_file():
+        return ""
+    return os.fsdecode(path.read_bytes()[:LONGEST_ARGUMENT].replace(b"\0", b"").rstrip(b"\n"))
 
 
 def _filled(word: str, names: dict[str, str]) -> str:

@@ -22,7 +22,7 @@ class Target:
     reader: Reader | None = None
     """Called with the damaged input; None for commands."""
     argv: tuple[str, ...] = ()
-    """Of a command; {in}, {out} and {world} are replaced by paths."""
+    """Of a command; {in}, {out} and {world} are replaced by paths, {text} by what the input holds."""
     weight: float = 1.0
     """How often it comes, compared with others."""
     writes_input: bool = False

@@ -14,6 +14,8 @@ import numpy as np
 import soundfile
 import yaml
 
+from fuzzing.voice_world import make_voice
+
 RATE = 8_000
 AUDIO = {
     "a.wav": "PCM_16", "u8.wav": "PCM_U8", "i24.wav": "PCM_24", "f.wav": "FLOAT", "mu.wav": "ULAW",
@@ -57,6 +59,7 @@ def make_world(root: Path) -> None:
     make_audio(root / "audio")
     _make_corpora(root / "corpora")
     _make_model(root)
+    make_voice(root)
     _make_results(root)
     for left in root.rglob("events.out.tfevents*"):
         left.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 from speechmm.text.tokenizer import SIL, UNK, AlignedTokens, Tokenizer
@@ -10,6 +12,9 @@ SENTENCE_ENDS = tuple(".!?…。！？؟।")
 CLOSING = "\"'”’»)]"
 """What may stand after the end of a sentence."""
 PAUSES = tuple(",;:，、；：،")
+LONGEST_WORD = 80
+"""Letters of a word that is not cut; of more, it is a text without spaces, as in Chinese or Thai."""
+_CLAUSE = re.compile(f"[^{re.escape(''.join(SENTENCE_ENDS + PAUSES))}]*.?[{re.escape(CLOSING)}]*")
 
 
 def spoken_tokens(tokenizer: Tokenizer, words: Sequence[str]) -> AlignedTokens:
@@ -36,8 +41,28 @@ def cut_text(
         seconds_of: How long each of some words lasts.
         most_seconds: Of a piece that has more than one word.
     """
-    for sentence in _sentences(text.split()):
+    words = [part for word in text.split() for part in _short(word)]
+    for sentence in _sentences(words):
         yield from _parts(sentence, seconds_of(sentence), most_seconds)
+
+
+def _short(word: str) -> list[str]:
+    """A word, or the parts of one that is too long: after signs of a pause, else anywhere.
+
+    No mark is parted from its letter.
+    """
+    if len(word) <= LONGEST_WORD:
+        return [word]
+    parts = []
+    for clause in _CLAUSE.findall(word):
+        first = 0
+        while first < len(clause):
+            end = first + LONGEST_WORD
+            while end < len(clause) and unicodedata.category(clause[end]).startswith("M"):
+                end += 1
+            parts.append(clause[first:end])
+            first = end
+    return parts
 
 
 def _sentences(words: Sequence[str]) -> Iterator[list[str]]:

@@ -127,6 +127,40 @@ def test_missing_hypotheses_count_as_deletions_and_change_the_exit_code(
     assert errors.splitlines()[-1] == "2 of 3 utterances skipped"
 
 
+def test_what_the_model_says_is_played(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    times = folder / "spoken.jsonl"
+    word = {"label": "go", "start": 0.25, "end": 0.5, "confidence": None}
+    row = {"id": "u1", "audio": str(folder / 'u1 "it\'s".wav'), "start": 0.0, "duration": 1.0}
+    rows = [
+        row
+        | {"units": {"word": [word, word | {"label": NASTY.split(maxsplit=1)[0], "start": 0.5}]}}
+    ]
+    rows += [row | {"id": f"more-{i}", "units": {"word": [word]}} for i in range(6)]
+    times.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    assert run(folder, "--out", str(folder / "out"), "--spoken", str(times)) == 0
+    page = (folder / "out/report.html").read_text(encoding="utf-8")
+    section = page.split('<section id="spoken">')[1].split("</section>")[0]
+    assert section.count('src="data:audio/') == 5
+    assert section.count("<article>") == 5
+    assert 'style="left:25.0%;width:25.0%" data-from="0.250" data-to="0.500">go<' in section
+    assert "go &lt;script&gt;alert(1)&lt;/script&gt;" in section
+    assert "u1, 1.00 s" in section
+    capsys.readouterr()
+    mute = json.dumps(row | {"audio": "gone.wav", "units": {"word": [word]}})
+    (folder / "mute.jsonl").write_text(mute + "\n", encoding="utf-8")
+    for path, said in (
+        (folder / "hyp.jsonl", "alignment row"),
+        (folder / "mute.jsonl", "names no audio that can be played"),
+        (folder / "none.jsonl", "none.jsonl"),
+    ):
+        assert run(folder, "--out", str(folder / "o"), "--spoken", str(path)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+        assert not (folder / "o").exists()
+    assert run(folder, "--spoken", str(times)) == 2
+    assert "has no effect without --out" in capsys.readouterr().err
+
+
 class Page(HTMLParser):
     """What a browser would make of the page."""
 

@@ -5,9 +5,11 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import yaml
 import speechmm
 from speechmm.alignments import read_alignments
 from speechmm.audio.cmvn import CmvnAccumulator
+from speechmm.audio.griffin_lim import griffin_lim
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.cli.main import main
 from speechmm.data.batch import Batch
@@ -29,9 +32,10 @@ from speechmm.data.plan import BatchPlan, Piece, PlannedUtterance
 from speechmm.data.spoken import TargetReader
 from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.api import Model
+from speechmm.inference.synthesis.text_pieces import LONGEST_WORD, cut_text
 from speechmm.models.bundle import load_bundle
 from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
-from speechmm.models.voice import Voice, VoiceConfig
+from speechmm.models.voice import SPEECH_MEL, Voice, VoiceConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
 from speechmm.training.tasks import Align, Match, Step, TasksConfig, Text, Tts, sum_losses
@@ -285,6 +289,25 @@ def test_targets_are_the_recordings_of_rows_that_are_one_utterance(shop):
     assert make_batch(shop, [[PlannedUtterance(one), PlannedUtterance(two)]]).spoken is None
 
 
+@pytest.mark.parametrize("rate", [24_000, 22_050])
+def test_the_usual_log_mel_of_a_recording_at_another_rate_and_back(tmp_path: Path, rate: int):
+    """22.05 kHz and a hop of 256, whatever the recording has and recognition takes."""
+    seconds = torch.arange(round(0.7 * rate)) / rate
+    tones = (0.3 / k * torch.sin(2 * math.pi * 150 * k * seconds) for k in range(1, 9))
+    soundfile.write(tmp_path / "a.wav", sum(tones).numpy(), rate)
+    cut = make_cut(id="a", audio=tmp_path / "a.wav", text="go home", speaker="anna")
+    targets = TargetReader(SPEECH_MEL, SPEAKERS)([[PlannedUtterance(cut)]], lambda _, read: read())
+    assert targets is not None
+    assert targets.mel.shape == (1, 1 + round(0.7 * 22_050) // 256, 80)
+    voiced = targets.pitch_weight > 0
+    assert voiced.float().mean() > 0.9
+    assert targets.log_pitch[voiced].exp().median() == pytest.approx(150, rel=0.01)
+    sound = griffin_lim(targets.mel[0], SPEECH_MEL)
+    again = compute_log_mel(sound, SPEECH_MEL)
+    loud = targets.mel[0, 5:-5] > -8
+    assert (again - targets.mel[0])[5:-5][loud].abs().median() < 0.6
+
+
 def test_a_share_of_the_rows_is_spoken_evenly_spread(shop):
     rows = [[PlannedUtterance(shop.cut(f"share-{index}", 0.3))] for index in range(5)]
     for share, expected in ((1.0, [0, 1, 2, 3, 4]), (0.5, [0, 2]), (0.1, [0]), (0.7, [0, 1, 2, 3])):
@@ -454,6 +477,44 @@ def test_a_text_of_any_length_is_spoken_in_pieces(model, monkeypatch):
     starts = [one.start for one in speech.alignment.words]
     assert starts == sorted(starts)
     assert speech.alignment.duration == pytest.approx(len(speech.samples) / 16000)
+
+
+def test_texts_without_spaces_are_spoken_in_pieces_too(model, monkeypatch):
+    from speechmm.inference.synthesis import synthesizer
+
+    pieces: list[int] = []
+    original = synthesizer.speak
+    monkeypatch.setattr(
+        synthesizer, "speak", lambda *a, **k: pieces.append(a[1].shape[1]) or original(*a, **k)
+    )
+    monkeypatch.setattr("speechmm.inference.synthesis.synthesizer.PIECE_SECONDS", 0.5)
+    text = "gohomenow" * 200
+    speech = model.synthesize(text)
+    assert len(pieces) > 10
+    assert max(pieces) < 200
+    words = speech.alignment.words
+    assert "".join(one.label for one in words) == text
+    assert [one.start for one in words] == sorted(one.start for one in words)
+
+
+def test_long_words_are_cut_after_pauses_and_not_before_marks():
+    def cut(text: str) -> list[list[str]]:
+        return list(cut_text(text, lambda words: [1.0] * len(words), 12.0))
+
+    chinese = "今天天气很好，" * 20 + "我们去公园吧。" + "好！”" + "你" * 100
+    found = cut(chinese)
+    assert "".join(part for piece in found for part in piece) == chinese
+    assert max(len(part) for piece in found for part in piece) <= LONGEST_WORD
+    assert [piece[-1] for piece in found][:3] == ["今天天气很好，"] * 1 + [
+        "我们去公园吧。",
+        "好！”",
+    ]
+    marked = "ก้" * 90
+    parts = [part for piece in cut(marked) for part in piece]
+    assert "".join(parts) == marked
+    assert not any(unicodedata.combining(part[0]) for part in parts)
+    assert cut("a" * LONGEST_WORD) == [["a" * LONGEST_WORD]]
+    assert cut("12.5 it's 3.") == [["12.5", "it's", "3."]]
 
 
 def test_what_cannot_be_spoken_is_refused_or_named(model):
