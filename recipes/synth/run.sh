@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demo: speak a corpus, train a tiny joint model on it, transcribe and align the held-out
-# voices, score both; a model with a voice speaks, too. Every command leaves finished work alone, so a rerun goes on where it stopped.
+# voices, score both; a model with a voice speaks, too. Every command leaves finished work alone, so
+# a rerun goes on where it stopped.
 #   recipes/synth/run.sh [CONFIG [any "speechmm fit" setting ...]]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
