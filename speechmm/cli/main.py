@@ -45,6 +45,9 @@ COMMANDS = {
         "align", "forced alignment: when each word and character of a given text was said"
     ),
     "synthesize": Command("synthesize", "text to speech, with the times of words and tokens"),
+    "pseudo-label": Command(
+        "pseudo_label", "transcripts of unlabelled audio that are fit to train on"
+    ),
     "score": Command("score", "word error rate report: numbers, HTML, trn files"),
     "score-alignment": Command("score_alignment", "boundary errors of alignments in milliseconds"),
     "calibrate": Command("calibrate", "calibrate word confidences on a set with texts"),
