@@ -11,6 +11,7 @@ alone and broken ones go on, so the program can be stopped and started again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shlex
@@ -34,6 +35,7 @@ from speechmm.evaluation.significance import interval95, resample_sums
 
 DESCRIPTION = (__doc__ or "").partition("\n")[0]
 PROGRAM = [sys.executable, "-m", "speechmm"]
+LONGEST_NAME = 150  # letters; file systems take 255 bytes
 LOCKS: defaultdict[Path, Lock] = defaultdict(Lock)
 
 
@@ -103,10 +105,7 @@ def run(plan: Plan, name: str, seed: int, threads: int) -> Run:
     """One variant, trained and measured; what is finished is left alone."""
     settings = {**plan.settings, **plan.variants[name]}
     decode = str(settings.pop("decode", plan.decode))
-    key = "_".join(f"{k.rsplit('.', 1)[-1]}={v}" for k, v in sorted(settings.items()))
-    folder = (
-        plan.folder / f"{''.join(c if c.isalnum() or c in '=._-' else '-' for c in key)}-{seed}"
-    )
+    folder = plan.folder / f"{folder_name(settings)}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with LOCKS[folder]:  # variants that only decode differently share a training
@@ -121,6 +120,16 @@ def run(plan: Plan, name: str, seed: int, threads: int) -> Run:
         minutes=json.loads((folder / "minutes.json").read_text()),
         steps=json.loads((folder / "bundle" / "config.json").read_text())["training"]["steps"],
     )
+
+
+def folder_name(settings: dict[str, Any]) -> str:
+    """Of a training with such settings; a long one ends in a digest in place of the rest."""
+    key = "_".join(f"{k.rsplit('.', 1)[-1]}={v}" for k, v in sorted(settings.items()))
+    name = "".join(c if c.isalnum() or c in "=._-" else "-" for c in key)
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{name[: LONGEST_NAME - 13]}-{digest}"
 
 
 def train(

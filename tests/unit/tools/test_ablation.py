@@ -63,3 +63,24 @@ def test_each_set_has_a_table_of_its_own(load_tool):
 def test_a_command_that_fails_names_its_log(load_tool, tmp_path):
     with pytest.raises(SystemExit, match=r"failed: see .*log"):
         load_tool("ablation").call(["info", str(tmp_path / "nothing")], tmp_path / "log", {})
+
+
+def test_folders_of_many_settings_have_names_that_a_disk_can_take(load_tool):
+    name = load_tool("ablation").folder_name
+    assert name({"model.tasks.align.weight": 0.0}) == "weight=0.0"
+    many = {f"data.setting_{number}": ["a/path/of/some/length"] for number in range(12)}
+    other = {**many, "data.setting_11": ["z"]}
+    assert len(name(many)) <= 150
+    assert name(many) == name(dict(reversed(many.items())))
+    assert name(many) != name(other)
+
+
+def test_settings_reach_the_command_as_they_are(load_tool, tmp_path, monkeypatch):
+    tool = load_tool("ablation")
+    called = []
+    monkeypatch.setattr(tool, "call", lambda arguments, *_: called.extend(arguments))
+    plan = tool.Plan("c.yaml", {}, tmp_path, "", "basic", {}, {})
+    settings = {"data.tokenizer": "a b.json", "data.mix": [{"name": "old", "share": 0.5}]}
+    tool.train(plan, tmp_path, settings, 3, {})
+    assert "--data.tokenizer=a b.json" in called
+    assert '--data.mix=[{"name": "old", "share": 0.5}]' in called
