@@ -26,7 +26,7 @@ speechmm align "$run/three.jsonl.gz" --model "$run/bundle" --pictures "$run/pict
 spoken=()
 if speechmm info "$run/bundle" --json | grep -q '"speakers"'; then
   speechmm synthesize "$run/three.jsonl.gz" --model "$run/bundle" --out "$run/spoken" \
-    --times "$run/spoken.jsonl"
+    --times "$run/spoken.jsonl" || [[ $? == 3 ]]
   spoken=(--spoken "$run/spoken.jsonl")
 fi
 
