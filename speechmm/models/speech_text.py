@@ -204,9 +204,8 @@ class SpeechTextModel(nn.Module):
                 dropout=config.dropout,
             )
             return TextDecoder(stack, vocab_size=self.vocab_size, tags=tags)
-        return AlignmentHead(
-            width, self.n_mels, config.align_dim, self.subsampling, self.align_vocab_size
-        )
+        sizes = config.align_dim, self.subsampling, self.align_vocab_size
+        return AlignmentHead(width, self.n_mels, *sizes)
 
     @property
     def subsampling(self) -> int:
