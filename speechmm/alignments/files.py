@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +24,12 @@ from speechmm.options import ALIGNMENT_FORMATS
 
 
 def write_alignments(
-    alignments: Iterable[Alignment], out: Path, format: str, *, frame_shift: float = 0.01
+    alignments: Iterable[Alignment],
+    out: Path,
+    format: str,
+    *,
+    frame_shift: float = 0.01,
+    ranges: bool = False,
 ) -> list[Path]:
     """Writes alignments, one after another as they come, in a format other programs read.
 
@@ -38,6 +44,7 @@ def write_alignments(
         out: File or folder; missing folders are made. Each file appears whole or not at all.
         format: One of ``ALIGNMENT_FORMATS``.
         frame_shift: Seconds per frame of "durations".
+        ranges: "textgrid" gets tiers of points, which say between which times each edge lies.
 
     Returns:
         The files written, without the single ones of a "durations" folder.
@@ -57,7 +64,7 @@ def write_alignments(
         return [_write_lines(_distinct(alignments), out, format)]
     if format == "durations":
         return [write_durations(_distinct(alignments), out, frame_shift=frame_shift)]
-    return _write_each(_distinct(alignments), out, format)
+    return _write_each(_distinct(alignments), out, format, ranges=ranges)
 
 
 def read_alignments(path: str | Path, units: Sequence[str] | None = None) -> list[Alignment]:
@@ -99,10 +106,12 @@ def _write_lines(alignments: Iterable[Alignment], out: Path, format: str) -> Pat
     return out
 
 
-def _write_each(alignments: Iterable[Alignment], out: Path, format: str) -> list[Path]:
+def _write_each(
+    alignments: Iterable[Alignment], out: Path, format: str, *, ranges: bool
+) -> list[Path]:
     """A file per alignment in a folder, or one file, which the name says, or standard output."""
     suffix = ".TextGrid" if format == "textgrid" else f".{format}"
-    text_of = _FORMATTERS[format]
+    text_of = partial(format_textgrid, ranges=True) if ranges else _FORMATTERS[format]
     if out == STDOUT or (out.suffix.lower() == suffix.lower() and not out.is_dir()):
         return _write_one(alignments, out, text_of)
     written = []

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from speechmm.errors import AlignmentError
@@ -11,6 +11,7 @@ TIME_DECIMALS = 4
 """Times are written to a tenth of a millisecond, below one sample of 8 kHz audio."""
 
 CONFIDENCE_DECIMALS = 4
+_RANGES = ("start_range", "end_range")
 LONGEST_SECONDS = 1e9
 """30 years: no recording is longer, and times can still be rounded to a microsecond."""
 
@@ -27,6 +28,10 @@ class Segment:
     """Seconds from the start of the audio, not before ``start``."""
     confidence: float | None = None
     """How sure the model is, in [0, 1]; None where nothing says."""
+    start_range: tuple[float, float] | None = field(default=None, compare=False, repr=False)
+    """Seconds between which the start lies in eight of ten cases; None where nothing says."""
+    end_range: tuple[float, float] | None = field(default=None, compare=False, repr=False)
+    """Seconds between which the end lies in eight of ten cases; None where nothing says."""
     glued: bool = field(default=False, compare=False, repr=False)
     """Written right after the segment before it, without a space; not kept in files."""
     letter_starts: tuple[float, ...] = field(default=(), compare=False, repr=False)
@@ -37,14 +42,28 @@ class Segment:
         """Length in seconds."""
         return self.end - self.start
 
+    def later(self, seconds: float) -> "Segment":
+        """The same segment in audio that begins so much earlier."""
+        return replace(
+            self,
+            start=self.start + seconds,
+            end=self.end + seconds,
+            start_range=_moved(self.start_range, seconds),
+            end_range=_moved(self.end_range, seconds),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """This segment as a row of plain values, times to a tenth of a millisecond."""
-        return {
+        row: dict[str, Any] = {
             "label": self.label,
             "start": round(self.start, TIME_DECIMALS),
             "end": round(self.end, TIME_DECIMALS),
             "confidence": _rounded(self.confidence),
         }
+        for name in _RANGES:
+            if (seconds := getattr(self, name)) is not None:
+                row[name] = [round(one, TIME_DECIMALS) for one in seconds]
+        return row
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "Segment":
@@ -61,6 +80,8 @@ class Segment:
                 start=float(row["start"]),
                 end=float(row["end"]),
                 confidence=None if confidence is None else float(confidence),
+                start_range=_range(row.get("start_range")),
+                end_range=_range(row.get("end_range")),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise AlignmentError(
@@ -161,6 +182,20 @@ class Alignment:
                 f"alignment row: {type(error).__name__} {error}; expected an object with "
                 '"id", "duration" and "units". Write the file again with "speechmm align".'
             ) from error
+
+
+def _moved(pair: tuple[float, float] | None, seconds: float) -> tuple[float, float] | None:
+    return None if pair is None else (pair[0] + seconds, pair[1] + seconds)
+
+
+def _range(pair: Any) -> tuple[float, float] | None:
+    """Two times from JSON, or None; a ``ValueError`` or ``TypeError`` where it is neither."""
+    if pair is None:
+        return None
+    first, last = map(float, pair)
+    if not -LONGEST_SECONDS < first <= last < LONGEST_SECONDS:
+        raise ValueError(f"range {pair}: expected two times, the first one not later")
+    return first, last
 
 
 def _rounded(confidence: float | None) -> float | None:

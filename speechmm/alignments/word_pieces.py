@@ -66,10 +66,12 @@ def cut_word(word: Segment, parts: Sequence[str]) -> list[Segment]:
                 end=word.start + max(edges[place], edges[place + 1]),
                 glued=word.glued or place > 0,
                 letter_starts=(),
+                start_range=None,
+                end_range=None,
             )
         )
-    segments[0] = replace(segments[0], glued=word.glued)
-    segments[-1] = replace(segments[-1], end=word.end)
+    segments[0] = replace(segments[0], glued=word.glued, start_range=word.start_range)
+    segments[-1] = replace(segments[-1], end=word.end, end_range=word.end_range)
     return segments
 
 

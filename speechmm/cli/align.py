@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat
 
 from speechmm.cli.arguments import CommandParser
+from speechmm.cli.corpus_alignment import (
+    add_learning_arguments,
+    align_corpus,
+    corpus_aligner,
+    uses_corpus_aligner,
+)
 from speechmm.cli.decoding import (
     add_channel_argument,
     add_model_arguments,
@@ -28,7 +34,9 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
 
     from speechmm.alignments import Alignment
+    from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.engine.sources import Source
+    from speechmm.models.bundle import Bundle
 
 FORMATS = (*ALIGNMENT_FORMATS, "cuts")
 
@@ -43,29 +51,30 @@ def run(argv: list[str]) -> int:
             f"--frame-shift: has no effect with --format {arguments.format}; expected it with "
             "--format durations. Leave one of the two out."
         )
+    without_recogniser = uses_corpus_aligner(arguments)
+    if arguments.ranges and arguments.format != "textgrid":
+        raise ConfigError(
+            f"--ranges: has no effect with --format {arguments.format}; expected it with --format "
+            "textgrid. Leave it out."
+        )
     from speechmm.data.skips import SkipReport
-    from speechmm.inference.alignment.aligner import Aligner
-    from speechmm.inference.alignment.plot import PictureFolder
-    from speechmm.inference.alignment.transcript_edits import EditPenalties
 
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs([arguments.input], skipped, channel=arguments.channel)
     if arguments.text is not None:
         sources = _with_text(sources, arguments.text)
     total = len(sources) + len(skipped)
-    bundle = load_model(arguments)
-    aligner = Aligner(
-        bundle,
-        units=None if arguments.unit is None else arguments.unit.split(","),
-        kind=arguments.aligner,
-        label_prior=arguments.label_prior or 0.0,
-        penalties=EditPenalties.equal(arguments.edit_penalty),
-        batch_seconds=arguments.batch_seconds,
-        device=arguments.device,
-        observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
-    )
+    units = None if arguments.unit is None else arguments.unit.split(",")
+    if without_recogniser:
+        learned = corpus_aligner(arguments, sources, skipped)
+        frame_shift = learned.features.frame_shift
+        alignments = align_corpus(learned, sources, skipped, units=units)
+    else:
+        bundle = load_model(arguments)
+        frame_shift = bundle.features.frame_shift
+        alignments = _aligner(arguments, bundle, units).align_sources(sources, skipped=skipped)
     flagged: list[Alignment] = []
-    found = _note_flagged(aligner.align_sources(sources, skipped=skipped), flagged)
+    found = _note_flagged(alignments, flagged)
     shown = show_progress(found, len(sources), "aligning", hidden=False)
     aligned = require_some(shown, skipped)
     if arguments.format == "cuts":
@@ -73,9 +82,33 @@ def run(argv: list[str]) -> int:
     else:
         from speechmm.alignments import write_alignments
 
-        shift = arguments.frame_shift or bundle.features.frame_shift
-        write_alignments(aligned, arguments.out, arguments.format, frame_shift=shift)
+        shift = arguments.frame_shift or frame_shift
+        write_alignments(
+            aligned,
+            arguments.out,
+            arguments.format,
+            frame_shift=shift,
+            ranges=arguments.ranges,
+        )
     return name_flagged(flagged, skipped, total, noun="inputs")
+
+
+def _aligner(arguments: Namespace, bundle: Bundle, units: Sequence[str] | None) -> Aligner:
+    """The aligner that a bundle and the flags make."""
+    from speechmm.inference.alignment.aligner import Aligner
+    from speechmm.inference.alignment.plot import PictureFolder
+    from speechmm.inference.alignment.transcript_edits import EditPenalties
+
+    return Aligner(
+        bundle,
+        units=units,
+        kind=arguments.aligner,
+        label_prior=arguments.label_prior or 0.0,
+        penalties=EditPenalties.equal(arguments.edit_penalty),
+        batch_seconds=arguments.batch_seconds,
+        device=arguments.device,
+        observer=None if arguments.pictures is None else PictureFolder(arguments.pictures),
+    )
 
 
 def _parser() -> CommandParser:
@@ -90,7 +123,8 @@ def _parser() -> CommandParser:
         "standard input",
     )
     add_channel_argument(parser)
-    add_model_arguments(parser)
+    add_model_arguments(parser, required=False)
+    add_learning_arguments(parser)
     parser.add_argument(
         "--text",
         metavar="FILE_OR_STRING",
@@ -150,6 +184,12 @@ def _add_output_arguments(parser: CommandParser) -> None:
         metavar="SECONDS",
         help="with --format durations: from one frame to the next, as a number or as a fraction such "
         "as 256/22050 (hop/rate); the bundle's when not given",
+    )
+    parser.add_argument(
+        "--ranges",
+        action="store_true",
+        help="with --format textgrid: beside each tier one of points, which say between which times each "
+        "edge lies in eight of ten cases; jsonl has that anyway",
     )
     parser.add_argument(
         "--pictures",

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 
-def add_model_arguments(parser: CommandParser, *, batches: bool = True) -> None:
+def add_model_arguments(
+    parser: CommandParser, *, batches: bool = True, required: bool = True
+) -> None:
     """Adds the options that say which model runs, and how; ``batches`` of audio are what it reads."""
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="BUNDLE", help="bundle folder of the model"
+        "--model", type=Path, required=required, metavar="BUNDLE", help="bundle folder of the model"
     )
     parser.add_argument(
         "--adapter",

@@ -30,6 +30,7 @@ from speechmm.inference.alignment.token_path import (
     word_segments,
 )
 from speechmm.inference.alignment.transcript_edits import EditPenalties
+from speechmm.inference.alignment.units import check_units
 from speechmm.inference.alignment.verification import Mismatch, TranscriptVerifier, Verification
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
 from speechmm.inference.engine.finite import refuse_nan
@@ -46,8 +47,6 @@ from speechmm.text.tokenizer import AlignedTokens
 
 ONE_PASS_SECONDS = 30.0
 """Longer audio is placed by CTC and cut between words before the alignment head labels it."""
-FINEST_UNITS = {"char": "char", "phone": "phone", "bpe": "char", "unigram": "char"}
-"""What an aligned token of each kind of tokenizer is called as a unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,24 +337,6 @@ class Aligner:
             )
 
 
-def check_units(units: Sequence[str] | None, kind: str) -> tuple[str, ...]:
-    """The units to align, checked against those a tokenizer of this kind makes.
-
-    Raises:
-        ConfigError: A unit is not one of them, or none is given.
-    """
-    choices = ("word", FINEST_UNITS[kind])
-    if units is None:
-        return choices
-    wrong = [unit for unit in units if unit not in choices]
-    if wrong or not units:
-        raise ConfigError(
-            f"unit: found {', '.join(map(repr, wrong)) or 'none'}; expected some of "
-            f"{', '.join(choices)} (this bundle's tokenizer is {kind}). Choose from these."
-        )
-    return tuple(dict.fromkeys(units))
-
-
 def _check_kind(kind: str, label_prior: float, observer: Observer | None) -> None:
     if kind not in ALIGNERS:
         raise ConfigError(f"aligner: found {kind!r}; expected one of {', '.join(ALIGNERS)}.")
@@ -384,16 +365,11 @@ def _verified(
 def _concatenated(results: Sequence[ChunkResult[ChunkAlignment]]) -> ChunkAlignment:
     """The alignments of all chunks as one, in seconds from the start of the source."""
     return ChunkAlignment(
-        words=[_later(one, result.start) for result in results for one in result.value.words],
-        tokens=[_later(one, result.start) for result in results for one in result.value.tokens],
+        words=[one.later(result.start) for result in results for one in result.value.words],
+        tokens=[one.later(result.start) for result in results for one in result.value.tokens],
         log_prob=sum((result.value.log_prob for result in results), 0.0),
         frames=sum(result.value.frames for result in results),
         mismatches=[
             one.later(result.start) for result in results for one in result.value.mismatches
         ],
     )
-
-
-def _later(segment: Segment, seconds: float) -> Segment:
-    """The same segment in audio that begins so much earlier."""
-    return replace(segment, start=segment.start + seconds, end=segment.end + seconds)

@@ -13,6 +13,7 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.inference.alignment.ctc_utterances import CtcPosteriors
 from speechmm.inference.alignment.ctc_windows import CtcWindows, find_windows, window_costs
 from speechmm.inference.alignment.frame_times import FrameGrid
+from speechmm.inference.alignment.soft_edges import soften
 from speechmm.inference.alignment.token_path import (
     TokenPath,
     find_paths,
@@ -54,7 +55,9 @@ def align_encoded(
     with torch.inference_mode():
         scores = model.align_scores(encoding, tokens.to(device)).float()
         costs = window_costs(windows, scores, hop)
-        return scores, find_paths(scores, encoding.lengths, texts, costs)
+        paths = find_paths(scores, encoding.lengths, texts, costs)
+        searched = scores if costs is None else scores - costs
+        return scores, soften(paths, searched, encoding.lengths, texts)
 
 
 def place_words(

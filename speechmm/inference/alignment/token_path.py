@@ -15,12 +15,25 @@ from speechmm.alignments.word_pieces import may_be_cut
 from speechmm.inference.alignment.frame_times import FrameClock
 from speechmm.inference.alignment.viterbi import (
     Bools,
+    Doubles,
     Floats,
     Ints,
     best_paths,
     required_frames,
 )
 from speechmm.text.tokenizer import AlignedTokens
+
+
+@dataclass(frozen=True)
+class TokenEdges:
+    """The boundaries of each token in frames and their fractions; boundary ``b`` lies before frame ``b``.
+
+    Each is (tokens, 3): the median of all paths by their probability between two boundaries that
+    hold the true edge in eight of ten cases.
+    """
+
+    starts: Doubles
+    ends: Doubles
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,14 @@ class TokenPath:
     """One past the last frame of each token; equal to ``first`` where it has none."""
     log_probs: Floats
     """Sum of the log-probabilities of each token over its frames."""
+    edges: TokenEdges | None = None
+    """Where the tokens begin and end between frames; None where only whole frames are known."""
+
+    def bounds(self, first: int, last: int) -> tuple[float, float]:
+        """The boundaries of a run of tokens: of its first token's start and its last one's end."""
+        if self.edges is None:
+            return float(self.first[first]), float(self.last[last])
+        return float(self.edges.starts[first, 1]), float(self.edges.ends[last, 1])
 
     def confidence(self, tokens: Ints) -> float:
         """The geometric mean probability of the frames of some tokens, in [0, 1]."""
@@ -106,7 +127,8 @@ def word_segments(path: TokenPath, aligned: AlignedTokens, clock: FrameClock) ->
         else:
             word = _segment(path, spoken[first:last], label, clock)
             if may_be_cut(label):
-                starts = (clock.seconds(int(path.first[token])) for token in spoken[first:last])
+                own = spoken[first:last].tolist()
+                starts = (clock.seconds(path.bounds(one, one)[0]) for one in own)
                 word = replace(word, letter_starts=tuple(at - word.start for at in starts))
             segments.append(word)
     return segments
@@ -124,12 +146,14 @@ def token_segments(
 
 
 def _segment(path: TokenPath, tokens: Ints, label: str, clock: FrameClock) -> Segment:
-    return Segment(
-        label=label,
-        start=clock.seconds(int(path.first[tokens[0]])),
-        end=clock.seconds(int(path.last[tokens[-1]])),
-        confidence=path.confidence(tokens),
-    )
+    first, last = int(tokens[0]), int(tokens[-1])
+    start, end = map(clock.seconds, path.bounds(first, last))
+    segment = Segment(label=label, start=start, end=end, confidence=path.confidence(tokens))
+    if path.edges is None:
+        return segment
+    ranges = path.edges.starts[first, ::2], path.edges.ends[last, ::2]
+    (a, b), (c, d) = (map(clock.seconds, pair) for pair in ranges)
+    return replace(segment, start_range=(a, b), end_range=(c, d))
 
 
 def _token_path(path: Ints, log_probs: Floats, tokens: int) -> TokenPath:

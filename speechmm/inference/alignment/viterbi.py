@@ -21,6 +21,7 @@ from speechmm.errors import AlignmentError
 from speechmm.models.kernels import dispatch, loading
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 

@@ -15,7 +15,8 @@ from speechmm.data.aligned_cuts import with_alignment
 from speechmm.data.manifest import make_cut
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
-from speechmm.inference.alignment.aligner import FINEST_UNITS, ONE_PASS_SECONDS, Aligner
+from speechmm.inference.alignment.aligner import ONE_PASS_SECONDS, Aligner
+from speechmm.inference.alignment.units import FINEST_UNITS
 from speechmm.inference.engine.sources import Source
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import Bundle

@@ -16,10 +16,10 @@ from speechmm.alignments import Alignment, Segment
 from speechmm.alignments.word_pieces import cut_unspaced
 from speechmm.audio.writing import write_audio
 from speechmm.errors import AlignmentError, ConfigError
-from speechmm.inference.alignment.aligner import FINEST_UNITS
 from speechmm.inference.alignment.flags import text_flags
 from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.token_path import TokenPath, token_segments, word_segments
+from speechmm.inference.alignment.units import FINEST_UNITS
 from speechmm.inference.engine.finite import refuse_nan
 from speechmm.inference.synthesis.text_pieces import cut_text, spoken_tokens
 from speechmm.inference.synthesis.vocoders import GriffinLim, Vocoder, load_vocoder

@@ -360,3 +360,31 @@ def test_missing_and_empty(tmp_path: Path) -> None:
     (tmp_path / "a.ctm").write_bytes(b"caf\xe9 1 0 1 x\n")
     with pytest.raises(AlignmentError, match=r"a\.ctm:1: byte 0xe9 .* is not UTF-8"):
         read_alignments(tmp_path / "a.ctm")
+
+
+def with_ranges() -> Alignment:
+    first = Segment(label="a", start=0.1, end=0.3, start_range=(0.08, 0.12), end_range=(0.28, 0.31))
+    second = Segment(label="b", start=0.3, end=0.5, start_range=(0.29, 0.33), end_range=(0.5, 0.5))
+    return Alignment(id="u", duration=0.5, units={"word": [first, second]})
+
+
+def test_ranges_of_edges_are_kept_and_move_with_their_segments(tmp_path: Path) -> None:
+    write_alignments([with_ranges()], tmp_path / "a.jsonl", "jsonl")
+    (found,) = read_alignments(tmp_path / "a.jsonl")
+    assert found.words[0].start_range == (0.08, 0.12)
+    assert found.words[1].end_range == (0.5, 0.5)
+    assert found.words[0].later(1.0).end_range == pytest.approx((1.28, 1.31))
+    damaged = (tmp_path / "a.jsonl").read_text().replace("[0.08, 0.12]", "[0.12, 0.08]")
+    (tmp_path / "a.jsonl").write_text(damaged)
+    with pytest.raises(AlignmentError, match="range"):
+        read_alignments(tmp_path / "a.jsonl")
+
+
+def test_ranges_are_points_in_a_textgrid(tmp_path: Path) -> None:
+    write_alignments([with_ranges()], tmp_path, "textgrid", ranges=True)
+    text = (tmp_path / "u.TextGrid").read_text()
+    assert 'class = "TextTier"' in text
+    assert "points: size = 3" in text
+    assert 'mark = "0.280-0.330"' in text  # of the edge that both words share
+    (found,) = read_alignments(tmp_path / "u.TextGrid")
+    assert [word.label for word in found.words] == ["a", "b"]

@@ -14,11 +14,12 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, ConfigError, ManifestError
 from speechmm.inference.alignment import long_audio
-from speechmm.inference.alignment.aligner import Aligner, check_units
+from speechmm.inference.alignment.aligner import Aligner
 from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
 from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.soft_alignment import SoftAlignment
 from speechmm.inference.alignment.token_path import find_paths, word_segments
+from speechmm.inference.alignment.units import check_units
 from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.sources import Source, find_sources
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle

@@ -1,0 +1,346 @@
+"""Learns to align from recordings and their texts alone, in minutes: no recogniser, no other aligner.
+
+First a small network learns the units of the texts from scratch, by the sum over all alignments. Then
+its alignment is cut into the first frames of units, those between and the last ones, a new
+network learns these frame by frame and aligns anew, and so on. Nothing here knows Lightning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.data.skips import SkipReport, named_failure
+from speechmm.errors import AlignmentError, ManifestError
+from speechmm.inference.alignment.corpus_aligner import (
+    CorpusAligner,
+    PlacedText,
+    place_text,
+    read_features,
+)
+from speechmm.inference.alignment.state_graph import SILENCE_COLUMN, state_columns
+from speechmm.inference.alignment.token_path import silence_mask
+from speechmm.inference.alignment.viterbi import Floats, Ints, monotonic_path
+from speechmm.inference.engine.sources import Source
+from speechmm.models.forward_sum import (
+    beta_binomial_log_prior,
+    forward_sum_loss,
+    gather_tokens,
+    label_scores,
+    silence_log_prior,
+)
+from speechmm.models.kernels.loading import load_in_background
+from speechmm.models.kernels.threads import for_each_utterance
+from speechmm.models.local_network import LocalNetwork
+from speechmm.text.align_units import AlignUnits
+
+Report = Callable[[str], None]
+IGNORED = -100
+"""The target of padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings:
+    """How an aligner learns; the values are those that did best on spoken corpora with exact times."""
+
+    seed: int = 0
+    features: LogMelConfig = field(default_factory=lambda: LogMelConfig(n_mels=40, hop_length=80))
+    """A frame every 5 ms: edges are finer, and a stop may be over after one."""
+    start_epochs: int = 24
+    """Epochs of the flat start."""
+    leading_epochs: int = 6
+    """In these, priors lead it, fading to nothing: near the diagonal, silence is soft."""
+    start_prior: float = 0.5
+    """How much of the label prior is divided out at the end of the flat start."""
+    rounds: int = 3
+    """Times that a new network learns the alignment of the one before."""
+    round_epochs: int = 10
+    members: int = 2
+    """Networks whose scores are averaged at the end, of other seeds."""
+    member_epochs: int = 14
+    smoothing: float = 0.05
+    """Label smoothing: alignments are wrong now and then."""
+    batch_frames: int = 5000
+    steps_at_least: int = 400
+    """Of a round: an epoch of few recordings is too short."""
+    frames_an_epoch: int = 800_000
+    """An epoch of more recordings (over an hour) takes some of them."""
+    learning_rate: float = 3e-3
+    mask_bands: int = 8
+    """Up to so many mel bands are hidden while learning."""
+
+
+@dataclass
+class Utterance:
+    """One utterance in memory."""
+
+    name: str
+    features: Float[Tensor, "frames n_mels"]
+    text: PlacedText
+    states: Ints | None = None
+    """The state of each frame, as last aligned."""
+
+    @property
+    def columns(self) -> Ints:
+        """The class of each frame."""
+        assert self.states is not None
+        columns: Ints = self.text.graph.columns[self.states]
+        return columns
+
+
+def learn_aligner(
+    sources: Sequence[Source],
+    *,
+    language: str | None = None,
+    settings: LearningSettings = LearningSettings(),
+    skipped: SkipReport | None = None,
+    report: Report = lambda _: None,
+) -> CorpusAligner:
+    """Learns to align the utterances of a corpus.
+
+    Args:
+        sources: Utterances with their texts.
+        language: The espeak-ng voice that pronounces the texts, for phones; None for letters.
+        settings: How to learn.
+        skipped: Where utterances that cannot be used are noted; without it, the first is raised.
+        report: Told what is being done, in a line.
+
+    Raises:
+        ManifestError: No utterance can be used.
+    """
+    skipped = SkipReport(strict=True) if skipped is None else skipped
+    load_in_background("state_paths")
+    usable = list(_with_texts(sources, skipped))
+    units = AlignUnits.of((one.transcript() for one in usable), language)
+    utterances = list(_read(usable, units, settings, skipped))
+    if not utterances:
+        raise ManifestError(
+            f"none of {len(sources)} utterances can be learned from; expected recordings with texts. "
+            + (skipped.items[0][1] if skipped.items else "")
+        )
+    seconds = sum(len(one.features) for one in utterances) * settings.features.frame_shift
+    report(f"learning {len(units.units)} units from {len(utterances)} utterances, {seconds:.0f} s")
+    torch_state = torch.random.get_rng_state()
+    try:
+        learner = _Learner(utterances, len(units.units), settings, report)
+        networks = learner.learn()
+    finally:
+        torch.random.set_rng_state(torch_state)
+    return CorpusAligner(units, settings.features, tuple(networks))
+
+
+class _Learner:
+    """The utterances of a corpus, and the rounds of learning."""
+
+    def __init__(
+        self, utterances: list[Utterance], units: int, settings: LearningSettings, report: Report
+    ) -> None:
+        self.utterances = utterances
+        self.units = units
+        self.settings = settings
+        self.report = report
+        self.random = torch.Generator().manual_seed(settings.seed)
+
+    def learn(self) -> list[LocalNetwork]:
+        """The networks at the end of all rounds."""
+        settings = self.settings
+        self.flat_start()
+        for number in range(settings.rounds):
+            network = self.frame_round(settings.round_epochs, f"round {number + 1}")
+            self.realign([network])
+        return [
+            self.frame_round(settings.member_epochs, f"member {number + 1}")
+            for number in range(settings.members)
+        ]
+
+    def flat_start(self) -> None:
+        """Units from scratch by the forward-sum loss, then the likeliest alignment of each utterance.
+
+        Sources: Badlani et al. 2022, section 3; docs/decisions/0008 for the prior.
+        """
+        settings = self.settings
+        network = self._network(1 + self.units)
+        marginal = torch.full((1 + self.units,), 1.0 / (1 + self.units))
+        epochs = self._epochs(settings.start_epochs)
+        leading = epochs * settings.leading_epochs / settings.start_epochs
+        for epoch, features, lengths, batch in self._steps(network, epochs, "flat start"):
+            lead = max(0.0, 1.0 - epoch / leading)
+            tokens, sizes = _tokens(batch)
+            silent = tokens == SILENCE_COLUMN
+            prior_weight = settings.start_prior + lead * (1.0 - settings.start_prior)
+            log_probs = network(self._masked(features), lengths)
+            scores, found = label_scores(log_probs, lengths, prior_weight)
+            marginal.lerp_(found, 0.02)
+            log_prior = None
+            if lead:
+                log_prior = lead * (
+                    silence_log_prior(features, lengths, silent)
+                    + beta_binomial_log_prior(lengths, sizes, features.shape[1], tokens.shape[1])
+                )
+            loss, _ = forward_sum_loss(
+                gather_tokens(scores, tokens), lengths, sizes, silent, log_prior=log_prior
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+        prior = marginal.clamp(min=1e-6).log()
+        for one in self.utterances:
+            path = monotonic_path(
+                _scores(network, one, prior),
+                skippable=silence_mask(one.text.aligned),
+                columns=_token_classes(one),
+            )
+            one.states = one.text.graph.split(path)
+
+    def frame_round(self, epochs: int, name: str) -> LocalNetwork:
+        """A new network that learns the alignments there are, frame by frame."""
+        network = self._network(state_columns(self.units))
+        for _, features, lengths, batch in self._steps(network, self._epochs(epochs), name):
+            targets = torch.full(features.shape[:2], IGNORED)
+            for row, one in enumerate(batch):
+                targets[row, : len(one.features)] = torch.from_numpy(one.columns)
+            log_probs = network(self._masked(features), lengths)
+            loss = F.nll_loss(log_probs.transpose(1, 2), targets, ignore_index=IGNORED)
+            mean = -log_probs.mean(dim=-1)[targets != IGNORED].mean()
+            smoothing = self.settings.smoothing
+            ((1.0 - smoothing) * loss + smoothing * mean).backward()
+        counts = torch.full((state_columns(self.units),), 5.0)
+        for one in self.utterances:
+            counts += torch.from_numpy(np.bincount(one.columns, minlength=len(counts)))
+        network.log_prior.copy_((counts / counts.sum()).log())
+        return network.eval()
+
+    def realign(self, networks: Sequence[LocalNetwork]) -> None:
+        """The likeliest alignment of each utterance, by the networks."""
+        scores = [
+            np.mean([_scores(one, utterance, one.log_prior) for one in networks], axis=0)
+            for utterance in self.utterances
+        ]
+
+        def work(row: int) -> None:
+            one = self.utterances[row]
+            one.states = one.text.graph.best_path(scores[row])
+
+        cells = [len(one.features) * len(one.text.graph.columns) for one in self.utterances]
+        for_each_utterance(work, cells, worth=500_000)
+
+    def _network(self, classes: int) -> LocalNetwork:
+        torch.manual_seed(int(torch.randint(1 << 31, (), generator=self.random)))
+        return LocalNetwork(self.settings.features.n_mels, classes).train()
+
+    def _epochs(self, epochs: int) -> int:
+        frames = sum(len(one.features) for one in self.utterances)
+        steps = max(1, min(frames, self.settings.frames_an_epoch) // self.settings.batch_frames)
+        return max(epochs, math.ceil(self.settings.steps_at_least / steps))
+
+    def _steps(
+        self, network: LocalNetwork, epochs: int, name: str
+    ) -> Iterator[tuple[int, Tensor, Tensor, list[Utterance]]]:
+        """The epoch, features, lengths and utterances of every step; each optimises after its loss."""
+        settings = self.settings
+        optimizer = torch.optim.AdamW(
+            network.parameters(), settings.learning_rate, weight_decay=0.02
+        )
+        plan = [(epoch, batch) for epoch in range(epochs) for batch in self._batches()]
+        warm = min(40, len(plan) // 4 + 1)
+        for step, (epoch, batch) in enumerate(plan):
+            falling = 0.5 * (1.0 + math.cos(math.pi * step / len(plan)))
+            optimizer.param_groups[0]["lr"] = (
+                settings.learning_rate * min(1.0, (step + 1) / warm) * falling
+            )
+            optimizer.zero_grad()
+            lengths = torch.tensor([len(one.features) for one in batch])
+            features = torch.nn.utils.rnn.pad_sequence(
+                [one.features for one in batch], batch_first=True
+            )
+            yield epoch, features, lengths, batch
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+        self.report(f"{name}: {len(plan)} steps")
+
+    def _batches(self) -> list[list[Utterance]]:
+        """Utterances of like length together, in another order every time."""
+        settings = self.settings
+        order = torch.randperm(len(self.utterances), generator=self.random).tolist()
+        chosen, frames = [], 0
+        for place in order:
+            if frames >= settings.frames_an_epoch:
+                break
+            chosen.append(self.utterances[place])
+            frames += len(chosen[-1].features)
+        chosen.sort(key=lambda one: len(one.features))
+        batches: list[list[Utterance]] = []
+        for one in chosen:
+            if batches and len(one.features) * (len(batches[-1]) + 1) <= settings.batch_frames:
+                batches[-1].append(one)
+            else:
+                batches.append([one])
+        shuffled = torch.randperm(len(batches), generator=self.random).tolist()
+        return [batches[place] for place in shuffled]
+
+    def _masked(self, features: Tensor) -> Tensor:
+        """The features with some bands of each utterance hidden."""
+        batch, _, bands = features.shape
+        width = torch.randint(self.settings.mask_bands, (batch, 1), generator=self.random)
+        first = (torch.rand(batch, 1, generator=self.random) * (bands - width)).long()
+        band = torch.arange(bands)
+        hidden = (band >= first) & (band < first + width)
+        return features.masked_fill(hidden[:, None], 0.0)
+
+
+def _with_texts(sources: Iterable[Source], skipped: SkipReport) -> Iterator[Source]:
+    for source in sources:
+        try:
+            yield replace(source, text=source.transcript())
+        except Exception as error:
+            skipped.add(source.name, named_failure(source.name, error))
+
+
+def _read(
+    sources: Iterable[Source], units: AlignUnits, settings: LearningSettings, skipped: SkipReport
+) -> Iterator[Utterance]:
+    for source in sources:
+        try:
+            text = place_text(units, source)
+            features = read_features(source, settings.features)
+            tokens = sum(label != "" for label in text.labels)
+            if tokens > len(features):
+                raise AlignmentError(
+                    f"{source.name}: the text has {tokens} units, the audio {len(features)} frames; "
+                    "expected a frame for each. Check that the text belongs to the audio."
+                )
+        except Exception as error:
+            skipped.add(source.name, named_failure(source.name, error))
+            continue
+        yield Utterance(source.name, features, text)
+
+
+def _token_classes(one: Utterance) -> Ints:
+    """The class of each token in the flat start: silence first, then the units."""
+    classes: Ints = np.asarray(one.text.aligned.ids, np.int64) + 1
+    return classes
+
+
+def _tokens(batch: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+    """The classes of the tokens of a batch, padded, and their numbers."""
+    rows = [torch.from_numpy(_token_classes(one)) for one in batch]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor(
+        [len(row) for row in rows]
+    )
+
+
+@torch.inference_mode()
+def _scores(network: LocalNetwork, one: Utterance, log_prior: Tensor) -> Floats:
+    """Log-probabilities of the classes of each frame with the prior divided out."""
+    was_training = network.training
+    network.eval()
+    log_probs = network(one.features[None], torch.tensor([len(one.features)]))[0]
+    network.train(was_training)
+    scores: Floats = (log_probs - log_prior).numpy()
+    return scores

@@ -1,0 +1,34 @@
+"""What an aligner without a tokenizer cuts words into."""
+
+from speechmm.text.align_units import RARE, AlignUnits, bare, cut
+
+
+def test_marks_belong_to_their_letters_and_ties_make_one_sound() -> None:
+    assert cut("kʰaːt͡ʃ", None) == ["kʰ", "aː", "t͡ʃ"]
+    assert cut("Müller's", None) == ["m", "ü", "l", "l", "e", "r", "'", "s"]
+    assert cut("—", None) == []
+    assert bare("kʰ") == "k"
+    assert bare("t͡ʃ") == "t"
+
+
+def test_vowel_signs_are_sounds_of_their_own() -> None:
+    assert cut("कि", None) == ["क", "ि"]
+
+
+def test_what_is_rare_because_of_its_marks_shares_the_bare_letter() -> None:
+    units = AlignUnits.of(["kʰa"] + ["tʰo"] * RARE)
+    assert units.units == ("a", "k", "o", "tʰ")
+    aligned, labels = units.encode("kʰa tʰo – ha")
+    assert labels == ["", "kʰ", "a", "", "tʰ", "o", "", "a", ""]
+    assert aligned.ids == [-1, 1, 0, -1, 3, 2, -1, 0, -1]
+    assert aligned.word_indices == [-1, 0, 0, -1, 1, 1, -1, 3, -1]
+    assert units.unknown("kʰa ha") == ["h"]
+
+
+def test_strings_of_phones_have_pauses_at_signs_alone() -> None:
+    units = AlignUnits.of(["k a tʰ", "a kʰ a"])
+    assert units.spelled
+    aligned, labels = units.encode("k a t | a k")
+    assert labels == ["", "k", "a", "t", "", "a", "k", ""]
+    assert aligned.word_indices == [-1, 0, 1, 2, -1, 4, 5, -1]
+    assert not AlignUnits.of(["kat a kat"]).spelled
