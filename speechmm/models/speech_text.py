@@ -259,8 +259,8 @@ class SpeechTextModel(nn.Module):
         waveforms: Waveforms | None = None,
     ) -> SpeechEncoding:
         """Log-mel (natural log, not normalised) to encoder vectors; an encoder of waveforms needs those."""
-        normalised = self.normalise(features, lengths)
-        return self.encode_normalised(normalised, lengths, waveforms=waveforms)
+        clean = self.normalise(features, lengths)
+        return self.encode_normalised(clean, lengths, waveforms=waveforms)
 
     def encode_normalised(
         self,

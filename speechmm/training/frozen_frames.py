@@ -247,18 +247,20 @@ def _frozen(part: nn.Module) -> bool:
 
 
 def start_frozen_frames(
-    folder: str,
+    folder: str | None,
     model: SpeechTextModel,
     tasks: TasksConfig,
     data: SpeechDataModule,
     trainer: L.Trainer,
-) -> FrozenFrames:
-    """Computes what is missing, and has the batches of a data module hold it.
+) -> FrozenFrames | None:
+    """Computes what is missing, and has the batches of a data module hold it; without a folder, nothing.
 
     Raises:
         ConfigError: Nothing is frozen that could be kept, weights are shared out, or nothing can be
             written.
     """
+    if folder is None:
+        return None
     if shares_weights(trainer):
         raise ConfigError(
             f"model.frozen_frames is {folder} and trainer.strategy shares weights out; expected each "

@@ -225,9 +225,8 @@ class JointModule(TrainingModule):
 
     def on_fit_start(self) -> None:
         """Computes frozen frames and compiles the layers, now that the weights are where they will be."""
-        if self.frozen_frames is not None:
-            where = self.data, self.trainer
-            self._frozen = start_frozen_frames(self.frozen_frames, self.model, self.tasks, *where)
+        where = self.data, self.trainer
+        self._frozen = start_frozen_frames(self.frozen_frames, self.model, self.tasks, *where)
         compile_layers(self.model, self._compiled)
         if records(self._compiled):
             self._recorded = RecordedPasses(self.model)
@@ -257,7 +256,7 @@ class JointModule(TrainingModule):
             changed: dict[str, Any] = dict(zip(names, read, strict=True))
             seen = dataclasses.replace(batch, features=clean, **changed)
             encoding = self._encode(seen, masked, mask)
-            losses, shared = sum_losses(self.tasks, self._step(seen, encoding))
+            losses, shared = sum_losses(self.tasks, self._step(seen, encoding, batch.features))
             kept = {name: value for name, value in shared.items() if name == OCCUPANCY}
             return losses | kept
 
@@ -286,13 +285,14 @@ class JointModule(TrainingModule):
             mask=mask,
         )
 
-    def _step(self, batch: Batch, encoding: SpeechEncoding) -> Step:
+    def _step(self, batch: Batch, encoding: SpeechEncoding, recorded: Tensor) -> Step:
         return Step(
             model=self.model,
             batch=batch,
             encoding=encoding,
             tokenizer=self.data.text_tokenizer,
             log_mel=self.data.features,
+            recorded=recorded,
             number=self.global_step,
             wanted=self.tasks.reads if self.training else frozenset(),
         )
@@ -312,9 +312,9 @@ class JointModule(TrainingModule):
         self._evaluate("val", batch)
 
     def _evaluate(self, stage: str, batch: Batch) -> None:
-        normalised = self.model.normalise(batch.features, batch.feature_lengths)
-        encoding = self._encode(dataclasses.replace(batch, features=normalised), normalised)
-        step = self._step(batch, encoding)
+        clean = self.model.normalise(batch.features, batch.feature_lengths)
+        encoding = self._encode(dataclasses.replace(batch, features=clean), clean)
+        step = self._step(batch, encoding, batch.features)
         losses, _ = sum_losses(self.tasks, step)
         copies = self.data.are_copies(batch.ids)  # of what another process measures
         self._log_losses(stage, losses, 0.0 if copies else float(len(batch)))

@@ -21,6 +21,7 @@ from speechmm.models.pretrained.stacked import stack_on
 from speechmm.models.speech_text import SpeechTextConfig
 
 INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
+TEACHER = "model.tasks.distillation.teacher"
 OWN_LAYERS = "model.own_layers"
 
 
@@ -57,6 +58,9 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
         }
         named = {f"model.network.{name}": value for name, value in network.items()}
         return named | _named("data.features", info.config.features)
+    teacher = _last_word(arguments, TEACHER)
+    if teacher is not None:
+        return _named("data.features", read_bundle_config(Path(teacher)).features)
     return {}
 
 
@@ -162,6 +166,13 @@ def named_by_weights(settings: dict[str, Any]) -> dict[str, Any]:
         changed[INIT_FROM] = read_bundle_config(Path(settings[INIT_FROM])).weights_sha256
     if changed["model"].get("pretrained"):
         changed["model"]["pretrained"] = weights_digest(Path(changed["model"]["pretrained"]))
+    tasks = changed["model"].get("tasks") or {}
+    teacher = (tasks.get("distillation") or {}).get("teacher")
+    if teacher:
+        named = tasks["distillation"] | {
+            "teacher": read_bundle_config(Path(teacher)).weights_sha256
+        }
+        changed["model"]["tasks"] = tasks | {"distillation": named}
     if changed["model"].get("frozen_frames"):
         changed["model"]["frozen_frames"] = True  # wherever they are kept
     return changed

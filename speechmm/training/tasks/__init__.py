@@ -16,6 +16,7 @@ from speechmm.models.speech_text import ALL_HEADS
 from speechmm.training.processes import zero_of_all
 from speechmm.training.tasks.align import Align
 from speechmm.training.tasks.asr import Asr
+from speechmm.training.tasks.distillation import Distillation
 from speechmm.training.tasks.guided_attention import GuidedAttention
 from speechmm.training.tasks.match import Match
 from speechmm.training.tasks.task import Metric, Step, Task, TaskLosses
@@ -26,6 +27,7 @@ from speechmm.training.tasks.tts import Tts
 __all__ = [
     "Align",
     "Asr",
+    "Distillation",
     "GuidedAttention",
     "Match",
     "Metric",
@@ -58,6 +60,8 @@ class TasksConfig:
     """Text to speech, by the model's own alignment."""
     translate: Translate = field(default_factory=Translate)
     """Speech to text in other languages."""
+    distillation: Distillation = field(default_factory=Distillation)
+    """A model that is trained already teaches this one."""
     others: Sequence[Task] = ()
     """Tasks of your own: class_path and init_args (docs/adding-a-task.md)."""
 
@@ -110,13 +114,14 @@ class TasksConfig:
             self.match,
             self.tts,
             self.translate,
+            self.distillation,
             *self.others,
         ]
 
     @property
     def active(self) -> list[Task]:
-        """Those with a weight."""
-        return [task for task in self.all if task.weight]
+        """Those that take part."""
+        return [task for task in self.all if task.is_on]
 
     @property
     def heads(self) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Step:
     """Of the speech of the batch, augmented while training."""
     tokenizer: Tokenizer
     log_mel: LogMelConfig
+    recorded: Float[Tensor, "batch frames n_mels"] | None = None
+    """Log-mel of the batch, not normalised, without masks, noise and change of voice or level."""
     number: int = 0
     """Optimiser steps before this one."""
     wanted: frozenset[str] = frozenset()
@@ -104,6 +106,11 @@ class Task:
     def requires(self) -> frozenset[str]:
         """Heads that other tasks must train for this one to make sense."""
         return frozenset()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it takes part in the training."""
+        return bool(self.weight)
 
     @property
     def reads_middle(self) -> bool:
