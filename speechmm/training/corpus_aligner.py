@@ -73,6 +73,8 @@ class LearningSettings:
     """Of a round: an epoch of few recordings is too short."""
     frames_an_epoch: int = 800_000
     """An epoch of more recordings (over an hour) takes some of them."""
+    most_frames: int = 4_000_000
+    """Of all recordings it learns from (over five hours), drawn at random: they are kept in memory."""
     learning_rate: float = 3e-3
     mask_bands: int = 8
     """Up to so many mel bands are hidden while learning."""
@@ -120,6 +122,10 @@ def learn_aligner(
     load_in_background("state_paths")
     usable = list(_with_texts(sources, skipped))
     units = AlignUnits.of((one.transcript() for one in usable), language)
+    rate, shift = settings.features.sample_rate, settings.features.frame_shift
+    if sum(one.duration(rate) for one in usable) > settings.most_frames * shift:
+        order = np.random.default_rng(settings.seed).permutation(len(usable))
+        usable = [usable[place] for place in order]
     utterances = list(_read(usable, units, settings, skipped))
     if not utterances:
         raise ManifestError(
@@ -295,8 +301,10 @@ class _Learner:
 
 
 def _with_texts(sources: Iterable[Source], skipped: SkipReport) -> Iterator[Source]:
+    """The sources that have a text and some audio, the text with them."""
     for source in sources:
         try:
+            source.duration(1)  # which audio that cannot be opened has not
             yield replace(source, text=source.transcript())
         except Exception as error:
             skipped.add(source.name, named_failure(source.name, error))
@@ -305,7 +313,10 @@ def _with_texts(sources: Iterable[Source], skipped: SkipReport) -> Iterator[Sour
 def _read(
     sources: Iterable[Source], units: AlignUnits, settings: LearningSettings, skipped: SkipReport
 ) -> Iterator[Utterance]:
+    frames = 0
     for source in sources:
+        if frames >= settings.most_frames:
+            return
         try:
             text = place_text(units, source)
             features = read_features(source, settings.features)
@@ -318,6 +329,7 @@ def _read(
         except Exception as error:
             skipped.add(source.name, named_failure(source.name, error))
             continue
+        frames += len(features)
         yield Utterance(source.name, features, text)
 
 

@@ -18,7 +18,8 @@ from speechmm.alignments.word_pieces import cut_unspaced
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.skips import SkipReport, named_failure
 from speechmm.errors import AlignmentError, CheckpointError, ConfigError
-from speechmm.files.atomic import write_text
+from speechmm.files.atomic import write_folder_aside
+from speechmm.files.checksum import file_sha256
 from speechmm.files.json_text import fits, read_json
 from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.soft_edges import EDGE_SCALE, RANGE_SCALE, find_edges
@@ -35,6 +36,7 @@ from speechmm.inference.alignment.token_path import (
 )
 from speechmm.inference.alignment.viterbi import Floats, Ints
 from speechmm.inference.engine.sources import Source
+from speechmm.models.bundle import CONFIG_FILE, WEIGHTS_FILE, check_sha256
 from speechmm.models.local_network import LocalNetwork
 from speechmm.models.utterance_mean import frame_levels, utterance_mean
 from speechmm.text.align_units import AlignUnits
@@ -168,26 +170,32 @@ class CorpusAligner:
         return TokenPath(first, last, (summed[last] - summed[first]).astype(np.float32))
 
     def save(self, folder: Path) -> None:
-        """Writes a folder that :func:`load_corpus_aligner` reads."""
+        """Writes a folder that :func:`load_corpus_aligner` reads, whole or not at all.
+
+        Raises:
+            ConfigError: The folder holds something else.
+        """
         from safetensors.torch import save_file
 
-        folder.mkdir(parents=True, exist_ok=True)
         weights = {
             f"{number}.{name}": value.contiguous()
             for number, network in enumerate(self.networks)
             for name, value in network.state_dict().items()
         }
-        save_file(weights, folder / "model.safetensors")
-        config = {
-            "format": FORMAT,
-            "language": self.units.language,
-            "units": list(self.units.units),
-            "spelled": self.units.spelled,
-            "features": asdict(self.features),
-            "width": self.networks[0].out.in_features,
-            "networks": len(self.networks),
-        }
-        write_text(folder / "config.json", json.dumps(config, ensure_ascii=False, indent=1) + "\n")
+        with write_folder_aside(folder, mark=CONFIG_FILE) as aside:
+            save_file(weights, aside / WEIGHTS_FILE)
+            config = {
+                "format": FORMAT,
+                "language": self.units.language,
+                "units": list(self.units.units),
+                "spelled": self.units.spelled,
+                "features": asdict(self.features),
+                "width": self.networks[0].out.in_features,
+                "networks": len(self.networks),
+                "weights_sha256": file_sha256(aside / WEIGHTS_FILE),
+            }
+            text = json.dumps(config, ensure_ascii=False, indent=1) + "\n"
+            (aside / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def is_corpus_aligner(folder: Path) -> bool:
@@ -205,7 +213,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: There is none, or it is no JSON object.
     """
     return read_json(
-        folder / "config.json",
+        folder / CONFIG_FILE,
         expected='the folder that "speechmm align --learn --save" writes',
         advice="Learn it again.",
         error=CheckpointError,
@@ -219,6 +227,7 @@ _SHAPE = {
     "features": dict,
     "width": int,
     "networks": int,
+    "weights_sha256": str,
 }
 
 
@@ -238,7 +247,8 @@ def load_corpus_aligner(folder: Path) -> CorpusAligner:
     try:
         units = AlignUnits(tuple(config["units"]), config["language"], config["spelled"])
         features = LogMelConfig(**config["features"])
-        weights = load_file(folder / "model.safetensors")
+        check_sha256(folder / WEIGHTS_FILE, config, "aligner")
+        weights = load_file(folder / WEIGHTS_FILE)
         networks = []
         for number in range(config["networks"]):
             network = LocalNetwork(
