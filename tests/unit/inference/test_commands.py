@@ -336,9 +336,9 @@ def test_fuses_ngrams_hotwords_and_a_lexicon(
 ) -> None:
     heard = {}
 
-    def search(model, encoding, options, scorers=()):
+    def search(model, encoding, options, scorers=(), **kept):
         heard["scorers"] = list(scorers)
-        return transcriber.search_originally(model, encoding, options, scorers)
+        return transcriber.search_originally(model, encoding, options, scorers, **kept)
 
     monkeypatch.setattr(transcriber, "search_originally", transcriber.search, raising=False)
     monkeypatch.setattr(transcriber, "search", search)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from speechmm.data import sampling
 from speechmm.data.manifest import write_cuts
 from speechmm.models.bundle import load_bundle
 from speechmm.training import data_module
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("no_picture")
 @pytest.fixture(autouse=True)
 def everything_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_module, "READ_FIRST_CUTS", 0)
-    monkeypatch.setattr(data_module, "SAMPLER_BUFFER", 0)
+    monkeypatch.setattr(sampling, "SAMPLER_BUFFER", 0)
 
 
 def spoilt_corpus(shop, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from speechmm.data import large_sampling
+from speechmm.data import large_sampling, sampling
 from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.shar_writing import write_shar
 from speechmm.data.skips import SkipReport
@@ -54,7 +54,7 @@ def same_order(folder: Path) -> Path:
 def test_the_losses_of_a_training_on_files(
     shop, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_module, "SAMPLER_BUFFER", 0)  # batches as of a large corpus
+    monkeypatch.setattr(sampling, "SAMPLER_BUFFER", 0)  # batches as of a large corpus
     train, dev = (shar_of(shop, f"{name}-{workers}", 8, 3) for name in ("train", "dev"))
     data = {"num_workers": workers, "speeds": [1.0, 1.1]}
     runs = {"archives": (train, dev), "files": (same_order(train), same_order(dev))}
