@@ -43,6 +43,7 @@ from speechmm.models.local_network import LocalNetwork
 from speechmm.text.align_units import AlignUnits
 
 Report = Callable[[str], None]
+_FEWEST_FRAMES = 500
 IGNORED = -100
 """The target of padding."""
 
@@ -69,6 +70,7 @@ class LearningSettings:
     smoothing: float = 0.05
     """Label smoothing: alignments are wrong now and then."""
     batch_frames: int = 5000
+    """Of a step; fewer where an epoch would have less than eight steps."""
     steps_at_least: int = 400
     """Of a round: an epoch of few recordings is too short."""
     frames_an_epoch: int = 800_000
@@ -154,6 +156,9 @@ class _Learner:
         self.settings = settings
         self.report = report
         self.random = torch.Generator().manual_seed(settings.seed)
+        frames = sum(len(one.features) for one in utterances)
+        self.epoch_frames = min(frames, settings.frames_an_epoch)
+        self.batch_frames = min(settings.batch_frames, max(_FEWEST_FRAMES, self.epoch_frames // 8))
 
     def learn(self) -> list[LocalNetwork]:
         """The networks at the end of all rounds."""
@@ -241,8 +246,7 @@ class _Learner:
         return LocalNetwork(self.settings.features.n_mels, classes).train()
 
     def _epochs(self, epochs: int) -> int:
-        frames = sum(len(one.features) for one in self.utterances)
-        steps = max(1, min(frames, self.settings.frames_an_epoch) // self.settings.batch_frames)
+        steps = max(1, self.epoch_frames // self.batch_frames)
         return max(epochs, math.ceil(self.settings.steps_at_least / steps))
 
     def _steps(
@@ -283,7 +287,7 @@ class _Learner:
         chosen.sort(key=lambda one: len(one.features))
         batches: list[list[Utterance]] = []
         for one in chosen:
-            if batches and len(one.features) * (len(batches[-1]) + 1) <= settings.batch_frames:
+            if batches and len(one.features) * (len(batches[-1]) + 1) <= self.batch_frames:
                 batches[-1].append(one)
             else:
                 batches.append([one])
