@@ -70,23 +70,6 @@ class CorpusAligner:
     networks: tuple[LocalNetwork, ...]
     """Their scores are averaged."""
 
-    def read(self, source: Source) -> Float[Tensor, "frames n_mels"]:
-        """The normalised log-mel of an utterance.
-
-        Raises:
-            AudioError: It cannot be read.
-            AlignmentError: It is too long.
-        """
-        return read_features(source, self.features)
-
-    def place(self, source: Source) -> PlacedText:
-        """The text of an utterance as states.
-
-        Raises:
-            AlignmentError: There is no text, or no word of it is left.
-        """
-        return place_text(self.units, source)
-
     @torch.inference_mode()
     def log_probs(self, features: Float[Tensor, "frames n_mels"]) -> tuple[Floats, Floats]:
         """Of the states in each frame, and the same with their priors divided out.
@@ -125,7 +108,7 @@ class CorpusAligner:
             AudioError: The audio cannot be read.
             AlignmentError: It has no text, more text than frames, or is too long.
         """
-        features, text = self.read(source), self.place(source)
+        features, text = read_features(source, self.features), place_text(self.units, source)
         posteriors, scores = self.log_probs(features)
         states = text.graph.best_path(scores)
         path = self._token_path(text, states, posteriors)

@@ -31,6 +31,7 @@ def align_encoded(
     *,
     windows: Sequence[CtcWindows | None],
     hop: float,
+    ranges: bool = True,
 ) -> tuple[Float[Tensor, "batch frames tokens"], list[TokenPath]]:
     """Aligns a batch of texts to a batch of encoded speech.
 
@@ -40,6 +41,7 @@ def align_encoded(
         texts: What is said in each utterance.
         windows: Where CTC finds the tokens of each utterance; None where the head is on its own.
         hop: Seconds from feature frame to feature frame.
+        ranges: Whether the paths are to say how sure their edges are.
 
     Returns:
         The scores (log-probabilities over the tokens of each frame, where the speech is) and the paths.
@@ -57,7 +59,7 @@ def align_encoded(
         costs = window_costs(windows, scores, hop)
         paths = find_paths(scores, encoding.lengths, texts, costs)
         searched = scores if costs is None else scores - costs
-        return scores, soften(paths, searched, encoding.lengths, texts)
+        return scores, soften(paths, searched, encoding.lengths, texts, ranges=ranges)
 
 
 def place_words(
@@ -98,7 +100,8 @@ def place_words(
     if ctc is not None:
         utterances = list(ctc.utterances(chosen, some, lengths))
         windows = find_windows(utterances, encoding.encoded.device)
-    _, paths = align_encoded(model, chosen, some, windows=windows, hop=features.frame_shift)
+    hop = features.frame_shift
+    _, paths = align_encoded(model, chosen, some, windows=windows, hop=hop, ranges=False)
     grid = FrameGrid.of(features)
     for row, path in zip(fitting, paths, strict=True):
         clock = grid.clock(frames[row], seconds[row])
