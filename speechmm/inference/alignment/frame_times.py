@@ -72,8 +72,6 @@ class FrameClock:
 
     def seconds(self, boundary: float | int) -> float:
         """The time before frame ``boundary``, or between frames; ``frames`` is the end of the audio."""
-        if boundary <= 0 and self.offset <= 0:
-            return 0.0
         if boundary >= self.frames:
             return self.duration
         return min(self.duration, max(0.0, (boundary - 0.5 - self.offset) * self.hop))
