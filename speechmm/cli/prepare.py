@@ -42,6 +42,8 @@ def run(argv: list[str]) -> int:
     summary = read_unchanged(out, settings=settings, source=source, strict=report.strict)
     if summary is not None:
         logger.info("%s: up to date", out)
+        for remark in summary["remarks"]:
+            report.remark(remark)
         report.items = [(row["item"], row["reason"]) for row in summary["skipped"]]
     else:
         check_writable(out)

@@ -34,7 +34,7 @@ from speechmm.files.tree import list_files
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-FORMAT = "speechmm-prepare/3"
+FORMAT = "speechmm-prepare/4"
 REPORT_NAME = "prepare.json"
 _MANIFEST = ".jsonl.gz"
 _SHAR = ".shar"
@@ -42,6 +42,7 @@ _SHAR = ".shar"
 _SHAPE = {
     "splits": {str: {"utterances": int, "hours": float, "speakers": int}},
     "skipped": SKIPPED,
+    "remarks": [str],
     "elsewhere": [str],
 }
 
@@ -63,6 +64,8 @@ class PreparedCorpus(TypedDict):
     """Of speechmm."""
     splits: dict[str, SplitSummary]
     skipped: list[SkippedItem]
+    remarks: list[str]
+    """What else there is to know, such as which splits were drawn from train, and how."""
     settings: dict[str, Any]
     """The corpus, its folder and the options it was prepared with."""
     elsewhere: list[str]
@@ -115,6 +118,7 @@ def write_corpus(
         "version": __version__,
         "splits": {split: _describe(cuts) for split, cuts in splits.items()},
         "skipped": report.to_dicts(),
+        "remarks": report.remarks,
         "settings": settings,
         "elsewhere": [str(path) for path in elsewhere],
     }

@@ -52,6 +52,13 @@ class SkipReport:
     """Raise at the first bad item instead of noting it."""
     items: list[tuple[str, str]] = field(default_factory=list)
     """(item, reason) in the order they were met."""
+    remarks: list[str] = field(default_factory=list)
+    """What else a user should know of the result, such as which splits were drawn."""
+
+    def remark(self, text: str) -> None:
+        """Say something at once, and keep it for the record."""
+        logger.info("%s", text)
+        self.remarks.append(text)
 
     def add(self, item: str, reason: str | SpeechmmError) -> None:
         """Note a bad item.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,8 +12,6 @@ from speechmm.errors import ConfigError, ManifestError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
-
-logger = logging.getLogger(__name__)
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
@@ -40,12 +37,13 @@ def hold_out_last(
 
 
 def draw_missing(
-    splits: dict[str, list[MonoCut]], *, dev: float, test: float, seed: int
+    splits: dict[str, list[MonoCut]], report: SkipReport, *, dev: float, test: float, seed: int
 ) -> dict[str, list[MonoCut]]:
     """Take dev and test out of train where the corpus has none, by speaker where known.
 
     Args:
         splits: What the corpus has; "train" must be there.
+        report: Is told what was drawn, and how.
         dev: Share of train's seconds to take when there is no dev, in [0, 1); 0 takes none.
         test: Likewise.
         seed: Another seed draws others.
@@ -55,8 +53,10 @@ def draw_missing(
     }
     wanted = [name for name, share in shares.items() if share > 0]
     drawn = split_by_speaker(splits["train"], dev=shares["dev"], test=shares["test"], seed=seed)
-    if wanted and len(splits) > 1:
-        logger.info("%s: the corpus has none, taken from train", " and ".join(wanted))
+    if wanted:
+        known = _speakers(splits["train"], at_least=1 + len(wanted)) is not None
+        how = "speaker" if known else "recording, as too few speakers are known"
+        report.remark(f"{' and '.join(wanted)}: the corpus has none, drawn from train by {how}")
     return {**splits, "train": drawn["train"], **{name: drawn[name] for name in wanted}}
 
 
@@ -66,8 +66,8 @@ def require_utterances(splits: dict[str, list[MonoCut]], report: SkipReport, whe
     Raises:
         ManifestError: Says which split is empty, and the first reason why something was skipped.
     """
-    empty = [split for split in ("train", *(splits.keys() - {"train"})) if not splits.get(split)]
-    if not empty:
+    empty = [split for split, cuts in splits.items() if not cuts]
+    if splits and not empty:
         return
     skipped = ""
     if report.items:
@@ -128,14 +128,22 @@ def _speaker_groups(cuts: list[MonoCut], *, at_least: int) -> list[list[MonoCut]
     """Cuts by speaker, or by recording where speakers are not known or fewer than ``at_least``."""
     from speechmm.data.waveforms import audio_path
 
-    by_speaker: dict[str, list[MonoCut]] = {}
+    by_speaker = _speakers(cuts, at_least=at_least)
+    if by_speaker is not None:
+        return list(by_speaker.values())
     by_audio: dict[str, list[MonoCut]] = {}
     for cut in cuts:
-        speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
-        by_speaker.setdefault(speaker, []).append(cut)
         by_audio.setdefault(str(audio_path(cut)), []).append(cut)
-    known = "" not in by_speaker and len(by_speaker) >= at_least
-    return list((by_speaker if known else by_audio).values())
+    return list(by_audio.values())
+
+
+def _speakers(cuts: list[MonoCut], *, at_least: int) -> dict[str, list[MonoCut]] | None:
+    """Cuts of each speaker; None where some are not known, or there are fewer than ``at_least``."""
+    found: dict[str, list[MonoCut]] = {}
+    for cut in cuts:
+        speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
+        found.setdefault(speaker, []).append(cut)
+    return found if "" not in found and len(found) >= at_least else None
 
 
 def _take_share(groups: list[list[MonoCut]], seconds: float, *, leave: int) -> list[MonoCut]:

@@ -195,13 +195,14 @@ def make_librispeech(root: Path, record: Record) -> None:
     texts = iter(sentences(100, words=8))  # 500 pieces want that many words
     sizes = {"train-clean-5": (6, 12), "dev-clean": (1, 2), "test-clean": (1, 2)}
     sizes["test-other"] = (1, 2)
+    suffixes = {"dev-clean": "opus", "test-other": "ogg"}
     for number, (part, (speakers, utterances)) in enumerate(sizes.items(), start=1):
         for speaker in range(number * 10, number * 10 + speakers):
             chapter = root / "LibriSpeech" / part / f"{speaker}" / "7"
             lines = []
             for i in range(utterances):
                 text = next(texts)
-                record(chapter / f"{speaker}-7-{i:04}.flac", text)
+                record(chapter / f"{speaker}-7-{i:04}.{suffixes.get(part, 'flac')}", text)
                 lines.append(f"{speaker}-7-{i:04} {text.upper()}\n")
             (chapter / f"{speaker}-7.trans.txt").write_text("".join(lines), encoding="utf-8")
 

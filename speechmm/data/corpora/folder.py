@@ -136,7 +136,7 @@ def prepare(
     cuts = make_split_cuts(splits, report, check=check)
     if "train" not in cuts or not cuts["train"]:
         return cuts
-    return draw_missing(cuts, dev=dev, test=test, seed=seed)
+    return draw_missing(cuts, report, dev=dev, test=test, seed=seed)
 
 
 def _named_columns(

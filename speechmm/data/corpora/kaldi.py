@@ -71,7 +71,7 @@ def prepare(
     cuts = make_split_cuts(splits, report, check=check)
     if not cuts["train"]:
         return cuts
-    return draw_missing(cuts, dev=dev, test=test, seed=seed)
+    return draw_missing(cuts, report, dev=dev, test=test, seed=seed)
 
 
 def _find_folders(root: Path) -> dict[str, Path]:

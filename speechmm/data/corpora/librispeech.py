@@ -1,82 +1,124 @@
-"""Parses LibriSpeech and Mini LibriSpeech: English audiobooks, read by lhotse's recipe.
+"""Parses LibriSpeech, Mini LibriSpeech and any parts under their layout: English audiobooks.
 
-train is all ``train-*`` that are there, dev ``dev-clean`` and test ``test-clean``; ``dev-other``
-and ``test-other`` become splits of these names. Mini LibriSpeech has no test: its ``dev-clean-2``
-is the test, as in Kaldi, and a tenth of the training speech, by speaker, becomes dev.
+A part is a folder ``train-*``, ``dev-*`` or ``test-*``; its audio has any suffix that can be read. train is
+all ``train-*``; ``test-clean`` or else the first other ``test-*`` is test, ``dev-clean`` or else the first
+other ``dev-*`` is dev; the rest become splits of their own names, such as ``test-other``. Where there is
+no ``test-*`` (Mini LibriSpeech), dev is the test, as in Kaldi. What is missing then, dev or both, is drawn
+from the training speech, by speaker.
 """
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechmm.data.corpora.options import CHECK
+from speechmm.audio.files import audio_among, unreadable_among
+from speechmm.data.corpora.options import CHECK, DRAWN_SPLITS
 from speechmm.data.skips import SkipReport, named_failure
 from speechmm.data.splits import draw_missing
 from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ManifestError
 from speechmm.files.text import read_lines
+from speechmm.files.tree import list_files
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
     from lhotse.supervision import AlignmentItem
 
-logger = logging.getLogger(__name__)
-
 ABOUT = "LibriSpeech and Mini LibriSpeech: English audiobooks"
-OPTIONS = (CHECK,)
+OPTIONS = (*DRAWN_SPLITS, CHECK)
 
-DRAWN_DEV = 0.1  # share of the training seconds
+_TRANSCRIPT = ".trans.txt"
+_FIRST = ("test-clean", "dev-clean", "dev-clean-2")
+_LAST = ("test-other", "dev-other")
 
 
-def prepare(root: Path, report: SkipReport, *, check: str = "full") -> dict[str, list[MonoCut]]:
-    """Cuts of LibriSpeech; ``root`` is the folder ``LibriSpeech`` or its parent."""
+def prepare(
+    root: Path,
+    report: SkipReport,
+    *,
+    dev: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    check: str = "full",
+) -> dict[str, list[MonoCut]]:
+    """Cuts of LibriSpeech.
+
+    Args:
+        root: The folder ``LibriSpeech`` or its parent.
+        report: Where utterances that cannot be used are named, and what was drawn.
+        dev: Share of train's seconds to take for dev where no part is it.
+        test: Likewise.
+        seed: Another seed draws others.
+        check: "full" decodes every recording, "header" opens it.
+
+    Raises:
+        ManifestError: There is no part.
+    """
     if (root / "LibriSpeech").is_dir():
         root = root / "LibriSpeech"
     splits = {
-        split: [u for part in parts for u in _read_part(root, part, report)]
-        for split, parts in _assign_parts(root).items()
+        split: [u for part in parts for u in _read_part(root / part, report)]
+        for split, parts in _assign_parts(root, report).items()
     }
     cuts = make_split_cuts(splits, report, check=check)
-    return draw_missing(cuts, dev=DRAWN_DEV, test=0.0, seed=0)
+    if not cuts.get("train"):
+        return cuts
+    return draw_missing(cuts, report, dev=dev, test=test, seed=seed)
 
 
-def _assign_parts(root: Path) -> dict[str, list[str]]:
-    from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH
+def _assign_parts(root: Path, report: SkipReport) -> dict[str, list[str]]:
+    """Which parts each split is made of.
 
-    parts = [part for part in (*LIBRISPEECH, *MINI_LIBRISPEECH) if (root / part).is_dir()]
-    splits = {"train": [part for part in parts if part.startswith("train-")]}
-    dev = [part for part in parts if part in ("dev-clean", "dev-clean-2")][:1]
-    if "test-clean" in parts:
-        splits["test"] = ["test-clean"]
-        if dev:
-            splits["dev"] = dev
-    elif dev:
-        logger.info("%s is the test, since there is no test-clean", dev[0])
-        splits["test"] = dev
-    if not splits["train"] or "test" not in splits:
+    Raises:
+        ManifestError: There is none.
+    """
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
+    train, dev, test = (_parts(folders, kind) for kind in ("train", "dev", "test"))
+    others = set(folders) - {*train, *dev, *test}
+    unknown = [name for name in sorted(others) if any((root / name).rglob(f"*{_TRANSCRIPT}"))]
+    if not (train or dev or test):
         raise ManifestError(
-            f"{root}: found {', '.join(parts) or 'no part of LibriSpeech'}; expected one or more "
-            "of train-clean-100, train-clean-360, train-other-500 or train-clean-5; and test-clean,"
-            " dev-clean or dev-clean-2. Unpack them side by side."
+            f"{root}: found {', '.join(unknown) or 'no part of LibriSpeech'}; expected folders whose names "
+            "begin with train-, dev- or test-, such as train-clean-5. Give the folder they lie in."
         )
-    splits |= {part: [part] for part in parts if part in ("dev-other", "test-other")}
-    return splits
+    if unknown:
+        report.remark(
+            f"left out: {', '.join(unknown)} (no part's name: these begin with train-, dev-, test-)"
+        )
+    if not test and dev:
+        report.remark(f"{dev[0]} is the test, since there is no test part")
+        test, dev, rest = dev[:1], [], dev[1:]
+    else:
+        test, dev, rest = test[:1], dev[:1], test[1:] + dev[1:]
+    if not train:
+        report.remark("there is no train part: nothing to train on, only to measure")
+    named = {"train": train, "dev": dev, "test": test} | {part: [part] for part in rest}
+    return {split: parts for split, parts in named.items() if parts}
 
 
-def _read_part(root: Path, part: str, report: SkipReport) -> list[Utterance]:
+def _parts(folders: list[str], kind: str) -> list[str]:
+    """Those of a kind, the one that is meant where nothing else is said first."""
+    found = [name for name in folders if name.startswith(f"{kind}-")]
+
+    def rank(name: str) -> int:
+        return _FIRST.index(name) if name in _FIRST else len(_FIRST) + (name in _LAST)
+
+    return sorted(found, key=rank)
+
+
+def _read_part(part: Path, report: SkipReport) -> list[Utterance]:
     return [
         utterance
-        for transcript in sorted((root / part).rglob("*.trans.txt"))
-        for utterance in _read_chapter(root / part, transcript, report)
+        for transcript in sorted(part.rglob(f"*{_TRANSCRIPT}"))
+        for utterance in _read_chapter(transcript, report)
     ]
 
 
-def _read_chapter(part: Path, transcript: Path, report: SkipReport) -> list[Utterance]:
+def _read_chapter(transcript: Path, report: SkipReport) -> list[Utterance]:
     from lhotse.recipes.librispeech import parse_alignments
 
-    name = transcript.name.removesuffix(".trans.txt")
+    name = transcript.name.removesuffix(_TRANSCRIPT)
     aligned = transcript.with_name(f"{name}.alignment.txt")
     try:
         alignments = parse_alignments(aligned) if aligned.is_file() else {}
@@ -84,36 +126,36 @@ def _read_chapter(part: Path, transcript: Path, report: SkipReport) -> list[Utte
         reason = f"no times of words ({type(error).__name__}: {error}); expected id, words and ends"
         report.add(aligned.name, reason)
         alignments = {}
+    files = list_files(transcript.parent)
+    audio = {path.stem: path for path in reversed(audio_among(files))}  # of several, the first
+    unreadable = {path.stem: error for path, error in unreadable_among(files).items()}
     utterances = []
     for number, line in read_lines(transcript):
+        stem = line.split(maxsplit=1)[0]
         try:
-            utterances.append(_read_line(part, line, alignments))
+            if stem in unreadable and stem not in audio:
+                raise unreadable[stem]
+            path = audio.get(stem, transcript.with_name(f"{stem}.flac"))
+            utterances.append(_read_line(line, path, alignments))
         except Exception as error:
             failure = named_failure(transcript.name, error)
-            report.add(line.split(maxsplit=1)[0], f"{transcript.name}:{number}: {failure}")
+            report.add(stem, f"{transcript.name}:{number}: {failure}")
     return utterances
 
 
-def _read_line(part: Path, line: str, alignments: dict[str, list[AlignmentItem]]) -> Utterance:
-    from lhotse.recipes.librispeech import parse_utterance
-
+def _read_line(line: str, audio: Path, alignments: dict[str, list[AlignmentItem]]) -> Utterance:
     from speechmm.audio.io import audio_info
 
     name, *text = line.split(maxsplit=1)
     if not text:
         raise ManifestError("the transcript is empty")
-    audio = part / Path(name.replace("-", "/")).parent / f"{name}.flac"
-    audio_info(audio)  # says better than lhotse what is wrong
-    found = parse_utterance(part, line, alignments)
-    if found is None:
-        raise ManifestError(f"{audio}: lhotse does not find it; expected LibriSpeech's folders")
-    recording, supervision = found
-    words = (supervision.alignment or {}).get("word", [])
+    audio_info(audio)  # its error names the line of the transcript
+    words = alignments.get(name, [])
     return Utterance(
-        id=supervision.id,
-        audio=Path(recording.sources[0].source),
-        text=supervision.text,
-        speaker=supervision.speaker,
+        id=name,
+        audio=audio,
+        text=text[0].strip(),
+        speaker=name.partition("-")[0],
         language="en",
         alignment={"word": [word for word in words if word.symbol]} if words else None,
     )

@@ -137,13 +137,13 @@ def test_ljspeech_with_bad_items(tmp_path, record):
     }
 
 
-def make_librispeech(root, record, parts):
+def make_librispeech(root, record, parts, suffix="flac"):
     for n, part in enumerate(parts):
         for speaker in (f"{n}1", f"{n}2", f"{n}3"):
             chapter = root / part / speaker / "7"
             names = [f"{speaker}-7-{i:04d}" for i in range(2)]
             for name in names:
-                record(chapter / f"{name}.flac")
+                record(chapter / f"{name}.{suffix}")
             (chapter / f"{speaker}-7.trans.txt").write_text(
                 "".join(f"{name} SOME WORDS\n" for name in names)
             )
@@ -180,6 +180,42 @@ def test_mini_librispeech(tmp_path, record):
     splits = librispeech.prepare(tmp_path, SkipReport())
     assert sizes(splits) == {"train": 4, "dev": 2, "test": 6}
     assert speakers_of(splits["train"]).isdisjoint(speakers_of(splits["dev"]))
+
+
+@pytest.mark.parametrize("suffix", ["opus", "ogg", "wav", "mp3"])
+def test_parts_of_librispeech_in_any_coding_and_with_any_names(tmp_path, record, suffix):
+    make_librispeech(tmp_path, record, ["train-clean-5", "dev-4-speakers", "extra"], suffix)
+    report = SkipReport()
+    splits = librispeech.prepare(tmp_path, report)
+    assert sizes(splits) == {"train": 4, "dev": 2, "test": 6}
+    assert not report.items
+    assert speakers_of(splits["test"]) == {"11", "12", "13"}
+    assert speakers_of(splits["train"]).isdisjoint(speakers_of(splits["dev"]))
+    assert audio_path(splits["test"][0]).suffix == f".{suffix}"
+    assert report.remarks == [
+        "left out: extra (no part's name: these begin with train-, dev-, test-)",
+        "dev-4-speakers is the test, since there is no test part",
+        "dev: the corpus has none, drawn from train by speaker",
+    ]
+
+
+def test_librispeech_without_dev_and_test(tmp_path, record):
+    make_librispeech(tmp_path, record, ["train-a", "train-b"])
+    report = SkipReport()
+    splits = librispeech.prepare(tmp_path, report, dev=0.2, test=0.3)
+    assert sizes(splits) == {"train": 6, "dev": 2, "test": 4}
+    speakers = [speakers_of(cuts) for cuts in splits.values()]
+    assert len(set.union(*speakers)) == sum(map(len, speakers))
+    assert report.remarks == ["dev and test: the corpus has none, drawn from train by speaker"]
+
+
+def test_librispeech_to_measure_alone(tmp_path, record):
+    make_librispeech(tmp_path, record, ["test-other", "test-clean", "dev-other", "dev-clean"])
+    splits = librispeech.prepare(tmp_path, SkipReport())
+    assert sizes(splits) == dict.fromkeys(("dev", "test", "test-other", "dev-other"), 6)
+    assert speakers_of(splits["test"]) == {"11", "12", "13"}
+    with pytest.raises(ManifestError, match=r"found 7; .* Give the folder they lie in"):
+        librispeech.prepare(tmp_path / "test-clean" / "11", SkipReport())
 
 
 def test_librispeech_with_bad_items(tmp_path, record):

@@ -120,6 +120,17 @@ def test_bad_items_give_exit_3_each_time_and_2_with_strict(corpus, tmp_path, cap
     assert read_report(out)["skipped"]  # the result that was there is still there
 
 
+def test_what_was_drawn_is_said_each_time_and_kept(corpus, tmp_path, caplog):
+    for again in (False, True):
+        caplog.clear()
+        assert main(["prepare", "folder", str(corpus), str(tmp_path / "out")]) == 0
+        printed = caplog.text
+        assert ("up to date" in printed) is again
+        (remark,) = read_report(tmp_path / "out")["remarks"]
+        assert remark.startswith("dev and test: the corpus has none, drawn from train by ")
+        assert remark in printed
+
+
 def test_splits_that_are_not_wanted_any_more_are_removed(corpus, tmp_path):
     out = tmp_path / "out"
     main(["prepare", "folder", str(corpus), str(out)])
