@@ -65,6 +65,8 @@ def run(argv: list[str]) -> int:
         sources = _with_text(sources, arguments.text)
     total = len(sources) + len(skipped)
     units = None if arguments.unit is None else arguments.unit.split(",")
+    if arguments.learn:
+        _check_writable(arguments.out, arguments.format)
     if without_recogniser:
         learned = corpus_aligner(arguments, sources, skipped)
         frame_shift = learned.features.frame_shift
@@ -224,6 +226,16 @@ def _check_out(out: Path, format: str) -> None:
             f"--out: found {str(out)!r}; expected a name that ends in "
             f'{" or ".join(MANIFEST_SUFFIXES)} for --format cuts. Name it "{out.name}.jsonl.gz".'
         )
+
+
+def _check_writable(out: Path, format: str) -> None:
+    """Before a long time of learning."""
+    from speechmm.files.writable import check_file, check_folder
+
+    if format in ("jsonl", "ctm", "cuts"):
+        check_file(out)
+    elif out != Path("-"):
+        check_folder(out.parent)
 
 
 def _check_aligner(arguments: Namespace) -> None:

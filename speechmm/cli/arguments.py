@@ -16,7 +16,7 @@ from speechmm.errors import ConfigError
 from speechmm.files.pipes import STDIN
 from speechmm.files.protection import forget_inputs, protect, refuse_input
 
-OUTPUTS = ("out", "results", "pictures", "times", "save")
+OUTPUTS = ("out", "results", "pictures", "times", "save", "manifest", "report")
 """Names of arguments that say where something is written."""
 OLD_NAMES = "old names that still work:"
 """Title of the list at the end of a help text: ``  --old is now --new``."""

@@ -28,10 +28,12 @@ def run(argv: list[str]) -> int:
         read_spoken_words,
         shift_lines,
     )
+    from speechmm.files.writable import check_file
     from speechmm.inference.engine.sources import Source
     from speechmm.inference.recognition.options import SearchOptions
     from speechmm.inference.recognition.transcriber import Transcriber
 
+    check_file(arguments.out)
     bundle = load_model(arguments)
     skipped = SkipReport(strict=arguments.strict)
     words = read_spoken_words(

@@ -51,9 +51,11 @@ def run(argv: list[str]) -> int:
     check_results_arguments(arguments.results, arguments.title)
     from speechmm.data.skips import SkipReport
     from speechmm.evaluation.damage import damaged_texts, detection_rates
+    from speechmm.files.writable import check_file
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.alignment.transcript_edits import EditPenalties
 
+    check_file(arguments.out)
     bundle = load_model(arguments)
     skipped = SkipReport(strict=arguments.strict)
     sources = _sources(arguments, bundle.tokenizer.normalizer, skipped)

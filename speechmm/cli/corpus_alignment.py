@@ -107,8 +107,11 @@ def corpus_aligner(
         torch.set_num_threads(arguments.threads)
     if not arguments.learn:
         return load_corpus_aligner(arguments.model)
+    from speechmm.files.writable import check_new_folder
+    from speechmm.models.bundle import CONFIG_FILE
     from speechmm.training.corpus_aligner import LearningSettings, learn_aligner
 
+    check_new_folder(arguments.save, mark=CONFIG_FILE)
     aligner = learn_aligner(
         sources,
         language=arguments.language,

@@ -29,7 +29,8 @@ def run(argv: list[str]) -> int:
     name, rest = _take_corpus(argv)
     corpus = find_corpus(name)
     arguments = _parser(corpus).parse_args(rest).as_dict()
-    from speechmm.data.prepared import check_writable, read_unchanged, write_corpus
+    from speechmm.data.prepared import read_unchanged, write_corpus
+    from speechmm.files.writable import check_folder
 
     root, out = _folders(corpus, arguments)
     source = root if corpus.needs_root else out / "audio"
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
             report.remark(remark)
         report.items = [(row["item"], row["reason"]) for row in summary["skipped"]]
     else:
-        check_writable(out)
+        check_folder(out)
         splits = _prepare(name, root, report, arguments)
         extra = [path.absolute() for path in values.values() if isinstance(path, Path)]
         summary = write_corpus(

@@ -38,10 +38,13 @@ def run(argv: list[str]) -> int:
         )
     from speechmm.data.manifest import write_cuts
     from speechmm.data.skips import SkipReport
+    from speechmm.files.writable import check_file
     from speechmm.inference.alignment.aligner import Aligner
     from speechmm.inference.recognition.pseudo_labels import Agreement, PseudoLabeller
     from speechmm.inference.recognition.transcriber import Transcriber
 
+    for path in (arguments.out, arguments.report):
+        check_file(path)
     agreement = Agreement(
         confidence=arguments.min_confidence,
         alignment=arguments.min_alignment,

@@ -62,8 +62,10 @@ def run(argv: list[str]) -> int:
         raise ConfigError("--times: - is --out already; expected another file. Name one.")
     format = _times_format(arguments)
     _check_manifest(arguments.manifest, arguments.out)
+    from speechmm.files.writable import check_file
     from speechmm.inference.synthesis.synthesizer import Synthesizer
 
+    check_file(arguments.manifest)
     synthesizer = Synthesizer(load_model(arguments), device=arguments.device)
     flagged: list[Alignment] = []
     cuts: list[MonoCut] = []

@@ -15,10 +15,9 @@ from speechmm.data.manifest import write_cuts
 from speechmm.data.skips import SkippedItem, SkipReport
 from speechmm.data.splits import require_utterances
 from speechmm.data.waveforms import audio_path
-from speechmm.errors import ConfigError
 from speechmm.files.atomic import is_plain_name, write_aside, write_folder_aside
 from speechmm.files.json_text import SKIPPED, fits
-from speechmm.files.leftovers import remove, unfinished_name
+from speechmm.files.leftovers import remove
 from speechmm.files.shar import is_shar
 from speechmm.files.stamps import (
     Record,
@@ -171,21 +170,6 @@ def read_unchanged(
         return None
     stamp = _stamp(settings, source, out, elsewhere)
     return cast(PreparedCorpus, record) if is_current(record, stamp, out) else None
-
-
-def check_writable(out: Path) -> None:
-    """Find out before the work whether its result can be written.
-
-    Raises:
-        ManifestError: The folder cannot be made or written to.
-        ConfigError: ``out`` is a file.
-    """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out}: is a file; expected a folder for the output. Choose another.")
-    probe = out / unfinished_name()
-    with write_aside(probe, ours=True) as aside:
-        aside.write_bytes(b"")
-    probe.unlink()
 
 
 def _describe(cuts: list[MonoCut]) -> SplitSummary:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from speechmm.errors import ManifestError
 from speechmm.evaluation.html import render_html
-from speechmm.evaluation.report_types import Report, load_report
+from speechmm.evaluation.report_types import Report, TranslationComparison, load_report
 from speechmm.evaluation.scoring import Scored, score_files
 from speechmm.evaluation.significance import Comparison, compare_systems
+from speechmm.evaluation.translation import METRICS, compare_translations
 from speechmm.files.json_text import fits
 
 
@@ -22,6 +23,8 @@ class Row:
     report: Report
     against_first: Comparison | None
     """This system against the first one; None for the first, and where the references differ."""
+    translation_against_first: TranslationComparison | None = None
+    """The same by BLEU and chrF, where both reports are of translations."""
 
 
 def read_rows(paths: Sequence[Path]) -> list[Row]:
@@ -49,12 +52,20 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
     rows = [Row(names[0], reports[0], None)]
     for name, folder, report in zip(names[1:], folders[1:], reports[1:], strict=True):
         other = _scored(folder)
-        comparison = None
+        comparison = translation = None
         if first is not None and other is not None and _same(first, other):
             names_said = [speakers.get(id, "") for id in first.ids]
             comparison = compare_systems(other.words, first.words, speakers=names_said)
-        rows.append(Row(name, report, comparison))
+            if all(map(_is_of_translations, (report, reports[0]))):
+                translation = compare_translations(other, first)
+        rows.append(Row(name, report, comparison, translation))
     return rows
+
+
+def _is_of_translations(report: Report) -> bool:
+    """Whether a report has BLEU and chrF."""
+    shape = {name: {"score": float} for name in METRICS}
+    return fits(report.get("translation"), shape)
 
 
 def _utterance_speakers(report: Report) -> dict[str, str]:
@@ -91,14 +102,48 @@ HEAD = (
 )  # fmt: skip
 SPEAKERS_HEAD = ("WER % by speaker", "against the first, by speaker")
 """Intervals by speaker, where they are known of any system."""
+TRANSLATION_HEAD = (
+    "BLEU, 95 % interval", "BLEU against the first", "chrF2, 95 % interval", "chrF2 against the first",
+)  # fmt: skip
+"""Where any system translates."""
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[list[str]]]:
     """The head and the lines of the table."""
-    pairs = [(cells(row), _speaker_cells(row)) for row in rows]
-    if any(any(by_speaker) for _, by_speaker in pairs):
-        return (*HEAD, *SPEAKERS_HEAD), [[*one, *by_speaker] for one, by_speaker in pairs]
-    return HEAD, [one for one, _ in pairs]
+    head, lines = HEAD, [cells(row) for row in rows]
+    for more, of_row in (
+        (TRANSLATION_HEAD, _translation_cells),
+        (SPEAKERS_HEAD, _speaker_cells),
+    ):
+        found = [of_row(row) for row in rows]
+        if any(map(any, found)):
+            head = (*head, *more)
+            lines = [[*line, *added] for line, added in zip(lines, found, strict=True)]
+    return head, lines
+
+
+def _translation_cells(row: Row) -> list[str]:
+    """Scores of translations and how far they are above those of the first, "" where there are none."""
+    if not _is_of_translations(row.report):
+        return [""] * len(TRANSLATION_HEAD)
+    found = []
+    for name in METRICS:
+        one = row.report["translation"][name]  # type: ignore[literal-required]
+        found.append(f"{one['score']:.1f}{_interval(one.get('ci95'), '.1f')}")
+        against = row.translation_against_first
+        if against is None:
+            found.append("")
+            continue
+        other = against[name]  # type: ignore[literal-required]
+        found.append(f"{other['difference']:+.1f}{_interval(other['ci95'], '+.1f')}")
+    return found
+
+
+def _interval(ends: object, digits: str) -> str:
+    """Behind a number; "" where it is not known."""
+    if not isinstance(ends, list) or not fits(ends, [float]) or len(ends) != 2:
+        return ""
+    return f" ({ends[0]:{digits}} to {ends[1]:{digits}})"
 
 
 def _speaker_cells(row: Row) -> list[str]:
@@ -150,6 +195,8 @@ def markdown(rows: Sequence[Row]) -> str:
         "when better: paired bootstrap over utterances (and over speakers, which is the wider interval "
         "where speakers differ), and p of the matched-pair test (MAPSSWE)."
     )
+    if any(_is_of_translations(row.report) for row in rows):
+        note += " BLEU and chrF2 are from 0 to 100; their differences are above 0 when better."
     return "\n".join([*lines, "", note]) + "\n"
 
 

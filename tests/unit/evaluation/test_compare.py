@@ -1,6 +1,7 @@
 """``speechmm compare``."""
 
 import json
+import random
 import re
 from pathlib import Path
 
@@ -129,3 +130,39 @@ def test_intervals_by_speaker(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert head.endswith("| WER % by speaker | against the first, by speaker |")
     assert good.endswith("| 0.00 to 0.00 |  |")
     assert re.search(r"\| 0\.00 to [345]\d\.\d\d \| \+0\.00 to \+[345]\d\.\d\d \|$", bad)
+
+
+def test_translations_have_columns_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(0)
+    said = [" ".join(draw.choices("abcdefgh", k=9)) for _ in range(30)]
+    texts = {
+        "ref": said,
+        "good": [text if number % 5 else "h h" for number, text in enumerate(said)],
+        "bad": [text if number % 2 else "h h" for number, text in enumerate(said)],
+    }
+    for name, lines in texts.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    for name, task in (("good", "translate"), ("bad", "translate"), ("words", "asr")):
+        files = [str(tmp_path / f"{one}.txt") for one in (name.replace("words", "good"), "ref")]
+        assert main(["score", *files, "--task", task, "--out", str(tmp_path / name)]) == 0
+    found = json.loads((tmp_path / "good" / "report.json").read_text())["translation"]
+    capsys.readouterr()
+    assert main(["compare", *(str(tmp_path / name) for name in ("bad", "good", "words"))]) == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()[:5]
+    assert head.endswith("| chrF2, 95 % interval | chrF2 against the first |")
+    first, second, words = (row.strip("|").split("|")[-4:] for row in rows)
+    low, high = found["bleu"]["ci95"]
+    assert second[0].strip() == f"{found['bleu']['score']:.1f} ({low:.1f} to {high:.1f})"
+    assert first[1].strip() == first[3].strip() == ""
+    for cell in (second[1], second[3]):
+        difference, low, high = map(float, re.findall(r"[+-]\d+\.\d", cell))
+        assert 0 < low < difference < high
+    assert not "".join(words).strip()
+    page = tmp_path / "page.html"
+    reports = [str(tmp_path / name) for name in ("bad", "good")]
+    report = tmp_path / "bad" / "report.json"
+    report.write_text(report.read_text().replace('"score"', '"scores"'))  # not what it should be
+    assert main(["compare", *reports, "--out", str(page)]) == 0
+    assert page.read_text().count("BLEU against the first") == 1

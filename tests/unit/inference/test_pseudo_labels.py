@@ -135,6 +135,10 @@ def test_the_command_writes_a_manifest_and_says_what_it_dropped(
     rows = [json.loads(line) for line in report.read_text().splitlines()]
     assert len(rows) == 3
     assert all(row["dropped"] for row in rows)
+    assert main([*command, "--out", str(out), "--report", str(report)]) == 2  # once more
+    assert "no transcript of 3 is believed" in capsys.readouterr().err
+    assert main([*command, "--out", str(out), "--report", str(out)]) == 2
+    assert "--out already" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "kept.txt")]) == 2
 
 
