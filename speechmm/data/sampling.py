@@ -44,6 +44,24 @@ class SamplerAround(Sampler[Any]):
         return len(self.sampler)
 
 
+class SamplerOfProcess(SamplerAround):
+    """One that adds to batches what depends on their place among those of all processes."""
+
+    def __init__(self, sampler: Any, *, batches: int, world_size: int = 1, rank: int = 0):
+        """Begins with epoch 0.
+
+        Args:
+            sampler: Gives plans or groups of cuts; has ``set_epoch``.
+            batches: Of the other sampler in an epoch, about.
+            world_size: Processes that train together.
+            rank: Of the process.
+        """
+        super().__init__(sampler)
+        self.batches = batches
+        self.world_size = world_size
+        self.rank = rank
+
+
 def make_sampler(
     cuts: Iterable[MonoCut] | CutTable,
     batch_seconds: float,

@@ -15,7 +15,7 @@ from speechmm.data.cut_table import CutTable
 from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.manifest import is_synthetic
 from speechmm.data.plan import BatchPlan
-from speechmm.data.sampling import SamplerAround
+from speechmm.data.sampling import SamplerOfProcess
 from speechmm.errors import ConfigError
 from speechmm.training.unpaired import TextPool, WithTexts
 
@@ -168,32 +168,13 @@ class MixedCuts:
         return named
 
 
-class WithMixed(SamplerAround):
+class WithMixed(SamplerOfProcess):
     """The batches of another sampler, and among them, at equal distances, those of mixed sets."""
 
-    def __init__(
-        self,
-        sampler: Any,
-        mixed: Sequence[MixedCuts],
-        *,
-        batches: int,
-        world_size: int = 1,
-        rank: int = 0,
-    ):
-        """Begins with epoch 0.
-
-        Args:
-            sampler: Gives plans or groups of cuts; has ``set_epoch``.
-            mixed: The sets.
-            batches: Of the other sampler in an epoch, about.
-            world_size: Processes that train together.
-            rank: Of the process.
-        """
-        super().__init__(sampler)
+    def __init__(self, sampler: Any, mixed: Sequence[MixedCuts], **place: int):
+        """Mixes these sets into a sampler; ``place`` as in :class:`SamplerOfProcess`."""
+        super().__init__(sampler, **place)
         self.mixed = mixed
-        self.batches = batches
-        self.world_size = world_size
-        self.rank = rank
 
     def __iter__(self) -> Iterator[Any]:
         epoch, world_size = self._epoch, self.world_size

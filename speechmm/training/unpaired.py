@@ -15,7 +15,7 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.cut_table import CutTable, spread
 from speechmm.data.manifest import cut_text
 from speechmm.data.plan import BatchPlan, PlannedText
-from speechmm.data.sampling import SamplerAround, group_by_length
+from speechmm.data.sampling import SamplerOfProcess, group_by_length
 from speechmm.data.skips import SkipReport
 from speechmm.data.texts import read_texts
 from speechmm.data.usable import MAX_UTTERANCE_SECONDS
@@ -113,26 +113,13 @@ class TextPool:
         return PlannedText(text.text, max(frames, text.least * self.subsampling))
 
 
-class WithTexts(SamplerAround):
+class WithTexts(SamplerOfProcess):
     """The plans of another sampler, each with texts beside it."""
 
-    def __init__(
-        self, sampler: Any, pool: TextPool, *, batches: int, world_size: int = 1, rank: int = 0
-    ):
-        """Begins with epoch 0.
-
-        Args:
-            sampler: Gives plans or groups of cuts; has ``set_epoch``.
-            pool: Of texts.
-            batches: Of one process in an epoch.
-            world_size: Processes that train together.
-            rank: Of the process.
-        """
-        super().__init__(sampler)
+    def __init__(self, sampler: Any, pool: TextPool, **place: int):
+        """Draws from this pool; ``place`` as in :class:`SamplerOfProcess`."""
+        super().__init__(sampler, **place)
         self.pool = pool
-        self.batches = batches
-        self.world_size = world_size
-        self.rank = rank
 
     def __iter__(self) -> Iterator[BatchPlan]:
         first = self._epoch * self.batches

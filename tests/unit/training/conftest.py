@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 import yaml
 from lhotse import MonoCut
 
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.cli.main import main
+from speechmm.data.batch import Batch, pad_tokens
 from speechmm.data.manifest import make_cut, write_cuts
+from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.text.tokenizer import Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
+from speechmm.training.tasks import Step, TasksConfig
 
 RATE = 16_000
 TEXTS = ("go home", "a word", "go now", "home")
@@ -126,6 +132,71 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     root = tmp_path_factory.mktemp("training") / 'it\'s "ours" – Übung 训练'
     root.mkdir()
     return Workshop(root)
+
+
+MakeStep = Callable[..., Step]
+
+
+@pytest.fixture
+def make_step() -> MakeStep:
+    """``make_step(tokenizer, tasks, said, **more)``: step 500 of a small model on noise, always the same.
+
+    ``said`` are the texts of the batch, ``more`` are further fields of it.
+    """
+
+    def make(
+        tokenizer: Tokenizer, tasks: TasksConfig, said: Sequence[str] = ("go home",), **more: Any
+    ) -> Step:
+        torch.manual_seed(0)
+        model = SpeechTextModel(
+            SpeechTextConfig(
+                d_model=16, heads=2, ff_dim=16, encoder_layers=2, decoder_layers=1,
+                front_channels=4, dropout=0.0,
+            ),
+            vocab_size=tokenizer.vocab_size,
+            n_mels=20,
+            align_vocab_size=tokenizer.align_vocab_size,
+            heads=tasks.heads,
+        ).train()  # fmt: skip
+        for task in tasks.active:
+            model.heads.update(task.make_heads(model))
+        batch = _noise_batch(tokenizer, list(said), **more)
+        return Step(
+            model=model,
+            batch=batch,
+            encoding=model.encode_speech(batch.features, batch.feature_lengths),
+            tokenizer=tokenizer,
+            log_mel=LogMelConfig(),
+            number=500,
+            wanted=tasks.reads,
+        )
+
+    return make
+
+
+def _noise_batch(tokenizer: Tokenizer, said: list[str], **more: Any) -> Batch:
+    """Rows of 80, 61, 42 ... frames."""
+    torch.manual_seed(2)
+    rows = len(said)
+    tokens, token_lengths = pad_tokens([tokenizer.encode(text) for text in said])
+    aligned, align_lengths = pad_tokens([tokenizer.encode_aligned(text).ids for text in said])
+    lengths = torch.tensor([80 - 19 * row for row in range(rows)])
+    return Batch(
+        ids=said,
+        features=torch.randn(rows, 80, 20),
+        feature_lengths=lengths,
+        tokens=tokens,
+        token_lengths=token_lengths,
+        align_tokens=aligned,
+        align_lengths=align_lengths,
+        texts=said,
+        seconds=0.01 * int(lengths.sum()),
+        references=[None] * rows,
+        speakers=[""] * rows,
+        speeds=[1.0] * rows,
+        recombined=[False] * rows,
+        **more,
+    )
 
 
 @pytest.fixture(scope="module")

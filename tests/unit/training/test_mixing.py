@@ -10,17 +10,15 @@ import pytest
 import torch
 
 from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.batch import Batch, pad_tokens
 from speechmm.data.cut_table import CutTable
 from speechmm.data.dataset import SpeechDataset
 from speechmm.data.manifest import is_synthetic, make_cut, read_cuts, write_cuts
 from speechmm.data.plan import BatchPlan
 from speechmm.data.spoken import TargetReader, read_speakers
 from speechmm.errors import ConfigError
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.mixing import MixedCuts, MixedSet, WithMixed, check_mix
-from speechmm.training.tasks import GuidedAttention, Step, TasksConfig, Text, sum_losses
+from speechmm.training.tasks import GuidedAttention, TasksConfig, Text, sum_losses
 from speechmm.training.tasks.text import text_front_end
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -119,56 +117,10 @@ def test_two_sets_of_one_name_are_refused():
         check_mix([MixedSet(name="old", manifests=[one]) for one in "ab"])
 
 
-TINY = SpeechTextConfig(
-    d_model=16, heads=2, ff_dim=16, encoder_layers=2, decoder_layers=1, front_channels=4,
-)  # fmt: skip
-
-
-def make_step(tokenizer: Tokenizer, tasks: TasksConfig, *, synthetic: bool) -> Step:
-    torch.manual_seed(0)
-    model = SpeechTextModel(
-        TINY,
-        vocab_size=tokenizer.vocab_size,
-        n_mels=20,
-        align_vocab_size=tokenizer.align_vocab_size,
-        heads=tasks.heads,
-    ).train()
-    for task in tasks.active:
-        model.heads.update(task.make_heads(model))
-    tokens, token_lengths = pad_tokens([tokenizer.encode("go home")])
-    aligned, align_lengths = pad_tokens([tokenizer.encode_aligned("go home").ids])
-    batch = Batch(
-        ids=["one"],
-        features=torch.randn(1, 80, 20),
-        feature_lengths=torch.tensor([80]),
-        tokens=tokens,
-        token_lengths=token_lengths,
-        align_tokens=aligned,
-        align_lengths=align_lengths,
-        texts=["go home"],
-        seconds=0.8,
-        references=[None],
-        speakers=[""],
-        speeds=[1.0],
-        recombined=[False],
-        source="spoken",
-        synthetic=synthetic,
-    )
-    return Step(
-        model=model,
-        batch=batch,
-        encoding=model.encode_speech(batch.features, batch.feature_lengths),
-        tokenizer=tokenizer,
-        log_mel=LogMelConfig(),
-        number=500,
-        wanted=tasks.reads,
-    )
-
-
-def test_synthetic_speech_teaches_recognition_and_nothing_else(shop):
+def test_synthetic_speech_teaches_recognition_and_nothing_else(shop, make_step):
     tokenizer = Tokenizer.load(shop.tokenizer)
     tasks = TasksConfig(text=Text(weight=0.5), guided_attention=GuidedAttention(weight=0.1))
-    step = make_step(tokenizer, tasks, synthetic=True)
+    step = make_step(tokenizer, tasks, synthetic=True, source="spoken")
     before = {name: value.clone() for name, value in step.model.state_dict().items()}
     losses, shared = sum_losses(tasks, step)
     assert losses.keys() == {"loss", "loss_ctc", "loss_attention"}
@@ -181,13 +133,14 @@ def test_synthetic_speech_teaches_recognition_and_nothing_else(shop):
     }
     assert heads == {"ctc", "decoder"}
     assert all(torch.equal(value, before[name]) for name, value in step.model.state_dict().items())
-    real = make_step(tokenizer, tasks, synthetic=False)
+    real = make_step(tokenizer, tasks)
     assert "loss_forward_sum" in sum_losses(tasks, real)[0]
     assert text_front_end(real.model).durations.gathered.any()
 
 
-def test_two_views_keep_the_name_of_the_set(shop):
-    batch = make_step(Tokenizer.load(shop.tokenizer), TasksConfig(), synthetic=True).batch
+def test_two_views_keep_the_name_of_the_set(shop, make_step):
+    tokenizer = Tokenizer.load(shop.tokenizer)
+    batch = make_step(tokenizer, TasksConfig(), synthetic=True, source="spoken").batch
     twice = batch.duplicated()
     assert (twice.source, twice.synthetic, len(twice)) == ("spoken", True, 2)
     assert batch.to("cpu").source == "spoken"

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.batch import Batch, UnpairedTexts, pad_tokens
+from speechmm.data.batch import UnpairedTexts, pad_tokens
 from speechmm.data.plan import BatchPlan
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.models.front_end import length_mask
 from speechmm.models.losses import ctc_frames_needed
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
 from speechmm.models.text_front_end import DurationStatistics
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
@@ -25,15 +23,7 @@ from speechmm.training.tasks.text import text_front_end
 from speechmm.training.unpaired import SizedText, TextPool, WithTexts, read_unpaired
 
 TEXTS = ("a word", "go home now", "a word and a word", "home")
-CONFIG = SpeechTextConfig(
-    d_model=16,
-    heads=2,
-    ff_dim=16,
-    encoder_layers=2,
-    decoder_layers=1,
-    front_channels=4,
-    dropout=0.0,
-)
+SAID = ("go home", "a word")
 WORDS = "go home now and a word"
 
 
@@ -54,53 +44,6 @@ def unpaired(tokenizer: Tokenizer, texts: tuple[str, ...], *, more: int = 0) -> 
     )
 
 
-def make_batch(tokenizer: Tokenizer, texts: UnpairedTexts | None) -> Batch:
-    torch.manual_seed(2)
-    said = ["go home", "a word"]
-    tokens, token_lengths = pad_tokens([tokenizer.encode(text) for text in said])
-    aligned, align_lengths = pad_tokens([tokenizer.encode_aligned(text).ids for text in said])
-    return Batch(
-        ids=said,
-        features=torch.randn(2, 80, 20),
-        feature_lengths=torch.tensor([80, 61]),
-        tokens=tokens,
-        token_lengths=token_lengths,
-        align_tokens=aligned,
-        align_lengths=align_lengths,
-        texts=said,
-        seconds=1.4,
-        references=[None] * 2,
-        speakers=[""] * 2,
-        speeds=[1.0] * 2,
-        recombined=[False] * 2,
-        unpaired=texts,
-    )
-
-
-def make_step(tokenizer: Tokenizer, tasks: TasksConfig, texts: UnpairedTexts | None) -> Step:
-    torch.manual_seed(0)
-    model = SpeechTextModel(
-        CONFIG,
-        vocab_size=tokenizer.vocab_size,
-        n_mels=20,
-        align_vocab_size=tokenizer.align_vocab_size,
-        heads=tasks.heads,
-    ).train()
-    for task in tasks.active:
-        model.heads.update(task.make_heads(model))
-    batch = make_batch(tokenizer, texts)
-    encoding = model.encode_speech(batch.features, batch.feature_lengths)
-    return Step(
-        model=model,
-        batch=batch,
-        encoding=encoding,
-        tokenizer=tokenizer,
-        log_mel=LogMelConfig(),
-        number=500,
-        wanted=tasks.reads,
-    )
-
-
 def losses_of(step: Step, tasks: TasksConfig) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     losses, _ = sum_losses(tasks, step)
@@ -115,9 +58,11 @@ def with_gradient(module: torch.nn.Module) -> set[str]:
     }
 
 
-def test_text_teaches_the_layers_and_neither_the_audio_front_end_nor_the_alignment_head(tokenizer):
+def test_text_teaches_the_layers_and_neither_the_audio_front_end_nor_the_alignment_head(
+    tokenizer, make_step
+):
     tasks = TasksConfig(text=Text(weight=1.0))
-    step = make_step(tokenizer, tasks, unpaired(tokenizer, TEXTS))
+    step = make_step(tokenizer, tasks, SAID, unpaired=unpaired(tokenizer, TEXTS))
     losses = losses_of(step, tasks)
     (0.3 * losses["loss_text_ctc"] + 0.7 * losses["loss_text_attention"]).backward()
     assert with_gradient(step.model.encoder) == {"stack"}
@@ -127,9 +72,9 @@ def test_text_teaches_the_layers_and_neither_the_audio_front_end_nor_the_alignme
                for layer in layers)  # fmt: skip
 
 
-def test_match_moves_text_to_speech_and_not_speech_to_text(tokenizer):
+def test_match_moves_text_to_speech_and_not_speech_to_text(tokenizer, make_step):
     tasks = TasksConfig(match=Match(weight=1.0))
-    step = make_step(tokenizer, tasks, None)
+    step = make_step(tokenizer, tasks, SAID)
     loss = losses_of(step, tasks)["loss_match"]
     assert 0 < loss < 2
     loss.backward()
@@ -150,10 +95,10 @@ def test_the_distance_counts_valid_frames_and_no_scale():
     assert distance(one, other, lengths) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_without_texts_every_loss_is_what_it_was(tokenizer):
+def test_without_texts_every_loss_is_what_it_was(tokenizer, make_step):
     """The task is on, but nothing comes with the batch: a share of 0."""
     off, on = TasksConfig(), TasksConfig(text=Text(weight=0.5))
-    steps = [make_step(tokenizer, tasks, None) for tasks in (off, on)]
+    steps = [make_step(tokenizer, tasks, SAID) for tasks in (off, on)]
     losses = [losses_of(step, tasks) for step, tasks in zip(steps, (off, on), strict=True)]
     assert losses[0].keys() == losses[1].keys()
     assert all(torch.equal(losses[0][name], losses[1][name]) for name in losses[0])
@@ -167,9 +112,9 @@ def test_without_texts_every_loss_is_what_it_was(tokenizer):
     assert all(weight.grad is not None for weight in text_front_end(steps[1].model).parameters())
 
 
-def test_before_its_first_step_the_task_only_listens(tokenizer):
+def test_before_its_first_step_the_task_only_listens(tokenizer, make_step):
     tasks = TasksConfig(text=Text(weight=0.5, after_steps=501))
-    step = make_step(tokenizer, tasks, unpaired(tokenizer, TEXTS))
+    step = make_step(tokenizer, tasks, SAID, unpaired=unpaired(tokenizer, TEXTS))
     assert not {name for name in losses_of(step, tasks) if "text" in name}
     gathered = text_front_end(step.model).durations.gathered
     assert gathered[:, 0].sum() == step.batch.align_lengths.sum()
@@ -177,7 +122,7 @@ def test_before_its_first_step_the_task_only_listens(tokenizer):
     assert {"loss_text_ctc", "loss_text_attention"} <= losses_of(later, tasks).keys()
 
 
-def test_padding_changes_no_loss(tokenizer, monkeypatch):
+def test_padding_changes_no_loss(tokenizer, monkeypatch, make_step):
     """Nothing is drawn here: padding changes how many numbers are."""
 
     def evenly(self, tokens, lengths, silent):
@@ -186,7 +131,9 @@ def test_padding_changes_no_loss(tokenizer, monkeypatch):
     monkeypatch.setattr(DurationStatistics, "sample", evenly)
     tasks = TasksConfig(text=Text(weight=1.0, mask_share=0.0))
     found = [
-        losses_of(make_step(tokenizer, tasks, unpaired(tokenizer, TEXTS, more=more)), tasks)
+        losses_of(
+            make_step(tokenizer, tasks, SAID, unpaired=unpaired(tokenizer, TEXTS, more=more)), tasks
+        )
         for more in (0, 5)
     ]
     for name in ("loss_text_ctc", "loss_text_attention"):
