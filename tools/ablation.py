@@ -5,7 +5,7 @@
 The file names the config, the sets to measure on, the decoding, and the variants: settings of
 ``speechmm fit`` by variant, the first being the reference of all others. Variants of one config make
 equally many steps, whatever tasks they train; the table says how many. Runs that are finished are left
-alone and broken ones go on, so the program can be stopped and started again.
+alone, transcripts too, and broken ones go on, so the program can be stopped and started again.
 """
 
 from __future__ import annotations
@@ -156,16 +156,24 @@ def measure(
     parts = [decode] if len(plan.manifests) == 1 else [decode, manifest]
     label = "".join(c if c.isalnum() else "-" for c in " ".join(parts)) or "default"
     hypotheses = folder / f"{label}.jsonl"
-    call(
-        ["transcribe", manifest, "--model", str(folder / "bundle"), *shlex.split(decode),
-         "--format", "jsonl", "--out", str(hypotheses)],
-        folder / "transcribe.log",
-        environment,
-    )  # fmt: skip
+    if not is_newer(hypotheses, folder / "bundle" / "model.safetensors", Path(manifest)):
+        call(
+            ["transcribe", manifest, "--model", str(folder / "bundle"), *shlex.split(decode),
+             "--format", "jsonl", "--out", str(hypotheses)],
+            folder / "transcribe.log",
+            environment,
+        )  # fmt: skip
     scored = score_files(hypotheses, Path(manifest), plan.normalizer)
     return (
         [one.counts.errors for one in scored.words],
         [one.counts.reference_words for one in scored.words],
+    )
+
+
+def is_newer(made: Path, *sources: Path) -> bool:
+    """Whether a result is there, which is as new as what it was made from."""
+    return made.is_file() and all(
+        made.stat().st_mtime >= source.stat().st_mtime for source in sources
     )
 
 

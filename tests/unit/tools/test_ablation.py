@@ -1,5 +1,7 @@
 """tools/ablation.py: variants of a recipe trained and compared, on a corpus of a few utterances."""
 
+import os
+
 import pytest
 import yaml
 
@@ -33,11 +35,29 @@ def test_variants_that_only_decode_differently_share_a_training(load_tool, spoke
     }
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
     out = tmp_path / "table.md"
-    load_tool("ablation").main([str(tmp_path / "plan.yaml"), "--out", str(out)])
+    tool = load_tool("ablation")
+    tool.main([str(tmp_path / "plan.yaml"), "--out", str(out)])
     rows = out.read_text(encoding="utf-8").splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| as it is", "| attention"]
     assert [row.split(" | ")[5] for row in rows] == ["1", "1"]  # steps
-    assert len(list((tmp_path / "runs").iterdir())) == 1
+    (folder,) = (tmp_path / "runs").iterdir()
+    written = [path.name for path in sorted(folder.glob("*.jsonl"))]
+    assert written == ["--decoder-attention.jsonl", "--decoder-ctc.jsonl"]
+
+
+def test_what_is_transcribed_is_left_alone_until_the_model_or_the_set_is_newer(load_tool, tmp_path):
+    is_newer = load_tool("ablation").is_newer
+    made, model, manifest = (tmp_path / name for name in ("made", "model", "manifest"))
+    model.touch()
+    manifest.touch()
+    assert not is_newer(made, model, manifest)
+    made.touch()
+    os.utime(model, (1, 1))
+    os.utime(manifest, (1, 1))
+    assert is_newer(made, model, manifest)
+    os.utime(made, (2, 2))
+    os.utime(manifest, (3, 3))
+    assert not is_newer(made, model, manifest)
 
 
 def test_the_difference_is_in_points_of_the_reference_with_an_interval(load_tool):
