@@ -35,6 +35,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 from fuzzing.attack import Case, Verdict, attack
 from fuzzing.batches import attack_readers
 from fuzzing.targets import Target, all_targets
+from fuzzing.task_world import learn_quickly
 from fuzzing.world import make_world
 
 PROGRAM_SHARE = 50  # every so many commands one is run as a program
@@ -119,6 +120,7 @@ def preload() -> None:
         "text.tokenizer", "evaluation.system_table", "alignments.files", "data.transcripts.tables",
     ):  # fmt: skip
         importlib.import_module(f"speechmm.{name}")
+    learn_quickly()
 
 
 def run(cases: Sequence[Case], world: Path, out: Path, *, jobs: int) -> Iterator[Result]:
@@ -152,7 +154,7 @@ def run_batch(work: Work) -> list[Result]:
     if cases[0].target.reader:
         verdicts = attack_readers(cases, world, folders)
     else:
-        program = number % PROGRAM_SHARE == PROGRAM_SHARE - 1
+        program = number % PROGRAM_SHARE == PROGRAM_SHARE - 1 and not cases[0].target.shortened
         verdicts = [attack(cases[0], world, folders[0], subprocess_too=program)]
     for case, verdict, folder in zip(cases, verdicts, folders, strict=True):
         if verdict.fault:

@@ -13,6 +13,7 @@ import torch
 
 from speechmm.alignments import read_alignments
 from speechmm.alignments.subtitle_files import read_subtitles
+from speechmm.cli.main import COMMANDS
 from speechmm.errors import CheckpointError, SpeechmmError
 from speechmm.evaluation.system_table import page, read_rows
 from speechmm.evaluation.text_sets import read_text_set
@@ -31,6 +32,11 @@ INPUTS = 40  # of each reader
 READERS = [target for target in all_targets() if target.reader is not None]
 LEFT_TO_THE_TOOL = {"read:checkpoint", "read:bundle", "read:features", "read:metrics"}
 """Need a training, or Lightning."""
+
+
+def test_every_command_is_attacked() -> None:
+    attacked = {target.argv[0] for target in all_targets() if target.argv}
+    assert attacked == set(COMMANDS) - {"test"}, "test is validate on another split"
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ class Target:
     """How often it comes, compared with others."""
     writes_input: bool = False
     """The command is told to write to what it reads."""
+    shortened: bool = False
+    """In forks it learns for a moment only; a program of its own would take minutes."""
 
 
 def all_targets() -> list[Target]:
@@ -42,6 +44,7 @@ def all_targets() -> list[Target]:
             argv=tuple(one.get("run", "").replace("{model}", "{world}/bundle").split()),
             weight=float(one.get("weight", 1)),
             writes_input=one.get("writes_input", False),
+            shortened=one.get("shortened", False),
         )
         for name, one in (found["readers"] | found["commands"]).items()
     ]

@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import yaml
 
+from fuzzing.task_world import make_tasks
 from fuzzing.voice_world import make_voice
 
 RATE = 8_000
@@ -61,6 +62,7 @@ def make_world(root: Path) -> None:
     _make_model(root)
     make_voice(root)
     _make_results(root)
+    make_tasks(root)
     for left in root.rglob("events.out.tfevents*"):
         left.unlink()
 
@@ -294,6 +296,10 @@ def _make_results(root: Path) -> None:
         root / "boundaries",
     )
     shutil.copytree(root / "report", root / "report-2")
+    lines, voice = root / "texts" / "lines.txt", ("--model", root / "voice")
+    run("synthesize", lines, *voice, "--out", root / "spoken", "--times", root / "spoken.jsonl")
+    out = ("--task", "translate", "--out", root / "translated-report")
+    run("score", root / "out" / "t.jsonl", root / "out" / "t.jsonl", *out)
 
 
 def _json_lines(*rows: dict[str, Any]) -> str:
