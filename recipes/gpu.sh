@@ -13,11 +13,12 @@ gpu_settings() {
   fi
 }
 
-# Ends with exit code 2 where the config is finetune.yaml and no setting names what to start from.
+# Ends with exit code 2 where the config goes on from something that others trained, and no setting names it.
 #   needs_start finetune --model.pretrained whisper-base
 needs_start() {
-  if [[ $1 == finetune && " ${*:2}" != *" --model.pretrained"* && " ${*:2}" != *" --init_from"* ]]; then
-    echo "finetune.yaml: found no starting point; expected --model.pretrained FOLDER or --init_from BUNDLE" \
+  if [[ ($1 == finetune || $1 == continue) && " ${*:2}" != *" --model.pretrained"* &&
+    " ${*:2}" != *" --init_from"* ]]; then
+    echo "$1.yaml: found no starting point; expected --model.pretrained FOLDER or --init_from BUNDLE" \
       "after it. Name one (docs/fine-tuning.md)." >&2
     exit 2
   fi

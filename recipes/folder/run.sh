@@ -21,14 +21,18 @@ speechmm prepare "$kind" "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.3 --length-bonus 0.5 \
-  --format jsonl --out "$run/test.jsonl"
+search=(--beam 4 --ctc-weight 0.3 --length-bonus 0.5)
+if [[ $name == finetune ]]; then # CTC alone, with a language model of the training texts
+  speechmm ngram "$data/train.jsonl.gz" --out "$run/lm.arpa.gz"
+  search=(--beam 10 --ctc-weight 1 --lm "$run/lm.arpa.gz" --lm-weight 0.3)
+fi
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
   --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \
   --out "$run/textgrids" || [[ $? == 3 ]]
 
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$run/RESULTS.md" --title "$kind test, $name, beam 4"
+  --results "$run/RESULTS.md" --title "$kind test, $name, beam ${search[1]}"
 echo "report:    $run/report/report.html"
 echo "alignment: $run/textgrids"

@@ -20,8 +20,12 @@ speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.3 --length-bonus 0.5 \
-  --format jsonl --out "$run/test.jsonl"
+search=(--beam 4 --ctc-weight 0.3 --length-bonus 0.5)
+if [[ $name == finetune ]]; then # CTC alone, with a language model of the training texts
+  speechmm ngram "$data/train.jsonl.gz" --out "$run/lm.arpa.gz"
+  search=(--beam 10 --ctc-weight 1 --lm "$run/lm.arpa.gz" --lm-weight 0.3)
+fi
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
     --out "$run/textgrids/$split" || [[ $? == 3 ]]
@@ -38,7 +42,7 @@ speechmm check-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --model
 speechmm check-flags "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/flags.json" \
   --results "$results" --title "kerstin test, $name, damaged transcripts"
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
-  --results "$results" --title "kerstin test, $name, beam 4"
+  --results "$results" --title "kerstin test, $name, beam ${search[1]}"
 if [[ $name == tts ]]; then # the test sentences in the voice it learned
   speechmm synthesize "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/spoken" --times "$run/spoken.jsonl" ||
     [[ $? == 3 ]]

@@ -11,20 +11,26 @@ name=$(basename "$config" .yaml)
 data=recipes/librispeech/data
 run=recipes/librispeech/exp/$name
 source recipes/gpu.sh
+needs_start "$name" "${@:3}"
 gpu_settings "$config"
 
 speechmm prepare librispeech "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" --kind bpe --vocab-size 500 --out "$data/tokenizer.json"
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
+search=(--beam 4)
+if [[ $name == finetune ]]; then # CTC alone, with a language model of the training texts
+  speechmm ngram "$data/train.jsonl.gz" --out "$run/lm.arpa.gz"
+  search=(--beam 10 --ctc-weight 1 --lm "$run/lm.arpa.gz" --lm-weight 0.3)
+fi
 for split in test test-other; do
   if [[ ! -f $data/$split.jsonl.gz ]]; then continue; fi
-  speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" --beam 4 \
+  speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${search[@]}" \
     --format jsonl --out "$run/$split.jsonl"
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
     --out "$run/textgrids/$split" || [[ $? == 3 ]]
   speechmm score "$run/$split.jsonl" "$data/$split.jsonl.gz" --out "$run/report-$split" \
-    --results "$run/RESULTS.md" --title "librispeech $split, $name, joint beam 4"
+    --results "$run/RESULTS.md" --title "librispeech $split, $name, beam ${search[1]}"
   echo "report:    $run/report-$split/report.html"
 done
 echo "alignment: $run/textgrids"

@@ -1,5 +1,7 @@
 """What the pages say is true: commands run, links lead somewhere, the tree is the tree."""
 
+import dataclasses
+import json
 import re
 import shlex
 import wave
@@ -14,6 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("reci
 BUNDLE = "recipes/synth/exp/tiny/bundle"  # as the tour names what make demo leaves behind
 DATA = "recipes/synth/data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "two-hours-of-my-language.md").read_text(encoding="utf-8")
 ONE_PROCESS = (
     "--trainer.devices=1",
     "--trainer.strategy=auto",
@@ -22,9 +25,41 @@ QUICK = ("--trainer.max_steps=1", "--trainer.max_epochs=1", *ONE_PROCESS)
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of README.md in one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str = README) -> list[str]:
+    """The code blocks of a page in one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
+def run_commands(page: str, capsys: pytest.CaptureFixture[str], leave_out: str = "#") -> None:
+    """Runs the commands of a page, one step for each training."""
+    text = "".join(blocks("sh", page)).replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.strip() and leave_out not in line]
+    assert len(commands) > 5
+    for line in commands:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "speechmm", line
+        if arguments[0] == "fit":
+            arguments += QUICK
+        code = main(arguments)
+        shown = capsys.readouterr()
+        # 3: an untrained model's alignments are rightly flagged
+        assert code in (0, 3), f"{line}\n{shown.out}\n{shown.err}"
+
+
+def copy_configs(folder: Path) -> None:
+    """The recipes' configs, where a reader of the project has them."""
+    for config in ROOT.glob("recipes/*/*.yaml"):
+        target = folder / config.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(config.read_bytes())
+
+
+def write_recordings(folder: Path) -> None:
+    """A reader's own recordings: tones, with texts beside them."""
+    folder.mkdir()
+    for index, word in enumerate(WORDS * 2):
+        write_tone(folder / f"{index:02}.wav", 100 + 20 * index)
+        (folder / f"{index:02}.txt").write_text(f"{word} {word}\n", encoding="utf-8")
 
 
 def write_tone(path: Path, hertz: int, *, seconds: float = 1.5) -> None:
@@ -49,12 +84,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from speechmm.text.tokenizer import Tokenizer
 
     folder = tmp_path_factory.mktemp("demo")
-    (folder / "recipes").mkdir()
-    for recipe in ROOT.glob("recipes/*/"):
-        for config in recipe.glob("*.yaml"):
-            target = folder / config.relative_to(ROOT)
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(config.read_bytes())
+    copy_configs(folder)
     data = folder / DATA
     sizes = ["--train", "8", "--dev", "2", "--test", "3"]
     assert main(["prepare", "synth", str(data), *sizes]) == 0
@@ -68,11 +98,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = SpeechTextModel(sizes_of_model, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels)
     (folder / BUNDLE).parent.mkdir(parents=True)
     save_bundle(folder / BUNDLE, model, tokenizer, features, training=TrainingInfo(seed=0))
-    own = folder / "my-recordings"
-    own.mkdir()
-    for index, word in enumerate(WORDS * 2):
-        write_tone(own / f"{index:02}.wav", 100 + 20 * index)
-        (own / f"{index:02}.txt").write_text(f"{word} {word}\n", encoding="utf-8")
+    write_recordings(folder / "my-recordings")
     write_tone(folder / "call.wav", 220, seconds=3.0)
     return folder
 
@@ -80,19 +106,46 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_tour_runs(
     demo_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    text = "".join(blocks("sh")).replace("\\\n", " ")
-    commands = [line for line in text.splitlines() if line.strip()]
-    assert len(commands) > 5
     monkeypatch.chdir(demo_folder)
-    for line in commands:
-        program, *arguments = shlex.split(line, comments=True)
-        assert program == "speechmm", line
-        if arguments[0] == "fit":
-            arguments += QUICK
-        code = main(arguments)
-        shown = capsys.readouterr()
-        # 3: an untrained model's alignments are rightly flagged
-        assert code in (0, 3), f"{line}\n{shown.out}\n{shown.err}"
+    run_commands(README, capsys)
+
+
+def write_encoder(folder: Path) -> None:
+    """A tiny Whisper with random weights, as transformers writes it."""
+    import torch
+    from safetensors.torch import save_file
+
+    from speechmm.models.pretrained.configs import WhisperConfig
+    from speechmm.models.pretrained.description import EncoderInfo, build
+
+    config = WhisperConfig(
+        d_model=16,
+        encoder_layers=2,
+        encoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        num_mel_bins=80,
+        max_source_positions=100,
+    )
+    torch.manual_seed(0)
+    encoder = build(EncoderInfo(kind="whisper", config=config))
+    folder.mkdir()
+    weights = {f"model.encoder.{name}": value for name, value in encoder.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    settings = {"model_type": "whisper"} | dataclasses.asdict(config)
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def test_the_tutorial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    copy_configs(tmp_path)
+    write_recordings(tmp_path / "my-recordings")
+    write_encoder(tmp_path / "whisper-base")
+    monkeypatch.chdir(tmp_path)
+    run_commands(TUTORIAL, capsys, leave_out="--learn")  # the tour has it, and it takes its time
+    assert (tmp_path / "exp/mine/report/report.html").is_file()
+    assert list((tmp_path / "exp/mine/frames").iterdir())
+    assert list((tmp_path / "exp/mine/textgrids").glob("*.TextGrid"))
 
 
 @pytest.mark.parametrize("code", blocks("python"))
