@@ -134,6 +134,25 @@ def test_a_gpu_is_used_where_there_is_one(
         assert done.stdout.strip() == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("finetune", True),
+        ("continue --trainer.max_epochs 3", True),
+        ("finetune --model.pretrained whisper-base", False),
+        ("continue --init_from=exp/bundle", False),
+        ("small", False),
+    ],
+)
+def test_fine_tuning_asks_for_what_it_starts_from(words: str, refused: bool):
+    script = f"set -euo pipefail; source recipes/gpu.sh; needs_start {words}"
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert done.returncode == (2 if refused else 0)
+    assert ("found no starting point; expected" in done.stderr) is refused
+
+
 @pytest.fixture(scope="module")
 def record() -> Record:
     """``record(path, text)``: the text said by espeak-ng, or a tone as long where there is none."""
