@@ -21,10 +21,7 @@ speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.jso
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
 search=(--beam 4 --ctc-weight 0.3 --length-bonus 0.5)
-if [[ $name == finetune ]]; then # CTC alone, with a language model of the training texts
-  speechmm ngram "$data/train.jsonl.gz" --out "$run/lm.arpa.gz"
-  search=(--beam 10 --ctc-weight 1 --lm "$run/lm.arpa.gz" --lm-weight 0.3)
-fi
+[[ $name != finetune ]] || search=(--beam 10 --ctc-weight 1) # it has no decoder
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \

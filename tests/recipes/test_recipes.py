@@ -214,7 +214,7 @@ def make_librispeech(root: Path, record: Record) -> None:
     texts = iter(sentences(100, words=8))  # 500 pieces want that many words
     sizes = {"train-clean-5": (6, 12), "dev-clean": (1, 2), "test-clean": (1, 2)}
     sizes["test-other"] = (1, 2)
-    suffixes = {"dev-clean": "opus", "test-other": "ogg"}
+    suffixes = {"dev-clean": "wav", "test-other": "wav"}
     for number, (part, (speakers, utterances)) in enumerate(sizes.items(), start=1):
         for speaker in range(number * 10, number * 10 + speakers):
             chapter = root / "LibriSpeech" / part / f"{speaker}" / "7"
