@@ -25,7 +25,9 @@ def _patterns() -> tuple[Any, Any]:
     unspaced = "".join(rf"\p{{scx={script}}}" for script in _UNSPACED)
     # A cluster is what one reads as a letter: with its marks, vowels before it, letters below it.
     cluster = rf"[{_VOWELS_BEFORE}]*(?:\X(?<=[{_SUBJOINERS}]))*\X"
-    return regex.compile(f"[{unspaced}]"), regex.compile(cluster)
+    # Marks that any script may use, such as the dot below, are of the letter they stand at.
+    letter = rf"(?V1)[[{unspaced}]--\p{{sc=Inherited}}]"
+    return regex.compile(letter), regex.compile(cluster)
 
 
 def is_unspaced(text: str) -> bool:

@@ -16,6 +16,7 @@ of a nasal after a vowel half way down 8 ms before it (medians of the spoken cor
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _MIN_SILENCE_SECONDS = 0.004  # of zeros; the shortest pause of a fast voice las
 _MIN_SECONDS = 0.002  # less is no phone; those espeak draws last 10 ms and more
 _MAX_CLOSURE_SECONDS = 0.15  # a longer silence before a stop is a pause
 _STRESS = str.maketrans("", "", "ˈˌ ")
+_SWITCH = re.compile(r"\([\w-]*\)?")  # "(en)": what comes is said as in English; may be cut off
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class _Phone:
 
 
 def clean_phone(label: str) -> str:
-    """A phone without stress marks and spaces."""
-    return label.translate(_STRESS)
+    """A phone without stress marks, spaces and marks of a change of language."""
+    return _SWITCH.sub("", label).translate(_STRESS)
 
 
 def read_events(

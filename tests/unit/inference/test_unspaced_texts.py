@@ -141,3 +141,10 @@ def test_sentences_and_pauses_end_cues() -> None:
         letter_starts=(0.0, 0.2, 0.4, 2.0, 2.2, 2.4),
     )
     assert [cue.label for cue in group_words([word])] == ["我们去。", "今天去"]
+
+
+@pytest.mark.parametrize("mark", range(0x300, 0x370))
+def test_a_mark_of_any_script_cuts_no_word(mark: int) -> None:
+    """Unicode 16 lists the dot below among the signs of Japanese, and many marks in several scripts."""
+    word = f"pa{chr(mark)}ta"
+    assert pieces(word) == written_words(word) == [word]
