@@ -2,9 +2,56 @@
 
 from __future__ import annotations
 
+import importlib.util
+import unicodedata
+from collections import Counter
 from functools import lru_cache
 
+from speechmm.text.languages import language_code
+
 _CACHED_WORDS = 1 << 17
+VOICES = {"chr": "chr-US-Qaaa-x-west", "en": "en-us", "fr": "fr-fr", "no": "nb", "zh": "cmn"}
+"""The voice of espeak-ng for a language where it is called otherwise."""
+_SCRIPTS = {
+    "LATIN": "la", "CYRILLIC": "ru", "GREEK": "el", "ARMENIAN": "hy", "GEORGIAN": "ka", "HEBREW": "he",
+    "ARABIC": "ar", "ETHIOPIC": "am", "DEVANAGARI": "hi", "BENGALI": "bn", "GURMUKHI": "pa",
+    "GUJARATI": "gu", "ORIYA": "or", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml",
+    "SINHALA": "si", "THAI": "th", "MYANMAR": "my", "HANGUL": "ko", "HIRAGANA": "ja", "KATAKANA": "ja",
+    "CJK": "cmn", "CHEROKEE": "chr-US-Qaaa-x-west",
+}  # fmt: skip
+"""The voice for texts in a script of which nobody says the language, by the letters' names in Unicode."""
+
+
+def voice_of_script(text: str) -> str | None:
+    """The voice for a text whose language is not known, by its letters; None where none is known."""
+    scripts = Counter(unicodedata.name(sign, "").split(" ")[0] for sign in text if sign.isalpha())
+    return next((_SCRIPTS[name] for name, _ in scripts.most_common() if name in _SCRIPTS), None)
+
+
+def has_espeak() -> bool:
+    """Whether the extra ``synth`` is installed."""
+    return importlib.util.find_spec("espeakng_loader") is not None
+
+
+def voice_of(language: str) -> str | None:
+    """The voice that pronounces a language best; None where there is none.
+
+    Args:
+        language: A voice, or the code of a language: ``de``, ``en``, ``pt-BR``, ``sw-KE``.
+
+    Raises:
+        ConfigError: The extra ``synth`` is not installed.
+    """
+    from speechmm.text.espeak.library import load_espeak
+
+    known = {name.casefold(): name for name in load_espeak().languages}
+    code = language_code(language)
+    while code:
+        for name in (code, VOICES.get(code, "").casefold()):
+            if name in known:
+                return known[name]
+        code = code.rpartition("-")[0]
+    return None
 
 
 def phonemize(word: str, language: str) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from speechmm.data.skips import SkipReport
 
 CORPORA = (
-    "synth", "an4", "fsdd", "yesno", "kerstin", "ljspeech", "librispeech", "folder", "kaldi",
+    "synth", "names", "an4", "fsdd", "yesno", "kerstin", "ljspeech", "librispeech", "folder", "kaldi",
 )  # fmt: skip
 """Each is also the name of its parser's module."""
 

@@ -46,6 +46,9 @@ DRAWN_SPLITS = (
     ),
     Option(name="seed", type=int, default=0, help="another one draws other dev and test sets"),
 )
+NUM_WORKERS = Option(
+    name="num_workers", type=int, help="processes; as many as cores, 4 at most, when not given"
+)
 LANGUAGE = Option(
     name="language", metavar="CODE", help="language spoken, such as en, where the corpus is silent"
 )

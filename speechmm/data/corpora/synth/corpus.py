@@ -8,26 +8,20 @@ of processes.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from speechmm.data.corpora.options import Option
+from speechmm.data.corpora.options import NUM_WORKERS, Option
 from speechmm.data.corpora.synth.grammar import DOMAINS, SPLIT_SIZES, sentences
 from speechmm.data.skips import SkipReport
-from speechmm.data.utterances import Utterance, make_split_cuts
 from speechmm.errors import ConfigError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
-    from lhotse.supervision import AlignmentItem
 
-    from speechmm.alignments import Segment
-    from speechmm.data.corpora.synth.voices import Order, Spoken
+    from speechmm.data.corpora.synth.voices import Order
 
 ABOUT = "numbers, dates, times and commands, spoken by espeak-ng here and now"
 OPTIONS = (
@@ -42,11 +36,7 @@ OPTIONS = (
         default="all",
         help="which sentences: all, or one of two halves with patterns and words of their own",
     ),
-    Option(
-        name="num_workers",
-        type=int,
-        help="processes; as many as cores, 4 at most, when not given",
-    ),
+    NUM_WORKERS,
 )
 NEEDS_ROOT = False  # it is made in the output folder
 
@@ -78,25 +68,18 @@ def prepare(
         ConfigError: The extra ``synth`` is not installed, a size is negative, or ``out`` cannot be
             written to.
     """
-    from speechmm.data.corpora.synth.voices import speak_all
+    from speechmm.data.corpora.synth.speaking import spoken_cuts
     from speechmm.text.espeak.library import load_espeak
 
     sizes = {"train": train, "dev": dev, "test": test}
-    _check_sizes(sizes)
+    check_sizes(sizes)
     load_espeak()  # says at once when it is missing
     orders = _make_orders(sizes, out / "audio", seed, domain)
-    _make_folders(orders)
-    workers = min(4, os.cpu_count() or 1) if num_workers is None else num_workers
-    splits: dict[str, list[Utterance]] = {split: [] for split in sizes}
-    for spoken in _with_progress(speak_all(orders, num_workers=workers), len(orders)):
-        if spoken.error:
-            report.add(spoken.order.id, spoken.error)
-        else:
-            splits[spoken.order.path.parent.name].append(_to_utterance(spoken))
-    return make_split_cuts(splits, report, check="header")
+    return spoken_cuts(orders, tuple(sizes), report, num_workers=num_workers)
 
 
-def _check_sizes(sizes: dict[str, int]) -> None:
+def check_sizes(sizes: dict[str, int]) -> None:
+    """Raises a ``ConfigError`` for a number of utterances that cannot be; train needs one."""
     for split, size in sizes.items():
         least = 1 if split == "train" else 0
         if size < least:
@@ -129,44 +112,3 @@ def _make_orders(sizes: dict[str, int], folder: Path, seed: int, domain: str) ->
             )
             orders.append(order)
     return orders
-
-
-def _make_folders(orders: list[Order]) -> None:
-    for folder in sorted({order.path.parent for order in orders}):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"{folder}: cannot be made ({error.strerror}); expected a folder that can be "
-                "written to. Choose another output folder."
-            ) from error
-
-
-def _to_utterance(spoken: Spoken) -> Utterance:
-    order = spoken.order
-    return Utterance(
-        id=order.id,
-        audio=order.path,
-        text=order.text,
-        speaker=order.speaker.name,
-        language="en",
-        alignment={"word": _to_items(spoken.words), "phone": _to_items(spoken.phones)},
-    )
-
-
-def _to_items(segments: list[Segment]) -> list[AlignmentItem]:
-    from lhotse.supervision import AlignmentItem
-
-    return [
-        AlignmentItem(segment.label, round(segment.start, 6), round(segment.duration, 6))
-        for segment in segments
-    ]
-
-
-def _with_progress(spoken: Iterable[Spoken], total: int) -> Iterable[Spoken]:
-    if not sys.stderr.isatty():
-        return spoken
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(spoken, "speaking", total=total, console=Console(stderr=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -79,6 +80,7 @@ class Order:
     speaker: Speaker
     path: Path
     seed: str
+    language: str = "en"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,35 +96,71 @@ class Spoken:
 def make_speakers(split: str, seed: int) -> list[Speaker]:
     """The speakers of a split, different voices in each; accents in turn, in an order of chance."""
     rng = Random(f"speakers {seed} {split}")
-    speakers = []
-    for variant in VARIANTS[split].split():
-        for accent in rng.sample(ACCENTS, SPEAKERS_PER_VARIANT):
-            pitch = rng.randint(*_PITCHES)
-            speaker = Speaker(
-                name=f"{accent}_{variant}_p{pitch}",
-                voice=f"{accent}+{variant}",
-                pitch=pitch,
-                pitch_range=rng.randint(*_PITCH_RANGES),
-                rate_wpm=rng.randint(*_RATES_WPM),
-                tract_rate=rng.choice(_TRACT_RATES),
-            )
-            speakers.append(speaker)
+    speakers = [
+        make_speaker(accent, variant, rng)
+        for variant in VARIANTS[split].split()
+        for accent in rng.sample(ACCENTS, SPEAKERS_PER_VARIANT)
+    ]
     rng.shuffle(speakers)
     return speakers
+
+
+def make_speaker(accent: str, variant: str, rng: Random) -> Speaker:
+    """A voice of espeak-ng that speaks a language or an accent, at a pitch and a speed of chance."""
+    pitch = rng.randint(*_PITCHES)
+    return Speaker(
+        name=f"{accent}_{variant}_p{pitch}",
+        voice=f"{accent}+{variant}",
+        pitch=pitch,
+        pitch_range=rng.randint(*_PITCH_RANGES),
+        rate_wpm=rng.randint(*_RATES_WPM),
+        tract_rate=rng.choice(_TRACT_RATES),
+    )
 
 
 def speak_all(orders: Sequence[Order], *, num_workers: int) -> Iterator[Spoken]:
     """Writes the files and yields what came of each order, in their order.
 
-    The samples do not depend on the number of processes. Each starts anew ("spawn") and inherits no
+    An utterance that crashes espeak is named; the others are spoken all the same. The samples do not
+    depend on the number of processes. Each starts anew ("spawn") and inherits no
     threads or locks; a script of one's own that calls this needs ``if __name__ == "__main__":``.
     """
-    if num_workers <= 1 or len(orders) < 2:
+    if len(orders) < 2:
         yield from map(speak, orders)
         return
+    num_workers = max(1, num_workers)
+    done, workers = 0, num_workers
+    while done < len(orders):
+        try:
+            for spoken in _spoken_by(orders[done:], workers):
+                done += 1
+                yield spoken
+        except BrokenProcessPool:
+            if workers == 1:  # so it was this one
+                yield Spoken(
+                    order=orders[done],
+                    words=[],
+                    phones=[],
+                    error=f"espeak: the library crashed on {orders[done].text!r} in the voice "
+                    f"{orders[done].speaker.voice}. Write it otherwise.",
+                )
+                done += 1
+            workers = 1 if workers > 1 else num_workers
+
+
+def _spoken_by(orders: Sequence[Order], workers: int) -> Iterator[Spoken]:
+    """What comes of the orders until one of them kills its process; one worker takes them in turn."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context, initializer=_be_one_thread) as pool:
-        yield from pool.map(speak, orders, chunksize=16)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_be_one_thread) as pool:
+        at_once = 16 if workers > 1 else 1
+        parts = [orders[first : first + at_once] for first in range(0, len(orders), at_once)]
+        # Not pool.map: it cancels what is left while the pool, too, ends it.
+        for future in [pool.submit(_speak_in_turn, part) for part in parts]:
+            yield from future.result()
+
+
+def _speak_in_turn(orders: Sequence[Order]) -> list[Spoken]:
+    return [speak(order) for order in orders]
 
 
 def speak(order: Order) -> Spoken:
