@@ -1,12 +1,14 @@
 """Makes a second spoken corpus with flite and festival: exact times of every word and phone.
 
-    python tools/second_synthesiser.py OUT [--train 500] [--dev 12] [--test 120] [--seed 0]
+    python tools/second_synthesiser.py OUT [--train 500] [--dev 12] [--test 120] [--seed 0] [--rooms]
 
 The texts are those of ``speechmm prepare synth``; the voices are not espeak's, so that an aligner
 can be measured on voices of another make. Two speakers are in the test only. Needs Debian's
 packages flite, festival, festlex-cmu, festlex-poslex, festvox-kallpc16k, festvox-kdlpc16k and
 festvox-us-slt-hts. Writes ``OUT/audio`` and, as ``prepare`` does, ``OUT/{train,dev,test}.jsonl.gz``
-and ``OUT/prepare.json``. The same seed gives the same texts, speeds, levels and noises.
+and ``OUT/prepare.json``. With ``--rooms`` every utterance has noise 5 to 20 dB below the speech, and
+half of them the echo of a room (0.2 to 0.6 s), which begins with the direct sound. The same seed
+gives the same texts, speeds, levels and noises.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import soundfile
 import torch
 from lhotse.supervision import AlignmentItem
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
 from speechmm.alignments import Segment
 from speechmm.audio.resample import resample
@@ -47,6 +50,10 @@ _STRETCHES = (0.8, 1.3)  # of a voice's own durations
 _PADDING_SECONDS = (0.0, 0.3)  # beside the silence every voice begins and ends with
 _PEAKS_DB = (-20.0, -3.0)  # of full scale
 _NOISE_DB = (-55.0, -30.0)  # level of the noise, of the speech's
+_LOUD_NOISE_DB = (-20.0, -5.0)  # the same with --rooms
+_ROOM_SHARE = 0.5
+_ROOM_SECONDS = (0.2, 0.6)  # until an echo has fallen by 60 dB
+_ECHO_DB = (-12.0, 0.0)  # energy of the echo, of the direct sound's
 
 _SCHEME = """
 (defvar hts_engine_params nil)
@@ -178,14 +185,24 @@ def say(orders: Sequence[Order]) -> Iterator[Speech]:
     return (flite.say(order.text, order.stretch) for order in orders)
 
 
-def record(speech: Speech, order: Order, path: Path) -> Utterance:
-    """Writes the file as a microphone in a quiet room might give it, and describes it."""
+def record(speech: Speech, order: Order, path: Path, *, rooms: bool = False) -> Utterance:
+    """Writes the file as a microphone in a quiet room might give it, and describes it.
+
+    Args:
+        speech: What was said.
+        order: What was to be said.
+        path: Of the file.
+        rooms: Whether it is noisy, and now and then a room that echoes.
+    """
     rng = Random(order.id)
     samples = torch.from_numpy(speech.waveform)
     dry = resample(samples, from_rate=speech.sample_rate, to_rate=SAMPLE_RATE).numpy()
     before, after = (round(rng.uniform(*_PADDING_SECONDS) * SAMPLE_RATE) for _ in range(2))
-    level = float(np.sqrt(np.mean(dry**2))) * 10 ** (rng.uniform(*_NOISE_DB) / 20)
+    decibels = rng.uniform(*(_LOUD_NOISE_DB if rooms else _NOISE_DB))
+    level = float(np.sqrt(np.mean(dry**2))) * 10 ** (decibels / 20)
     noisy = np.pad(dry, (before, after))
+    if rooms and rng.random() < _ROOM_SHARE:
+        noisy = echoing(noisy, rng)
     noisy += level * np.random.default_rng(rng.getrandbits(64)).standard_normal(len(noisy))
     peak = 10 ** (rng.uniform(*_PEAKS_DB) / 20)
     soundfile.write(path, noisy * (peak / np.abs(noisy).max()), SAMPLE_RATE, subtype="PCM_16")
@@ -199,12 +216,23 @@ def record(speech: Speech, order: Order, path: Path) -> Utterance:
     )  # fmt: skip
 
 
+def echoing(dry: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
+    """The same in a room: the direct sound, unmoved, and an echo that decays exponentially."""
+    seconds = rng.uniform(*_ROOM_SECONDS)
+    times = np.arange(1, round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tail = np.random.default_rng(rng.getrandbits(64)).standard_normal(len(times))
+    tail *= np.exp(-np.log(1000.0) * times / seconds)
+    tail *= 10 ** (rng.uniform(*_ECHO_DB) / 20) / np.sqrt(np.sum(tail**2))
+    response = np.concatenate([[1.0], tail])
+    return fftconvolve(dry, response)[: len(dry)].astype(np.float32)
+
+
 def to_items(spans: list[Segment], shift: float) -> list[AlignmentItem]:
     """What a manifest holds of segments that begin ``shift`` seconds later."""
     return [AlignmentItem(s.label, round(s.start + shift, 6), round(s.duration, 6)) for s in spans]
 
 
-def make_corpus(out: Path, sizes: dict[str, int], seed: int) -> SkipReport:
+def make_corpus(out: Path, sizes: dict[str, int], seed: int, *, rooms: bool = False) -> SkipReport:
     """Speaks ``sizes[split]`` utterances with each voice of a split and writes the manifests."""
     report = SkipReport(strict=False)
     splits: dict[str, list[Utterance]] = {split: [] for split in sizes}
@@ -226,9 +254,9 @@ def make_corpus(out: Path, sizes: dict[str, int], seed: int) -> SkipReport:
                 if found != order.text.replace("'", ""):
                     report.add(order.id, f'spoken as "{found}"; expected "{order.text}"')
                     continue
-                splits[split].append(record(speech, order, folder / f"{order.id}.wav"))
+                splits[split].append(record(speech, order, folder / f"{order.id}.wav", rooms=rooms))
     cuts = make_split_cuts(splits, report, check="header")
-    settings = {"corpus": Path(__file__).stem, "sizes": sizes, "seed": seed}
+    settings = {"corpus": Path(__file__).stem, "sizes": sizes, "seed": seed, "rooms": rooms}
     summary = write_corpus(cuts, out, report, settings=settings, source=out / "audio")
     print(*(f"{split}: {row}" for split, row in summary["splits"].items()), sep="\n")
     return report
@@ -243,9 +271,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for split, size in {"train": 500, "dev": 12, "test": 120}.items():
         parser.add_argument(f"--{split}", type=int, default=size, help="utterances of each voice")
     parser.add_argument("--seed", type=int, default=0, help="another one gives another corpus")
+    parser.add_argument("--rooms", action="store_true", help="with noise and rooms")
     arguments = parser.parse_args(argv)
     sizes = {"train": arguments.train, "dev": arguments.dev, "test": arguments.test}
-    make_corpus(arguments.out, sizes, arguments.seed).print(None, noun="utterances")
+    make_corpus(arguments.out, sizes, arguments.seed, rooms=arguments.rooms).print(
+        None, noun="utterances"
+    )
 
 
 if __name__ == "__main__":
