@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from speechmm.inference.api import Model
+    from speechmm.inference.api import Model, TextAligner
 
 __version__ = "0.1.0"
 
@@ -34,3 +34,26 @@ def load(
     from speechmm.inference.api import load as load_model
 
     return load_model(path, adapter=adapter, device=device, quantize=quantize)
+
+
+def load_aligner(
+    path: "str | Path | None" = None,
+    *,
+    language: "str | None" = None,
+    lexicon: "str | Path | None" = None,
+) -> "TextAligner":
+    """An aligner without a model: the one that ships, for any language, or one that has learned.
+
+    Args:
+        path: A folder that ``speechmm align --learn --save`` wrote; None for the one that ships.
+        language: The voice of espeak-ng that pronounces the words, such as ``de``; None chooses by the
+            script of each text, and takes phones with blanks between them as they are.
+        lexicon: A file that pronounces the words it lists.
+
+    Raises:
+        CheckpointError: The folder is no aligner, or a file of it is missing or damaged.
+        ConfigError: There is no such voice, or the aligner has no use for it.
+    """
+    from speechmm.inference.api import load_aligner as load_text_aligner
+
+    return load_text_aligner(path, language=language, lexicon=lexicon)

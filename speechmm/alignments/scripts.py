@@ -25,8 +25,9 @@ def _patterns() -> tuple[Any, Any]:
     unspaced = "".join(rf"\p{{scx={script}}}" for script in _UNSPACED)
     # A cluster is what one reads as a letter: with its marks, vowels before it, letters below it.
     cluster = rf"[{_VOWELS_BEFORE}]*(?:\X(?<=[{_SUBJOINERS}]))*\X"
-    # Marks that any script may use, such as the dot below, are of the letter they stand at.
-    letter = rf"(?V1)[[{unspaced}]--\p{{sc=Inherited}}]"
+    # Marks that any script may use, such as the dot below and the apostrophe of ejectives, are of the
+    # letter they stand at.
+    letter = rf"(?V1)[[{unspaced}]--[\p{{sc=Inherited}}\p{{scx=Latin}}]]"
     return regex.compile(letter), regex.compile(cluster)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,8 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import NonNegativeInt
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.errors import ConfigError
-from speechmm.options import EDIT_PENALTY
+from speechmm.errors import ConfigError, SpeechmmError
+from speechmm.options import EACH, EDIT_PENALTY
 
 if TYPE_CHECKING:
     from speechmm.alignments import Alignment
@@ -34,24 +36,38 @@ _RECOGNISER_ONLY = {
 
 
 def add_learning_arguments(parser: CommandParser) -> None:
-    """Adds the options of an aligner that learns from the input."""
-    parser.add_argument(
-        "--learn",
-        action="store_true",
-        help="learn to align from the input itself, in place of --model: twenty minutes of speech take "
-        "some minutes; no recogniser checks the texts then",
-    )
+    """Adds the options of aligners without a recogniser: the one that ships, and those that learn."""
     parser.add_argument(
         "--language",
         metavar="VOICE",
-        help="with --learn: learn phones, by the pronunciations of this espeak-ng voice, such as de or "
-        "en-us; letters when not given",
+        help="without a bundle: pronounce the texts by this voice of espeak-ng, such as de or en-us; when "
+        "not given, by the language of each utterance in a manifest; with --learn, letters",
+    )
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        metavar="FILE",
+        help="without a bundle: pronounce words as this file does: a word and its phones a line, several "
+        "lines for several pronunciations (CMUdict, Montreal Forced Aligner, Kaldi); other words by the "
+        "language",
+    )
+    parser.add_argument(
+        "--learn",
+        action="store_true",
+        help="learn to align from the input itself: twenty minutes of speech take some minutes; with "
+        "--model FOLDER from the alignments of that aligner on",
     )
     parser.add_argument(
         "--save",
         type=Path,
         metavar="FOLDER",
         help="with --learn: folder for the aligner, which --model takes for other recordings",
+    )
+    parser.add_argument(
+        "--learn-settings",
+        type=Path,
+        metavar="FILE",
+        help="with --learn: YAML file of settings, such as width: 192 (LearningSettings in Python)",
     )
     parser.add_argument(
         "--seed", type=NonNegativeInt, default=0, help="with --learn: of its random numbers"
@@ -64,23 +80,29 @@ def uses_corpus_aligner(arguments: Namespace) -> bool:
     Raises:
         ConfigError: Flags are missing, or contradict each other.
     """
-    if arguments.learn == (arguments.model is not None):
+    from speechmm.inference.alignment.aligner_folder import is_corpus_aligner
+
+    bundle = arguments.model is not None and not is_corpus_aligner(arguments.model)
+    if arguments.learn and bundle:
         raise ConfigError(
-            "--model, --learn: found both; expected one of them. Leave one of the two out."
-            if arguments.learn
-            else "--model: found none; expected the bundle of a model, or --learn, which learns from the "
-            "input. Give one of the two."
+            f"--model, --learn: found both, and {arguments.model} is no aligner that --learn can go on "
+            "from; expected one of them. Leave one of the two out."
         )
     if not arguments.learn:
-        for name in ("language", "save"):
+        for name in ("save", "learn_settings"):
             if getattr(arguments, name) is not None:
                 raise ConfigError(
-                    f"--{name}: has no effect with --model; expected it with --learn. Leave it out."
+                    f"--{name.replace('_', '-')}: has no effect without --learn; expected both. Leave it "
+                    "out."
                 )
-        from speechmm.inference.alignment.corpus_aligner import is_corpus_aligner
-
-        if not is_corpus_aligner(arguments.model):
-            return False
+    if bundle:
+        for name in ("language", "lexicon"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(
+                    f"--{name}: has no effect with the bundle of a model, whose tokenizer decides; "
+                    "expected none. Leave it out."
+                )
+        return False
     for name, value in _RECOGNISER_ONLY.items():
         if getattr(arguments, name) != value:
             raise ConfigError(
@@ -98,30 +120,65 @@ def uses_corpus_aligner(arguments: Namespace) -> bool:
 def corpus_aligner(
     arguments: Namespace, sources: Sequence[Source], skipped: SkipReport
 ) -> CorpusAligner:
-    """The aligner of ``--model``, or one that learns from the sources; what it does is said on stderr."""
+    """The aligner of ``--model``, the universal one, or one that learns; what it does is said on stderr."""
     import torch
 
-    from speechmm.inference.alignment.corpus_aligner import load_corpus_aligner
+    from speechmm.inference.alignment.aligner_folder import (
+        UNIVERSAL,
+        load_corpus_aligner,
+        pronouncing,
+    )
+    from speechmm.text.lexicon import read_lexicon
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
+    lexicon = None if arguments.lexicon is None else read_lexicon(arguments.lexicon)
+    start = None
+    if arguments.model is not None or not arguments.learn:
+        start = load_corpus_aligner(arguments.model or UNIVERSAL)
+        start = pronouncing(start, arguments.language, lexicon)
     if not arguments.learn:
-        return load_corpus_aligner(arguments.model)
+        assert start is not None
+        _say_voices(start, sources)
+        return start
     from speechmm.files.writable import check_new_folder
+    from speechmm.inference.alignment.aligner_folder import save_corpus_aligner
     from speechmm.models.bundle import CONFIG_FILE
-    from speechmm.training.corpus_aligner import LearningSettings, learn_aligner
+    from speechmm.training.aligner_settings import learning_settings
+    from speechmm.training.corpus_aligner import learn_aligner
 
     check_new_folder(arguments.save, mark=CONFIG_FILE)
     aligner = learn_aligner(
         sources,
         language=arguments.language,
-        settings=LearningSettings(seed=arguments.seed),
+        lexicon=lexicon,
+        start=start,
+        settings=learning_settings(arguments.learn_settings, seed=arguments.seed),
         skipped=skipped,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if arguments.save is not None:
-        aligner.save(arguments.save)
+        save_corpus_aligner(aligner, arguments.save)
     return aligner
+
+
+def _say_voices(aligner: CorpusAligner, sources: Sequence[Source]) -> None:
+    """Tells how texts are pronounced of which nobody has said the language."""
+    from speechmm.inference.alignment.placed_text import utterance_voice
+
+    if aligner.units.language != EACH:
+        return
+    guessed: Counter[str] = Counter()
+    for source in sources:
+        with suppress(SpeechmmError):
+            if not source.language:
+                guessed[utterance_voice(source) or "letters or strings of phones"] += 1
+    if guessed:
+        voices = ", ".join(f"{name} ({count})" for name, count in guessed.most_common())
+        print(
+            f"no language is named: texts are pronounced as {voices}; --language VOICE is more exact",
+            file=sys.stderr,
+        )
 
 
 def align_corpus(
@@ -139,22 +196,23 @@ def align_corpus(
         skipped: Holds what was left out before, which is left out here.
         units: Units to keep; None keeps all.
     """
-    from speechmm.inference.alignment.corpus_aligner import edge_range, outliers
+    from speechmm.inference.alignment.trust import outliers, trust, wrong_texts
     from speechmm.inference.alignment.units import check_kinds
+    from speechmm.inference.alignment.verification import WRONG_TRANSCRIPT
 
     wanted = check_kinds(units, aligner.units.kind)
     left_out = {item for item, _ in skipped.items}
     remaining = [source for source in sources if source.name not in left_out]
     found = list(aligner.align_sources(remaining, skipped=skipped))
-    far = outliers(found)
-    width = edge_range(segment for one in found for segment in one.units[aligner.units.kind])
-    if width is not None:
-        print(
-            f"{len(found)} utterances aligned; eight of ten edges are thought to lie within "
-            f"{1000 * width:.0f} ms (median); {len(far)} utterances fit their texts far worse than the "
-            "others",
-            file=sys.stderr,
-        )
+    said = trust(found, aligner.units.kind)
+    if said is not None:
+        print(said, file=sys.stderr)
+    wrong = wrong_texts(found) if aligner.units.shared else set()
+    far = outliers(found) - wrong
     for one in found:
-        flags = (*one.flags, "low_confidence") if one.id in far else one.flags
+        flags = one.flags
+        if one.id in wrong:
+            flags = (*flags, f"{WRONG_TRANSCRIPT}: 0.00-{one.duration:.2f} s")
+        if one.id in far:
+            flags = (*flags, "low_confidence")
         yield replace(one, flags=flags, units={unit: one.units[unit] for unit in wanted})

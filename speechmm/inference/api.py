@@ -16,12 +16,20 @@ from torch import Tensor
 from speechmm.alignments import Alignment, Transcript
 from speechmm.errors import AlignmentError
 from speechmm.inference.alignment.aligner import Aligner
+from speechmm.inference.alignment.aligner_folder import (
+    UNIVERSAL,
+    load_corpus_aligner,
+    pronouncing,
+)
+from speechmm.inference.alignment.corpus_aligner import CorpusAligner
 from speechmm.inference.engine.samples import as_audio
+from speechmm.inference.engine.sources import text_source
 from speechmm.inference.recognition.options import SearchOptions, decoder_for
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.inference.synthesis.synthesizer import Speech, Synthesizer
 from speechmm.models.adapter import load_any
 from speechmm.models.bundle import Bundle
+from speechmm.text.lexicon import read_lexicon
 
 
 class Model:
@@ -91,14 +99,11 @@ class Model:
             AlignmentError: The text has no words, or more than the audio can hold.
             ConfigError: A unit this model does not have, or a rate is given for a file.
         """
-        if not isinstance(text, str):
-            raise AlignmentError(
-                f"text: found {type(text).__name__}; expected a string of the words that are said."
-            )
+        said = _as_text(text)
         audio = self._as_audio(audio, sample_rate)
         if units is None:
-            return self._aligner.align(audio, text)
-        return Aligner(self.bundle, units=units, device=self.device).align(audio, text)
+            return self._aligner.align(audio, said)
+        return Aligner(self.bundle, units=units, device=self.device).align(audio, said)
 
     def synthesize(
         self,
@@ -144,6 +149,54 @@ class Model:
     @cached_property
     def _aligner(self) -> Aligner:
         return Aligner(self.bundle, device=self.device)
+
+
+class TextAligner:
+    """An aligner without a model, ready to use: it places the words and phones of a text."""
+
+    def __init__(self, aligner: CorpusAligner) -> None:
+        self.aligner = aligner
+
+    def align(
+        self, audio: object, text: object, *, sample_rate: SupportsIndex | float | None = None
+    ) -> Alignment:
+        """When each word of a text, and each of its phones or letters, was said.
+
+        Args:
+            audio: A path, or samples, as for :meth:`Model.transcribe`; at most a minute.
+            text: What is said in it, a string: words, or phones with blanks between them.
+            sample_rate: Of samples, Hz; None means 16,000.
+
+        Raises:
+            AudioError: The audio cannot be read.
+            AlignmentError: The text has no words, or more than the audio can hold; or it is too long.
+            ConfigError: A rate is given for a file.
+        """
+        said = _as_text(text)
+        rate = self.aligner.features.sample_rate
+        return self.aligner.align(
+            text_source(as_audio(audio, sample_rate=sample_rate, model_rate=rate), said)
+        )
+
+
+def load_aligner(
+    path: str | Path | None = None,
+    *,
+    language: str | None = None,
+    lexicon: str | Path | None = None,
+) -> TextAligner:
+    """The aligner that ships, or the one in a folder; see :func:`speechmm.load_aligner`."""
+    aligner = load_corpus_aligner(UNIVERSAL if path is None else Path(path))
+    words = None if lexicon is None else read_lexicon(Path(lexicon))
+    return TextAligner(pronouncing(aligner, language, words))
+
+
+def _as_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise AlignmentError(
+            f"text: found {type(text).__name__}; expected a string of the words that are said."
+        )
+    return text
 
 
 def load(

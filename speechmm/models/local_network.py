@@ -10,24 +10,32 @@ from torch import Tensor, nn
 from speechmm.models.front_end import length_mask
 
 KERNEL = 5
-"""Frames that each convolution sees."""
+"""Frames that each convolution sees where nothing else is said."""
 
 
 class LocalNetwork(nn.Module):
     """Log-probabilities of classes, such as the states of phones, in each frame.
 
-    It sees nine frames and nothing else, so it cannot count what came before, and little speech is
+    It sees some frames around (nine with kernels of five) and nothing else, so it cannot count what came
+    before, and little speech is
     enough. The shape is that of the alignment head's local view; products of windows in place of
     convolutions are faster on a CPU.
     """
 
     def __init__(
-        self, n_mels: int, classes: int, *, width: int = 128, dropout: float = 0.1
+        self,
+        n_mels: int,
+        classes: int,
+        *,
+        width: int = 128,
+        kernel: int = KERNEL,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.inner = nn.Linear(n_mels * KERNEL, width)
+        self.kernel = kernel
+        self.inner = nn.Linear(n_mels * kernel, width)
         self.inner_norm = nn.LayerNorm(width)
-        self.outer = nn.Linear(width * KERNEL, width)
+        self.outer = nn.Linear(width * kernel, width)
         self.outer_norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
@@ -39,13 +47,15 @@ class LocalNetwork(nn.Module):
     ) -> Float[Tensor, "batch frames classes"]:
         """Log-probabilities of each frame; ``features`` are zero at padding."""
         keep = length_mask(lengths, features.shape[1])[:, :, None].to(features.dtype)
-        x = self.inner_norm(F.silu(self.inner(_windows(features * keep)))) * keep
-        x = x + self.dropout(self.outer_norm(F.silu(self.outer(_windows(x)))))
+        x = self.inner_norm(F.silu(self.inner(_windows(features * keep, self.kernel)))) * keep
+        x = x + self.dropout(self.outer_norm(F.silu(self.outer(_windows(x, self.kernel)))))
         logits: Tensor = self.out(self.dropout(x))
         return logits.log_softmax(dim=-1)
 
 
-def _windows(x: Float[Tensor, "batch frames width"]) -> Float[Tensor, "batch frames wide"]:
+def _windows(
+    x: Float[Tensor, "batch frames width"], kernel: int
+) -> Float[Tensor, "batch frames wide"]:
     """Each frame with its neighbours beside it; zeros beyond the ends."""
-    padded = F.pad(x, (0, 0, KERNEL // 2, KERNEL // 2))
-    return torch.cat([padded[:, k : k + x.shape[1]] for k in range(KERNEL)], dim=-1)
+    padded = F.pad(x, (0, 0, kernel // 2, kernel // 2))
+    return torch.cat([padded[:, k : k + x.shape[1]] for k in range(kernel)], dim=-1)

@@ -23,6 +23,7 @@ from speechmm.training.callbacks.curves import TrainingCurves
 from speechmm.training.callbacks.divergence import StopWhenDiverged
 from speechmm.training.callbacks.metrics import MetricsTable, RestoreMetrics
 from speechmm.training.callbacks.progress import TrainingProgress
+from speechmm.training.callbacks.self_check import AlignmentSelfCheck
 from speechmm.training.callbacks.terminate import TerminateAllRanks
 from speechmm.training.checkpoints import (
     BEST,
@@ -271,6 +272,7 @@ class TrainingCLI(LightningCLI):
             ]
             own.append(TrainingCurves(folder))
             own.append(BundleWriter(folder / BUNDLE, self.command))
+            own.append(AlignmentSelfCheck(folder / BUNDLE))
             if self.config.patience:
                 own.append(EarlyStopping(SELECTION, patience=self.config.patience, mode="min"))
         loggers = [

@@ -8,27 +8,20 @@ network learns these frame by frame and aligns anew, and so on. Nothing here kno
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.audio.log_mel import LogMelConfig
-from speechmm.data.skips import SkipReport, named_failure
-from speechmm.errors import AlignmentError, ManifestError
-from speechmm.inference.alignment.corpus_aligner import (
-    CorpusAligner,
-    PlacedText,
-    place_text,
-    read_features,
-)
+from speechmm.data.skips import SkipReport
+from speechmm.errors import ManifestError
+from speechmm.inference.alignment.corpus_aligner import CorpusAligner, centred
+from speechmm.inference.alignment.placed_text import likeliest_pronunciations
 from speechmm.inference.alignment.state_graph import SILENCE_COLUMN, state_columns
 from speechmm.inference.alignment.token_path import silence_mask
-from speechmm.inference.alignment.viterbi import Floats, Ints, monotonic_path
+from speechmm.inference.alignment.viterbi import Floats, monotonic_path
 from speechmm.inference.engine.sources import Source
 from speechmm.models.forward_sum import (
     beta_binomial_log_prior,
@@ -41,6 +34,16 @@ from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.kernels.threads import for_each_utterance
 from speechmm.models.local_network import LocalNetwork
 from speechmm.text.align_units import AlignUnits
+from speechmm.text.lexicon import Lexicon
+from speechmm.training.aligner_settings import DEFAULTS, LearningSettings
+from speechmm.training.aligner_utterances import (
+    Utterance,
+    padded_tokens,
+    read_utterances,
+    units_of,
+    with_texts,
+)
+from speechmm.training.augmentation.noise_reverb import add_noise_reverb
 
 Report = Callable[[str], None]
 _FEWEST_FRAMES = 500
@@ -48,63 +51,13 @@ IGNORED = -100
 """The target of padding."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearningSettings:
-    """How an aligner learns; the values are those that did best on spoken corpora with exact times."""
-
-    seed: int = 0
-    features: LogMelConfig = field(default_factory=lambda: LogMelConfig(n_mels=40, hop_length=80))
-    """A frame every 5 ms: edges are finer, and a stop may be over after one."""
-    start_epochs: int = 24
-    """Epochs of the flat start."""
-    leading_epochs: int = 6
-    """In these, priors lead it, fading to nothing: near the diagonal, silence is soft."""
-    start_prior: float = 0.5
-    """How much of the label prior is divided out at the end of the flat start."""
-    rounds: int = 3
-    """Times that a new network learns the alignment of the one before."""
-    round_epochs: int = 10
-    members: int = 2
-    """Networks whose scores are averaged at the end, of other seeds."""
-    member_epochs: int = 14
-    smoothing: float = 0.05
-    """Label smoothing: alignments are wrong now and then."""
-    batch_frames: int = 5000
-    """Of a step; fewer where an epoch would have less than eight steps."""
-    steps_at_least: int = 400
-    """Of a round: an epoch of few recordings is too short."""
-    frames_an_epoch: int = 800_000
-    """An epoch of more recordings (over an hour) takes some of them."""
-    most_frames: int = 4_000_000
-    """Of all recordings it learns from (over five hours), drawn at random: they are kept in memory."""
-    learning_rate: float = 3e-3
-    mask_bands: int = 8
-    """Up to so many mel bands are hidden while learning."""
-
-
-@dataclass
-class Utterance:
-    """One utterance in memory."""
-
-    name: str
-    features: Float[Tensor, "frames n_mels"]
-    text: PlacedText
-    states: Ints | None = None
-    """The state of each frame, as last aligned."""
-
-    @property
-    def columns(self) -> Ints:
-        """The class of each frame."""
-        assert self.states is not None
-        columns: Ints = self.text.graph.columns[self.states]
-        return columns
-
-
 def learn_aligner(
     sources: Sequence[Source],
     *,
     language: str | None = None,
-    settings: LearningSettings = LearningSettings(),
+    lexicon: Lexicon | None = None,
+    start: CorpusAligner | None = None,
+    settings: LearningSettings = DEFAULTS,
     skipped: SkipReport | None = None,
     report: Report = lambda _: None,
 ) -> CorpusAligner:
@@ -112,7 +65,10 @@ def learn_aligner(
 
     Args:
         sources: Utterances with their texts.
-        language: The espeak-ng voice that pronounces the texts, for phones; None for letters.
+        language: The espeak-ng voice that pronounces the texts, for phones; ``EACH`` for the language of
+            each utterance; None for letters.
+        lexicon: Pronounces the words it lists; the others are pronounced by the language, or not used.
+        start: Whose alignments are learned first, and whose units are kept; None learns units from scratch.
         settings: How to learn.
         skipped: Where utterances that cannot be used are noted; without it, the first is raised.
         report: Told what is being done, in a line.
@@ -122,24 +78,26 @@ def learn_aligner(
     """
     skipped = SkipReport(strict=True) if skipped is None else skipped
     load_in_background("state_paths")
-    usable = list(_with_texts(sources, skipped))
-    units = AlignUnits.of((one.transcript() for one in usable), language)
+    usable = list(with_texts(sources, start.units.language if start else language, skipped))
+    units = start.units if start else units_of(usable, language, lexicon, settings.rare)
     rate, shift = settings.features.sample_rate, settings.features.frame_shift
     if sum(one.duration(rate) for one in usable) > settings.most_frames * shift:
         order = np.random.default_rng(settings.seed).permutation(len(usable))
         usable = [usable[place] for place in order]
-    utterances = list(_read(usable, units, settings, skipped))
+    utterances = list(
+        read_utterances(usable, units, settings.features, skipped, most_frames=settings.most_frames)
+    )
     if not utterances:
         raise ManifestError(
             f"none of {len(sources)} utterances can be learned from; expected recordings with texts. "
             + (skipped.items[0][1] if skipped.items else "")
         )
-    seconds = sum(len(one.features) for one in utterances) * settings.features.frame_shift
+    seconds = sum(len(one.log_mel) for one in utterances) * settings.features.frame_shift
     report(f"learning {len(units.units)} units from {len(utterances)} utterances, {seconds:.0f} s")
     torch_state = torch.random.get_rng_state()
     try:
-        learner = _Learner(utterances, len(units.units), settings, report)
-        networks = learner.learn()
+        learner = _Learner(utterances, units, settings, report)
+        networks = learner.learn(start)
     finally:
         torch.random.set_rng_state(torch_state)
     return CorpusAligner(units, settings.features, tuple(networks))
@@ -149,21 +107,29 @@ class _Learner:
     """The utterances of a corpus, and the rounds of learning."""
 
     def __init__(
-        self, utterances: list[Utterance], units: int, settings: LearningSettings, report: Report
+        self,
+        utterances: list[Utterance],
+        alphabet: AlignUnits,
+        settings: LearningSettings,
+        report: Report,
     ) -> None:
         self.utterances = utterances
-        self.units = units
+        self.alphabet = alphabet
+        self.units = len(alphabet.units)
         self.settings = settings
         self.report = report
         self.random = torch.Generator().manual_seed(settings.seed)
-        frames = sum(len(one.features) for one in utterances)
+        frames = sum(len(one.log_mel) for one in utterances)
         self.epoch_frames = min(frames, settings.frames_an_epoch)
         self.batch_frames = min(settings.batch_frames, max(_FEWEST_FRAMES, self.epoch_frames // 8))
 
-    def learn(self) -> list[LocalNetwork]:
+    def learn(self, start: CorpusAligner | None = None) -> list[LocalNetwork]:
         """The networks at the end of all rounds."""
         settings = self.settings
-        self.flat_start()
+        if start is None:
+            self.flat_start()
+        else:
+            self.realign(start.networks)
         for number in range(settings.rounds):
             network = self.frame_round(settings.round_epochs, f"round {number + 1}")
             self.realign([network])
@@ -184,7 +150,7 @@ class _Learner:
         leading = epochs * settings.leading_epochs / settings.start_epochs
         for epoch, features, lengths, batch in self._steps(network, epochs, "flat start"):
             lead = max(0.0, 1.0 - epoch / leading)
-            tokens, sizes = _tokens(batch)
+            tokens, sizes = padded_tokens(batch)
             silent = tokens == SILENCE_COLUMN
             prior_weight = settings.start_prior + lead * (1.0 - settings.start_prior)
             log_probs = network(self._masked(features), lengths)
@@ -205,7 +171,7 @@ class _Learner:
             path = monotonic_path(
                 _scores(network, one, prior),
                 skippable=silence_mask(one.text.aligned),
-                columns=_token_classes(one),
+                columns=one.token_classes,
             )
             one.states = one.text.graph.split(path)
 
@@ -215,7 +181,7 @@ class _Learner:
         for _, features, lengths, batch in self._steps(network, self._epochs(epochs), name):
             targets = torch.full(features.shape[:2], IGNORED)
             for row, one in enumerate(batch):
-                targets[row, : len(one.features)] = torch.from_numpy(one.columns)
+                targets[row, : len(one.log_mel)] = torch.from_numpy(one.columns)
             log_probs = network(self._masked(features), lengths)
             loss = F.nll_loss(log_probs.transpose(1, 2), targets, ignore_index=IGNORED)
             mean = -log_probs.mean(dim=-1)[targets != IGNORED].mean()
@@ -236,14 +202,19 @@ class _Learner:
 
         def work(row: int) -> None:
             one = self.utterances[row]
+            one.text = likeliest_pronunciations(self.alphabet, one.text, scores[row])
             one.states = one.text.graph.best_path(scores[row])
 
-        cells = [len(one.features) * len(one.text.graph.columns) for one in self.utterances]
+        cells = [len(one.log_mel) * len(one.text.graph.columns) for one in self.utterances]
         for_each_utterance(work, cells, worth=500_000)
 
     def _network(self, classes: int) -> LocalNetwork:
         torch.manual_seed(int(torch.randint(1 << 31, (), generator=self.random)))
-        return LocalNetwork(self.settings.features.n_mels, classes).train()
+        settings = self.settings
+        network = LocalNetwork(
+            settings.features.n_mels, classes, width=settings.width, kernel=settings.kernel
+        )
+        return network.train()
 
     def _epochs(self, epochs: int) -> int:
         steps = max(1, self.epoch_frames // self.batch_frames)
@@ -265,11 +236,18 @@ class _Learner:
                 settings.learning_rate * min(1.0, (step + 1) / warm) * falling
             )
             optimizer.zero_grad()
-            lengths = torch.tensor([len(one.features) for one in batch])
-            features = torch.nn.utils.rnn.pad_sequence(
-                [one.features for one in batch], batch_first=True
+            lengths = torch.tensor([len(one.log_mel) for one in batch])
+            log_mel = torch.nn.utils.rnn.pad_sequence(
+                [one.log_mel for one in batch], batch_first=True
             )
-            yield epoch, features, lengths, batch
+            log_mel = add_noise_reverb(
+                log_mel,
+                lengths,
+                settings.noise_reverb,
+                self.random,
+                frame_shift=settings.features.frame_shift,
+            )
+            yield epoch, centred(log_mel, lengths), lengths, batch
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
         self.report(f"{name}: {len(plan)} steps")
@@ -283,11 +261,11 @@ class _Learner:
             if frames >= settings.frames_an_epoch:
                 break
             chosen.append(self.utterances[place])
-            frames += len(chosen[-1].features)
-        chosen.sort(key=lambda one: len(one.features))
+            frames += len(chosen[-1].log_mel)
+        chosen.sort(key=lambda one: len(one.log_mel))
         batches: list[list[Utterance]] = []
         for one in chosen:
-            if batches and len(one.features) * (len(batches[-1]) + 1) <= self.batch_frames:
+            if batches and len(one.log_mel) * (len(batches[-1]) + 1) <= self.batch_frames:
                 batches[-1].append(one)
             else:
                 batches.append([one])
@@ -304,59 +282,13 @@ class _Learner:
         return features.masked_fill(hidden[:, None], 0.0)
 
 
-def _with_texts(sources: Iterable[Source], skipped: SkipReport) -> Iterator[Source]:
-    """The sources that have a text and some audio, the text with them."""
-    for source in sources:
-        try:
-            source.duration(1)  # which audio that cannot be opened has not
-            yield replace(source, text=source.transcript())
-        except Exception as error:
-            skipped.add(source.name, named_failure(source.name, error))
-
-
-def _read(
-    sources: Iterable[Source], units: AlignUnits, settings: LearningSettings, skipped: SkipReport
-) -> Iterator[Utterance]:
-    frames = 0
-    for source in sources:
-        if frames >= settings.most_frames:
-            return
-        try:
-            text = place_text(units, source)
-            features = read_features(source, settings.features)
-            tokens = sum(label != "" for label in text.labels)
-            if tokens > len(features):
-                raise AlignmentError(
-                    f"{source.name}: the text has {tokens} units, the audio {len(features)} frames; "
-                    "expected a frame for each. Check that the text belongs to the audio."
-                )
-        except Exception as error:
-            skipped.add(source.name, named_failure(source.name, error))
-            continue
-        frames += len(features)
-        yield Utterance(source.name, features, text)
-
-
-def _token_classes(one: Utterance) -> Ints:
-    """The class of each token in the flat start: silence first, then the units."""
-    classes: Ints = np.asarray(one.text.aligned.ids, np.int64) + 1
-    return classes
-
-
-def _tokens(batch: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
-    """The classes of the tokens of a batch, padded, and their numbers."""
-    rows = [torch.from_numpy(_token_classes(one)) for one in batch]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor(
-        [len(row) for row in rows]
-    )
-
-
 @torch.inference_mode()
 def _scores(network: LocalNetwork, one: Utterance, log_prior: Tensor) -> Floats:
     """Log-probabilities of the classes of each frame with the prior divided out."""
     was_training = network.training
     network.eval()
-    log_probs = network(one.features[None], torch.tensor([len(one.features)]))[0]
+    lengths = torch.tensor([len(one.log_mel)])
+    log_probs = network(centred(one.log_mel[None], lengths), lengths)[0]
     network.train(was_training)
     scores: Floats = (log_probs - log_prior).numpy()
     return scores

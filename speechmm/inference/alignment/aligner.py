@@ -35,7 +35,7 @@ from speechmm.inference.alignment.verification import Mismatch, TranscriptVerifi
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
 from speechmm.inference.engine.finite import refuse_nan
 from speechmm.inference.engine.read_ahead import Later, read_ahead, readers_for
-from speechmm.inference.engine.sources import Source, file_sources
+from speechmm.inference.engine.sources import Source, text_source
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.models.bundle import Bundle
 from speechmm.models.kernels.dispatch import SUM_THREAD_CELLS
@@ -133,12 +133,7 @@ class Aligner:
             AudioError: The audio cannot be read.
             AlignmentError: The text has no words, or more than the audio can hold.
         """
-        if isinstance(audio, Tensor):
-            source = Source(id=id or "audio", waveform=audio, text=text)
-        else:
-            (source,) = file_sources([audio])
-            source = replace(source, id=id or source.id, text=text)
-        return next(self.align_sources([source]))
+        return next(self.align_sources([text_source(audio, text, id=id)]))
 
     def align_sources(
         self, sources: Iterable[Source], *, skipped: SkipReport | None = None

@@ -105,6 +105,17 @@ class StateGraph:
             )
         return path
 
+    def log_likelihood(self, scores: Floats) -> float:
+        """Log of the sum of all paths; -inf where there is none.
+
+        Args:
+            scores: (frames, columns), log-likelihoods up to a constant a frame.
+        """
+        emitted = np.ascontiguousarray(scores[:, self.columns], np.float32)
+        by_state = np.zeros(emitted.shape, np.float32)
+        kernel = loading.load("state_paths")
+        return float(kernel.occupancies(emitted, self.enter, self.begin, self.finish, by_state))
+
     def occupancy(self, scores: Floats, *, tokens: int) -> Floats:
         """The share of all paths, by their probability, that have each token in each frame.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,12 @@ class Source:
     def name(self) -> str:
         """How messages call it: the path of a file, the id of a cut or of audio in memory."""
         return self.audio if self.audio and self.cut is None else self.id
+
+    @property
+    def language(self) -> str | None:
+        """The language spoken, where its cut says it."""
+        spoken = [] if self.cut is None else [one.language for one in self.cut.supervisions]
+        return next(iter(spoken), None)
 
     def duration(self, sample_rate: int) -> float:
         """Its length in seconds, without decoding it.
@@ -161,6 +167,16 @@ def file_sources(paths: Iterable[Path | str]) -> list[Source]:
     return _with_own_ids([Source(id=Path(path).stem, audio=str(path)) for path in paths])
 
 
+def text_source(
+    audio: str | Path | Float[Tensor, " samples"], text: str, *, id: str | None = None
+) -> Source:
+    """A file, or mono audio in memory at the wanted rate, with its text; named after the file."""
+    if isinstance(audio, Tensor):
+        return Source(id=id or "audio", waveform=audio, text=text)
+    (source,) = file_sources([audio])
+    return replace(source, id=id or source.id, text=text)
+
+
 def _folder_sources(folder: Path, skipped: SkipReport) -> list[Source]:
     """The audio files in a folder and below as sources, with their texts where there are any."""
     files = list_files(folder, error=AudioError)
@@ -202,8 +218,6 @@ def _read_cuts(path: Path, skipped: SkipReport) -> Iterable[MonoCut]:
 
 def _with_own_ids(sources: list[Source]) -> list[Source]:
     """The same sources, ids that were met before followed by -2, -3, ..."""
-    from dataclasses import replace
-
     taken = {source.id for source in sources}
     seen: set[str] = set()
     result = []

@@ -16,7 +16,7 @@ def test_vowel_signs_are_sounds_of_their_own() -> None:
 
 
 def test_what_is_rare_because_of_its_marks_shares_the_bare_letter() -> None:
-    units = AlignUnits.of(["kʰa"] + ["tʰo"] * RARE)
+    units = AlignUnits.of([("kʰa", None)] + [("tʰo", None)] * RARE)
     assert units.units == ("a", "k", "o", "tʰ")
     aligned, labels = units.encode("kʰa tʰo – ha")
     assert labels == ["", "kʰ", "a", "", "tʰ", "o", "", "a", ""]
@@ -26,9 +26,9 @@ def test_what_is_rare_because_of_its_marks_shares_the_bare_letter() -> None:
 
 
 def test_strings_of_phones_have_pauses_at_signs_alone() -> None:
-    units = AlignUnits.of(["k a tʰ", "a kʰ a"])
+    units = AlignUnits.of([("k a tʰ", None), ("a kʰ a", None)])
     assert units.spelled
     aligned, labels = units.encode("k a t | a k")
     assert labels == ["", "k", "a", "t", "", "a", "k", ""]
     assert aligned.word_indices == [-1, 0, 1, 2, -1, 4, 5, -1]
-    assert not AlignUnits.of(["kat a kat"]).spelled
+    assert not AlignUnits.of([("kat a kat", None)]).spelled

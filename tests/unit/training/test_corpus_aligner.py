@@ -1,5 +1,6 @@
 """Learning to align from recordings and texts alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,23 @@ import pytest
 import soundfile
 import torch
 
+from speechmm.alignments import Alignment
 from speechmm.alignments.jsonl import read_jsonl
 from speechmm.cli.main import main
 from speechmm.data.skips import SkipReport
-from speechmm.errors import CheckpointError, ManifestError
-from speechmm.inference.alignment.corpus_aligner import (
-    CorpusAligner,
+from speechmm.errors import AlignmentError, CheckpointError, ConfigError, ManifestError
+from speechmm.inference.alignment.aligner_folder import (
     load_corpus_aligner,
-    outliers,
+    pronouncing,
+    save_corpus_aligner,
 )
+from speechmm.inference.alignment.corpus_aligner import CorpusAligner
+from speechmm.inference.alignment.trust import outliers, wrong_texts
 from speechmm.inference.engine.sources import Source
-from speechmm.training.corpus_aligner import LearningSettings, learn_aligner
+from speechmm.text.lexicon import read_lexicon
+from speechmm.training.aligner_settings import LearningSettings, learning_settings
+from speechmm.training.augmentation.noise_reverb import NoiseReverbConfig
+from speechmm.training.corpus_aligner import learn_aligner
 
 RATE = 16000
 TONES = {"a": 400.0, "o": 900.0, "s": 2600.0, "k": 5200.0}
@@ -85,12 +92,80 @@ def test_a_saved_aligner_aligns_the_same(
     aligner: CorpusAligner,
     tmp_path: Path,
 ) -> None:
-    aligner.save(tmp_path / "aligner")
+    save_corpus_aligner(aligner, tmp_path / "aligner")
     again = load_corpus_aligner(tmp_path / "aligner")
     assert again.align(corpus[0][0]).to_dict() == aligner.align(corpus[0][0]).to_dict()
     (tmp_path / "aligner" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="aligner"):
         load_corpus_aligner(tmp_path / "aligner")
+
+
+def test_learning_goes_on_from_an_aligner_and_bears_noise(
+    corpus: tuple[list[Source], dict[str, list[tuple[float, float]]]], aligner: CorpusAligner
+) -> None:
+    """From good alignments on, one short round is enough; half the utterances are noisy while learning."""
+    sources, truth = corpus
+    noise = NoiseReverbConfig(noise_share=0.5, noise_min_db=15.0)
+    said: list[str] = []
+    settings = replace(QUICK, rounds=0, members=1, steps_at_least=120, noise_reverb=noise)
+    further = learn_aligner(sources, start=aligner, settings=settings, report=said.append)
+    assert not any("flat start" in line for line in said)
+    assert further.units == aligner.units
+    errors = [
+        abs(one.start - start)
+        for found in further.align_sources(sources)
+        for one, (start, _) in zip(found.units["char"], truth[found.id], strict=True)
+    ]
+    assert np.median(errors) < 0.012
+
+
+def test_a_lexicon_says_how_words_sound_and_the_recording_which_way(
+    corpus: tuple[list[Source], dict[str, list[tuple[float, float]]]], tmp_path: Path
+) -> None:
+    """Each letter has a phone of another name; a homograph is said in either of two ways."""
+    sources, _ = corpus
+    names = {"a": "AA1", "o": "OW0", "s": "S", "k": "K"}
+    said = {one.id: [names[letter] for letter in one.text or ""] for one in sources}
+    entries = {one.text: said[one.id] for one in sources}
+    lines = [f"{word} 0.9 {' '.join(phones)}" for word, phones in entries.items()]
+    lines += [
+        f"homograph {' '.join(phones)}" for phones in (["K", "OW0", "S"], ["S", "AA1", "K", "S"])
+    ]
+    path = tmp_path / "lexicon.txt"
+    path.write_text("\n".join(lines))
+    lexicon = read_lexicon(path)
+    aligner = learn_aligner(sources, lexicon=lexicon, settings=QUICK)
+    assert aligner.units.kind == "phone"
+    assert set(aligner.units.units) == set(names.values())
+    for found in aligner.align_sources(sources):
+        assert [one.label for one in found.units["phone"]] == said[found.id]
+    random = np.random.default_rng(9)
+    for word, phones in (("kos", ["K", "OW0", "S"]), ("saks", ["S", "AA1", "K", "S"])):
+        waveform = torch.from_numpy(spoken(word, random)[0]).float()
+        found = aligner.align(Source(id="h", waveform=waveform, text="homograph"))
+        assert [one.label for one in found.units["phone"]] == phones
+    with pytest.raises(AlignmentError, match="no pronunciation of other"):
+        aligner.align(Source(id="h", waveform=torch.zeros(RATE), text="homograph other"))
+    save_corpus_aligner(aligner, tmp_path / "aligner")
+    again = load_corpus_aligner(tmp_path / "aligner")
+    with pytest.raises(ConfigError, match="--lexicon: found none"):
+        pronouncing(again, None)
+    assert pronouncing(again, None, lexicon).align(sources[0]) == aligner.align(sources[0])
+
+
+def test_settings_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        "width: 96\nnoise_reverb: {noise_share: 0.3}\nfeatures: {n_mels: 40, hop_length: 160}"
+    )
+    found = learning_settings(path, seed=3)
+    assert (found.width, found.seed, found.noise_reverb.noise_share) == (96, 3, 0.3)
+    assert found.features.frame_shift == 0.01
+    assert found.rounds == LearningSettings().rounds
+    for wrong in ("breadth: 1", "width: a", "width: null", "kernel: 4", "[1]", "{", "features: 3"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigError, match="expected"):
+            learning_settings(path, seed=0)
 
 
 def test_learning_is_the_same_every_time_and_leaves_random_numbers_alone(
@@ -149,9 +224,14 @@ def test_an_utterance_with_another_text_stands_out(
 
 
 def test_the_command_learns_and_uses_what_it_learned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("speechmm.training.corpus_aligner.LearningSettings", lambda seed: QUICK)
+    settings = tmp_path / "quick.yaml"
+    settings.write_text(
+        "batch_frames: 600\nstart_epochs: 4\nleading_epochs: 2\nrounds: 1\nround_epochs: 4\n"
+        "member_epochs: 4\nsteps_at_least: 80\n"
+    )
+    quick = ["--learn-settings", str(settings)]
     random = np.random.default_rng(0)
     for number in range(12):
         samples, _ = spoken("kaos"[: 2 + number % 3], random)
@@ -159,24 +239,36 @@ def test_the_command_learns_and_uses_what_it_learned(
         (tmp_path / f"{number}.txt").write_text("kaos"[: 2 + number % 3])
     folder, out, saved = map(str, (tmp_path, tmp_path / "out.jsonl", tmp_path / "aligner"))
     learn = ["align", folder, "--learn", "--save", saved, "--format", "jsonl", "--out", out]
-    assert main(learn) in (0, 3)
-    assert "12 utterances aligned" in capsys.readouterr().err
+    assert main([*learn, *quick]) in (0, 3)
+    assert "far worse than the others: 0 of 12" in capsys.readouterr().err
     learned = read_jsonl(Path(out))
     assert len(learned) == 12
     again = str(tmp_path / "again.jsonl")
     assert main(["align", folder, "--model", saved, "--format", "jsonl", "--out", again]) in (0, 3)
     once_more = read_jsonl(Path(again))
     assert [one.units for one in once_more] == [one.units for one in learned]
+    further = ["align", folder, "--learn", "--model", saved, "--format", "jsonl", "--out", out]
+    capsys.readouterr()
+    assert main([*further, *quick]) in (0, 3)
+    assert "flat start" not in capsys.readouterr().err
+    labels = [[segment.label for segment in one.units["char"]] for one in learned]
+    assert [[one.label for one in found.units["char"]] for found in read_jsonl(Path(out))] == labels
+    assert main(["align", folder, "--model", saved, "--language", "de", "--out", out]) == 2
+    assert (
+        "--language: has no effect on an aligner that has learned letters"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ([], "--model: found none"),
-        (["--learn", "--model", "x"], "--model, --learn: found both"),
+        (["--learn", "--model", "x"], "--model, --learn: found both, and x is no aligner"),
+        (["--save", "x"], "--save: has no effect without --learn"),
+        (["--learn-settings", "x"], "--learn-settings: has no effect without --learn"),
         (["--learn", "--pictures", "p"], "--pictures: has no effect"),
         (["--learn", "--device", "cuda"], "--device: found 'cuda'"),
-        (["--model", "x", "--language", "de"], "--language: has no effect with --model"),
+        (["--model", "x", "--language", "de"], "--language: has no effect with the bundle"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(
@@ -184,3 +276,18 @@ def test_flags_that_contradict_each_other_are_refused(
 ) -> None:
     assert main(["align", str(tmp_path), "--out", str(tmp_path / "out"), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_text_is_wrong_where_it_fits_badly_and_worse_than_the_others() -> None:
+    def heard(confidences: list[float]) -> list[Alignment]:
+        return [
+            Alignment(id=str(number), audio="", start=0.0, duration=1.0, units={}, confidence=value)
+            for number, value in enumerate(confidences)
+        ]
+
+    clear = [0.4, 0.5, 0.45, 0.38, 0.52, 0.47, 0.41, 0.44, 0.5, 0.43]
+    assert wrong_texts(heard([*clear, 0.05])) == {"10"}
+    assert wrong_texts(heard([*clear, 0.2])) == set()
+    foreign = [value / 5 for value in clear]
+    assert wrong_texts(heard([*foreign, 0.005])) == {"10"}
+    assert wrong_texts(heard([0.05, 0.4])) == {"0"}

@@ -1,0 +1,114 @@
+"""Makes units and states of the text of an utterance, and finds which pronunciations were said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speechmm.errors import AlignmentError, ConfigError
+from speechmm.inference.alignment.state_graph import StateGraph
+from speechmm.inference.alignment.token_path import silence_mask
+from speechmm.inference.alignment.viterbi import Floats
+from speechmm.inference.engine.sources import Source
+from speechmm.options import EACH
+from speechmm.text.align_units import AlignUnits, cut, is_spelled
+from speechmm.text.phonemes import has_espeak, voice_of, voice_of_script
+from speechmm.text.tokenizer import AlignedTokens
+
+
+@dataclass(frozen=True)
+class PlacedText:
+    """A text in an utterance."""
+
+    text: tuple[str, str | None]
+    """It, and the voice that pronounces it where each utterance has its own."""
+    aligned: AlignedTokens
+    labels: list[str]
+    graph: StateGraph
+    said: list[list[str]]
+    """The units of each word."""
+    variants: list[list[list[str]]]
+    """The units of each of its pronunciations."""
+
+
+def place_text(units: AlignUnits, source: Source) -> PlacedText:
+    """The text of an utterance as units and as states, each word in its first pronunciation.
+
+    Raises:
+        AlignmentError: There is no text, no word of it is left, or a word has no pronunciation.
+    """
+    voice = utterance_voice(source) if units.language == EACH else None
+    text = source.transcript()
+    if units.lexicon is not None and units.language is None:
+        missing = units.lexicon.missing(text.split())
+        if missing:
+            raise AlignmentError(
+                f"{source.name}: the lexicon has no pronunciation of {' '.join(missing)}; expected one of "
+                "every word. Add them, or name a voice with --language that pronounces what is not listed."
+            )
+    variants = units.pronounce(text, voice)
+    said = [one[0] for one in variants]
+    placed = _placed(units, (text, voice), said, variants)
+    if len(placed.labels) == 1:
+        raise AlignmentError(
+            f"{source.name}: no word of its text is left after the normalizer; expected at least one. "
+            "Correct the text."
+        )
+    return placed
+
+
+def _placed(
+    units: AlignUnits,
+    text: tuple[str, str | None],
+    said: list[list[str]],
+    variants: list[list[list[str]]],
+) -> PlacedText:
+    aligned, labels = units.encode(*text, said=said)
+    graph = StateGraph.of(aligned.ids, silence_mask(aligned).tolist())
+    return PlacedText(text, aligned, labels, graph, said, variants)
+
+
+def likeliest_pronunciations(units: AlignUnits, text: PlacedText, scores: Floats) -> PlacedText:
+    """The text with the pronunciations that the recording speaks for.
+
+    Word by word, from left to right: the one under which the sum of all paths is largest, the others
+    being as they are.
+
+    Args:
+        units: Of the aligner.
+        text: As it was placed.
+        scores: (frames, columns) of the recording, log-likelihoods up to a constant a frame.
+    """
+    best = None
+    for index, variants in enumerate(text.variants):
+        for variant in variants if len(variants) > 1 else ():
+            if variant == text.said[index]:
+                continue
+            said = [*text.said[:index], variant, *text.said[index + 1 :]]
+            other = _placed(units, text.text, said, text.variants)
+            best = text.graph.log_likelihood(scores) if best is None else best
+            likelihood = other.graph.log_likelihood(scores)
+            if likelihood > best:
+                text, best = other, likelihood
+    return text
+
+
+def utterance_voice(source: Source) -> str | None:
+    """The voice of espeak-ng that pronounces an utterance; None for strings of phones, and for letters.
+
+    It is that of its language, or where nothing says which that is, one for its script.
+
+    Raises:
+        AlignmentError: There is no text.
+        ConfigError: espeak-ng has no voice for its language, or is not installed.
+    """
+    if not source.language:
+        text = source.transcript()
+        spelled = is_spelled([cut(word, None) for word in text.split()])
+        return None if spelled or not has_espeak() else voice_of_script(text)
+    voice = voice_of(source.language)
+    if voice is None:
+        raise ConfigError(
+            f"{source.name}: espeak-ng has no voice for its language, {source.language!r}; expected one "
+            "that it has. Give a voice of a language that is like it with --language."
+        )
+    return voice

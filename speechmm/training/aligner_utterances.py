@@ -1,0 +1,114 @@
+"""Reads the utterances that an aligner learns from, and keeps them in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from speechmm.audio.log_mel import LogMelConfig
+from speechmm.data.skips import SkipReport, named_failure
+from speechmm.errors import AlignmentError
+from speechmm.inference.alignment.corpus_aligner import read_log_mel
+from speechmm.inference.alignment.placed_text import PlacedText, place_text, utterance_voice
+from speechmm.inference.alignment.viterbi import Ints
+from speechmm.inference.engine.sources import Source
+from speechmm.options import EACH
+from speechmm.text.align_units import AlignUnits
+from speechmm.text.lexicon import Lexicon
+
+
+@dataclass
+class Utterance:
+    """One utterance in memory."""
+
+    name: str
+    log_mel: Float[Tensor, "frames n_mels"]
+    text: PlacedText
+    states: Ints | None = None
+    """The state of each frame, as last aligned."""
+
+    @property
+    def columns(self) -> Ints:
+        """The class of each frame."""
+        assert self.states is not None
+        columns: Ints = self.text.graph.columns[self.states]
+        return columns
+
+    @property
+    def token_classes(self) -> Ints:
+        """The class of each token in the flat start: silence first, then the units."""
+        classes: Ints = np.asarray(self.text.aligned.ids, np.int64) + 1
+        return classes
+
+
+def with_texts(
+    sources: Iterable[Source], language: str | None, skipped: SkipReport
+) -> Iterator[Source]:
+    """The sources that have some audio and a text that can be pronounced, the text with them.
+
+    Args:
+        sources: Of a corpus.
+        language: As ``AlignUnits`` has it.
+        skipped: Where the others are noted.
+    """
+    for source in sources:
+        try:
+            source.duration(1)  # which audio that cannot be opened has not
+            _voice_of(source, language)
+            yield replace(source, text=source.transcript())
+        except Exception as error:
+            skipped.add(source.name, named_failure(source.name, error))
+
+
+def units_of(
+    sources: Sequence[Source], language: str | None, lexicon: Lexicon | None, rare: int
+) -> AlignUnits:
+    """The units of the texts, pronounced by one voice or each by its own."""
+    texts = [(one.transcript(), _voice_of(one, language)) for one in sources]
+    return AlignUnits.of(texts, language, lexicon=lexicon, rare=rare)
+
+
+def _voice_of(source: Source, language: str | None) -> str | None:
+    return utterance_voice(source) if language == EACH else language
+
+
+def read_utterances(
+    sources: Iterable[Source],
+    units: AlignUnits,
+    features: LogMelConfig,
+    skipped: SkipReport,
+    *,
+    most_frames: int,
+) -> Iterator[Utterance]:
+    """Utterances until there are so many frames; those that cannot be used are noted."""
+    frames = 0
+    for source in sources:
+        if frames >= most_frames:
+            return
+        try:
+            text = place_text(units, source)
+            log_mel = read_log_mel(source, features)
+            tokens = sum(label != "" for label in text.labels)
+            if tokens > len(log_mel):
+                raise AlignmentError(
+                    f"{source.name}: the text has {tokens} units, the audio {len(log_mel)} frames; "
+                    "expected a frame for each. Check that the text belongs to the audio."
+                )
+        except Exception as error:
+            skipped.add(source.name, named_failure(source.name, error))
+            continue
+        frames += len(log_mel)
+        yield Utterance(source.name, log_mel, text)
+
+
+def padded_tokens(batch: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
+    """The classes of the tokens of a batch, padded, and their numbers."""
+    rows = [torch.from_numpy(one.token_classes) for one in batch]
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), torch.tensor(
+        [len(row) for row in rows]
+    )
