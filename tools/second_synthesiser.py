@@ -224,7 +224,8 @@ def echoing(dry: NDArray[np.float32], rng: Random) -> NDArray[np.float32]:
     tail *= np.exp(-np.log(1000.0) * times / seconds)
     tail *= 10 ** (rng.uniform(*_ECHO_DB) / 20) / np.sqrt(np.sum(tail**2))
     response = np.concatenate([[1.0], tail])
-    return fftconvolve(dry, response)[: len(dry)].astype(np.float32)
+    wet: NDArray[np.float32] = fftconvolve(dry, response)[: len(dry)].astype(np.float32)
+    return wet
 
 
 def to_items(spans: list[Segment], shift: float) -> list[AlignmentItem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,15 @@ LEARNING = {
 VALUES = {
     "number": ("0", "0.02", "1", "7", "1e0"),
     "language": ("de", "en", "EN", "en-us", "de_AT", "fr"),
+    "lexicon": (
+        "go ɡ oʊ\nhome h oʊ m\ncall k ɔː l\neight eɪ t\nnow n aʊ\nplease p l iː z\n",
+        ";;; of English\nGO  G OW1\nHOME  HH OW1 M\nHOME(2)  OW1 M\nCALL  K AO1 L\nEIGHT  EY1 T\n",
+    ),
+    "learning": (
+        "rounds: 0\nstart_epochs: 1\nmembers: 1\nmember_epochs: 1\nsteps_at_least: 2\nwidth: 8\n",
+        "rounds: 0\nstart_epochs: 1\nmembers: 1\nmember_epochs: 1\nsteps_at_least: 2\nmost_frames: 300\n"
+        "noise_reverb: {noise_share: 0.5}\nfeatures: {n_mels: 40, hop_length: 160}\n",
+    ),
 }
 """Of flags, by the name of a folder with a file for each."""
 
@@ -37,10 +46,9 @@ def make_tasks(root: Path) -> None:
 
 def learn_quickly() -> None:
     """From now on ``align --learn`` of this process takes a second."""
-    from speechmm.training import corpus_aligner
+    from speechmm.training import aligner_settings
 
-    quick = partial(corpus_aligner.LearningSettings, **LEARNING)  # type: ignore[arg-type]
-    corpus_aligner.LearningSettings = quick  # type: ignore[assignment, misc]
+    aligner_settings.DEFAULTS = replace(aligner_settings.DEFAULTS, **LEARNING)
 
 
 def _make_translations(root: Path) -> None:
