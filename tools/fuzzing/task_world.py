@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-LEARNING = {
+LEARNING: dict[str, Any] = {
     "batch_frames": 600, "start_epochs": 2, "leading_epochs": 1, "rounds": 1, "round_epochs": 2,
     "members": 1, "member_epochs": 2, "steps_at_least": 10,
 }  # fmt: skip
