@@ -43,8 +43,8 @@ class Lexicon:
         return all(phone.rstrip(_STRESS) in ARPABET for phone in phones)
 
     def ipa(self, phone: str) -> str:
-        """A phone in the signs of the IPA; stress is left out of those of CMUdict."""
-        return ARPABET[phone.rstrip(_STRESS)] if self.is_arpabet else phone
+        """A phone in the signs of the IPA, stress left out of those of CMUdict; others as they are."""
+        return ARPABET.get(phone.rstrip(_STRESS), phone) if self.is_arpabet else phone
 
     def variants(self, word: str) -> tuple[Phones, ...]:
         """The pronunciations of a word of a text; none where it is not listed.
