@@ -40,5 +40,5 @@ def test_every_option_is_a_flag_with_its_help(name: str, capsys, monkeypatch):
 
 
 def test_an_unknown_corpus_is_answered_with_the_known_ones():
-    with pytest.raises(ConfigError, match="found 'nosuch'; expected one of synth, an4"):
+    with pytest.raises(ConfigError, match="found 'nosuch'; expected one of synth, names, an4"):
         find_corpus("nosuch")
