@@ -36,7 +36,6 @@ class AlignUnits:
     """Whether the units are phones that stand for those of all languages: ties and length make no
     difference, a phone that is not among them is taken for the likest, and each text without a voice
     may be a string of phones."""
-
     needs_lexicon: bool = False
     """Whether the units are those of a lexicon, without which no text has any."""
     lexicon: Lexicon | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from random import Random
@@ -99,24 +100,24 @@ def names_of(locale: str) -> list[str]:
     Args:
         locale: As CLDR writes it, such as ``pt_BR``.
     """
+    return sorted(_names(locale) if locale.startswith("en") else _names(locale) - _names("en"))
+
+
+@cache
+def _names(code: str) -> frozenset[str]:
+    """All names of a locale that are short and have letters alone, English ones it took over among them."""
     from babel import Locale
 
-    found, english = (set(_names(Locale.parse(code))) for code in (locale, "en"))
-    return sorted(found if locale.startswith("en") else found - english)
-
-
-def _names(locale: object) -> Iterator[str]:
-    from babel import Locale
-
-    assert isinstance(locale, Locale)
+    locale = Locale.parse(code)
     tables = [locale.territories, locale.languages]
     for calendar in (locale.days, locale.months):
         tables += [calendar[use]["wide"] for use in ("format", "stand-alone") if use in calendar]
-    for table in tables:
-        for name in table.values():
-            plain = unicodedata.normalize("NFC", str(name))
-            if len(plain) <= _LONGEST and all(_is_plain(sign) for sign in plain) and plain.strip():
-                yield plain
+    plain = (unicodedata.normalize("NFC", str(name)) for table in tables for name in table.values())
+    return frozenset(
+        name
+        for name in plain
+        if len(name) <= _LONGEST and all(map(_is_plain, name)) and name.strip()
+    )
 
 
 def _is_plain(sign: str) -> bool:

@@ -129,7 +129,7 @@ _SHAPE = {
 
 
 def load_corpus_aligner(folder: Path) -> CorpusAligner:
-    """Reads a folder that ``CorpusAligner.save`` wrote.
+    """Reads a folder that :func:`save_corpus_aligner` wrote.
 
     Raises:
         CheckpointError: It is missing, damaged or something else.

@@ -23,23 +23,22 @@ from speechmm.inference.alignment.placed_text import (
     place_text,
 )
 from speechmm.inference.alignment.soft_edges import EDGE_SCALE, RANGE_SCALE, find_edges
-from speechmm.inference.alignment.state_graph import (
-    STATES_A_TOKEN,
-)
+from speechmm.inference.alignment.state_graph import STATES_A_TOKEN
 from speechmm.inference.alignment.token_path import (
     TokenPath,
     silence_mask,
     token_segments,
     word_segments,
 )
-from speechmm.inference.alignment.viterbi import Floats, Ints
+from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints
 from speechmm.inference.engine.sources import Source
 from speechmm.models.front_end import length_mask
 from speechmm.models.local_network import LocalNetwork
 from speechmm.models.utterance_mean import frame_levels, utterance_mean
 from speechmm.text.align_units import AlignUnits
 
-_LEAST = math.log(1e-9)
+_LEAST = 1e-9
+"""Of a probability whose logarithm is taken."""
 LONGEST_SECONDS = 60.0
 """Longer recordings are refused: an aligner that hears no words cannot find its place in them."""
 _DYNAMIC_RANGE = 18.0
@@ -122,7 +121,7 @@ class CorpusAligner:
                 "word": cut_unspaced(word_segments(path, text.aligned, clock)),
                 self.units.kind: tokens,
             },
-            confidence=math.exp(text_margin(text, states, heard)),
+            confidence=math.exp(text_margin(text, path, heard)),
             flags=("unknown_characters: " + " ".join(unknown),) if unknown else (),
         )
 
@@ -139,25 +138,29 @@ def token_path(text: PlacedText, states: Ints, heard: Floats) -> TokenPath:
     tokens = np.arange(len(text.labels))
     first = np.searchsorted(owners, tokens)
     last = np.searchsorted(owners, tokens, side="right")
-    own = np.take_along_axis(heard, _units(text, states)[:, None], 1)[:, 0]
-    summed = np.concatenate([[0.0], np.cumsum(np.maximum(own, _LEAST))])
-    return TokenPath(first, last, (summed[last] - summed[first]).astype(np.float32))
+    units = (text.graph.columns[states] - 1) // STATES_A_TOKEN + 1
+    own = np.take_along_axis(heard, units[:, None], 1)[:, 0]
+    return TokenPath(first, last, _sums(own, first, last).astype(np.float32))
 
 
-def text_margin(text: PlacedText, states: Ints, heard: Floats) -> float:
+def text_margin(text: PlacedText, path: TokenPath, heard: Floats) -> float:
     """How much better other units fit what is said than those of the text do, nats a frame, 0 or less.
 
     The mean over the tokens of the text, of the mean over their frames of the log of how many times
     likelier the likeliest unit is. Source: the goodness of pronunciation of Witt and Young 2000, with
     the posteriors of a network.
     """
-    own = np.take_along_axis(heard, _units(text, states)[:, None], 1)[:, 0]
-    margin = np.maximum(own, _LEAST) - heard.max(axis=1)
-    tokens = text.graph.tokens[states]
-    counts = np.bincount(tokens, minlength=len(text.labels))
-    means = np.bincount(tokens, margin, minlength=len(text.labels)) / np.maximum(counts, 1)
-    spoken = ~silence_mask(text.aligned) & (counts > 0)
-    return float(means[spoken].mean())
+    best = _sums(heard.max(axis=1), path.first, path.last)
+    spoken = ~silence_mask(text.aligned)
+    margins = (path.log_probs - best)[spoken] / (path.last - path.first)[spoken]
+    return min(0.0, float(margins.mean()))
+
+
+def _sums(values: Floats, first: Ints, last: Ints) -> Doubles:
+    """Of the frames of each token."""
+    summed = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    found: Doubles = summed[last] - summed[first]
+    return found
 
 
 def unit_log_probs(posteriors: Floats) -> Floats:
@@ -170,15 +173,9 @@ def unit_log_probs(posteriors: Floats) -> Floats:
         (frames, 1 + units).
     """
     parts = np.exp(posteriors[:, 1:]).reshape(len(posteriors), -1, STATES_A_TOKEN).sum(axis=2)
-    together = np.log(np.maximum(parts, np.float32(math.exp(_LEAST))))
-    found: Floats = np.concatenate([posteriors[:, :1], together], axis=1)
+    together = np.concatenate([np.exp(posteriors[:, :1]), parts], axis=1)
+    found: Floats = np.log(np.maximum(together, np.float32(_LEAST)))
     return found
-
-
-def _units(text: PlacedText, states: Ints) -> Ints:
-    """The column of ``unit_log_probs`` that each frame belongs to."""
-    units: Ints = (text.graph.columns[states] - 1) // STATES_A_TOKEN + 1
-    return units
 
 
 def read_log_mel(source: Source, config: LogMelConfig) -> Float[Tensor, "frames n_mels"]:
