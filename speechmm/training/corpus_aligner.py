@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -68,7 +69,8 @@ def learn_aligner(
         language: The espeak-ng voice that pronounces the texts, for phones; ``EACH`` for the language of
             each utterance; None for letters.
         lexicon: Pronounces the words it lists; the others are pronounced by the language, or not used.
-        start: Whose alignments are learned first, and whose units are kept; None learns units from scratch.
+        start: Whose alignments are learned first, and whose units and features are kept; None learns from
+            scratch.
         settings: How to learn.
         skipped: Where utterances that cannot be used are noted; without it, the first is raised.
         report: Told what is being done, in a line.
@@ -78,7 +80,9 @@ def learn_aligner(
     """
     skipped = SkipReport(strict=True) if skipped is None else skipped
     load_in_background("state_paths")
-    usable = list(with_texts(sources, start.units.language if start else language, skipped))
+    if start is not None:
+        language, settings = start.units.language, replace(settings, features=start.features)
+    usable = list(with_texts(sources, language, skipped))
     units = start.units if start else units_of(usable, language, lexicon, settings.rare)
     rate, shift = settings.features.sample_rate, settings.features.frame_shift
     if sum(one.duration(rate) for one in usable) > settings.most_frames * shift:

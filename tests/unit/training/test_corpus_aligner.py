@@ -10,6 +10,7 @@ import torch
 
 from speechmm.alignments import Alignment
 from speechmm.alignments.jsonl import read_jsonl
+from speechmm.audio.log_mel import LogMelConfig
 from speechmm.cli.main import main
 from speechmm.data.skips import SkipReport
 from speechmm.errors import AlignmentError, CheckpointError, ConfigError, ManifestError
@@ -107,10 +108,13 @@ def test_learning_goes_on_from_an_aligner_and_bears_noise(
     sources, truth = corpus
     noise = NoiseReverbConfig(noise_share=0.5, noise_min_db=15.0)
     said: list[str] = []
-    settings = replace(QUICK, rounds=0, members=1, steps_at_least=120, noise_reverb=noise)
+    other = LogMelConfig(n_mels=80)  # which the first aligner could not hear
+    settings = replace(
+        QUICK, features=other, rounds=0, members=1, steps_at_least=120, noise_reverb=noise
+    )
     further = learn_aligner(sources, start=aligner, settings=settings, report=said.append)
     assert not any("flat start" in line for line in said)
-    assert further.units == aligner.units
+    assert (further.units, further.features) == (aligner.units, aligner.features)
     errors = [
         abs(one.start - start)
         for found in further.align_sources(sources)
