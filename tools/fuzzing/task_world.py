@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from fuzzing.voice_world import small_network
+
 LEARNING: dict[str, Any] = {
     "batch_frames": 600, "start_epochs": 2, "leading_epochs": 1, "rounds": 1, "round_epochs": 2,
     "members": 1, "member_epochs": 2, "steps_at_least": 10,
@@ -76,7 +78,7 @@ def _make_languages(bundle: Path, tokenizer_file: Path) -> None:
     from speechmm.audio.log_mel import LogMelConfig
     from speechmm.data.translated import Languages
     from speechmm.models.bundle import save_bundle
-    from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+    from speechmm.models.speech_text import SpeechTextModel
     from speechmm.text.tokenizer import Tokenizer
     from speechmm.training.tasks import Asr, TasksConfig, Translate
 
@@ -84,9 +86,7 @@ def _make_languages(bundle: Path, tokenizer_file: Path) -> None:
     tasks = TasksConfig(asr=Asr(language_tags=True), translate=Translate(weight=1.0))
     tokenizer = Tokenizer.load(tokenizer_file)
     model = SpeechTextModel(
-        SpeechTextConfig(
-            d_model=16, heads=2, ff_dim=16, encoder_layers=1, decoder_layers=1, front_channels=4
-        ),
+        small_network(),
         vocab_size=tokenizer.vocab_size,
         n_mels=80,
         align_vocab_size=tokenizer.align_vocab_size,

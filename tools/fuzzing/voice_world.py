@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speechmm.models.speech_text import SpeechTextConfig
 
 SIZES = {
     "upsample_rates": [5, 8, 5],
@@ -21,7 +25,7 @@ def make_voice(root: Path) -> None:
 
     from speechmm.audio.log_mel import LogMelConfig
     from speechmm.models.bundle import save_bundle
-    from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+    from speechmm.models.speech_text import SpeechTextModel
     from speechmm.models.voice import VoiceConfig
     from speechmm.text.tokenizer import Tokenizer
 
@@ -29,9 +33,7 @@ def make_voice(root: Path) -> None:
     bands = LogMelConfig(n_mels=20, n_fft=512, win_length=512, hop_length=200)
     tokenizer = Tokenizer.load(root / "texts" / "char.json")
     model = SpeechTextModel(
-        SpeechTextConfig(
-            d_model=16, heads=2, ff_dim=16, encoder_layers=1, decoder_layers=1, front_channels=4
-        ),
+        small_network(),
         vocab_size=tokenizer.vocab_size,
         n_mels=80,
         align_vocab_size=tokenizer.align_vocab_size,
@@ -48,6 +50,15 @@ def make_voice(root: Path) -> None:
         (root / folder).mkdir()
         for number, value in enumerate(values):
             (root / folder / f"{number}.txt").write_text(value, "utf-8")
+
+
+def small_network() -> SpeechTextConfig:
+    """The dimensions of a network that is made in no time."""
+    from speechmm.models.speech_text import SpeechTextConfig
+
+    return SpeechTextConfig(
+        d_model=16, heads=2, ff_dim=16, encoder_layers=1, decoder_layers=1, front_channels=4
+    )
 
 
 def _make_vocoders(root: Path, bands: object) -> None:
