@@ -32,7 +32,8 @@ from speechmm.data.batch import Batch
 from speechmm.inference.alignment.token_path import find_paths
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer import SIL, AlignedTokens
 from speechmm.text.tokenizer_training import train_tokenizer

@@ -12,7 +12,7 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.files.json_text import fits
 from speechmm.models.language_model import LanguageModelConfig
 from speechmm.models.pretrained.description import CONFIGS, EncoderInfo
-from speechmm.models.speech_text import SpeechTextConfig
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import VoiceConfig
 
 FORMAT = "speechmm-bundle/2"

@@ -9,12 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechmm.models.kv_cache import DecoderCache
-from speechmm.models.transformer import (
-    MOST_LAYERS,
-    TransformerDecoder,
-    check_dimensions,
-    check_sizes,
-)
+from speechmm.models.transformer import MOST_LAYERS, check_dimensions, check_sizes
+from speechmm.models.transformer_decoder import TransformerDecoder
 
 
 @dataclass(frozen=True, kw_only=True)

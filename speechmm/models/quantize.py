@@ -11,7 +11,8 @@ from speechmm.errors import ConfigError
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Layer
 from speechmm.models.pretrained.whisper import WhisperLayer
 from speechmm.models.speech_text import SpeechTextModel
-from speechmm.models.transformer import TransformerDecoder, TransformerEncoder
+from speechmm.models.transformer import TransformerEncoder
+from speechmm.models.transformer_decoder import TransformerDecoder
 from speechmm.options import PRECISIONS
 
 STACKS = (TransformerEncoder, TransformerDecoder, WhisperLayer, Wav2Vec2Layer)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from speechmm.errors import ConfigError
 from speechmm.models.kv_cache import DecoderCache
 from speechmm.models.precision import at_least_float32
-from speechmm.models.transformer import DecoderOutput, TransformerDecoder
+from speechmm.models.transformer_decoder import DecoderOutput, TransformerDecoder
 from speechmm.text.languages import languages_of, tag_of
 
 Tag = str | Int[Tensor, " batch"]

@@ -16,7 +16,8 @@ from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Layer
 from speechmm.models.pretrained.whisper import WhisperLayer
-from speechmm.models.transformer import DecoderLayer, EncoderLayer
+from speechmm.models.transformer import EncoderLayer
+from speechmm.models.transformer_decoder import DecoderLayer
 from speechmm.training.augmentation import Augmented
 from speechmm.training.sharding import shares_weights
 

@@ -21,7 +21,8 @@ from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.lora import LoraConfig, merged
 from speechmm.models.pretrained.description import describe, plain_description
-from speechmm.models.speech_text import Mask, SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import Mask, SpeechEncoding, SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
 from speechmm.training.augmentation.pipeline import check_unchanged_features
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records

@@ -11,7 +11,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
 from speechmm.errors import ConfigError
-from speechmm.models.transformer import DecoderLayer, EncoderLayer
+from speechmm.models.transformer import EncoderLayer
+from speechmm.models.transformer_decoder import DecoderLayer
 
 NAMES = ("fsdp", "fsdp2", "model_parallel")
 """What ``trainer.strategy`` calls it."""

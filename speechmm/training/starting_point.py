@@ -18,7 +18,7 @@ from speechmm.models.lora import LoraConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.pretrained.folder import read_description, read_pretrained, weights_digest
 from speechmm.models.pretrained.stacked import stack_on
-from speechmm.models.speech_text import SpeechTextConfig
+from speechmm.models.speech_text_config import SpeechTextConfig
 
 INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
 TEACHER = "model.tasks.distillation.teacher"

@@ -80,7 +80,8 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from speechmm.audio.log_mel import LogMelConfig
     from speechmm.models.bundle import save_bundle
     from speechmm.models.bundle_config import TrainingInfo
-    from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+    from speechmm.models.speech_text import SpeechTextModel
+    from speechmm.models.speech_text_config import SpeechTextConfig
     from speechmm.text.tokenizer import Tokenizer
 
     folder = tmp_path_factory.mktemp("demo")

@@ -125,7 +125,8 @@ def test_batch_size_and_order_change_no_transcript(batch_seconds: float) -> None
     from speechmm.inference.recognition.options import SearchOptions
     from speechmm.inference.recognition.transcriber import Transcriber
     from speechmm.models.bundle import Bundle
-    from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+    from speechmm.models.speech_text import SpeechTextModel
+    from speechmm.models.speech_text_config import SpeechTextConfig
     from speechmm.text.tokenizer_training import train_tokenizer
 
     torch.manual_seed(1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from speechmm.models.speech_text import SpeechTextConfig
+    from speechmm.models.speech_text_config import SpeechTextConfig
 
 SIZES = {
     "upsample_rates": [5, 8, 5],
@@ -54,7 +54,7 @@ def make_voice(root: Path) -> None:
 
 def small_network() -> SpeechTextConfig:
     """The dimensions of a network that is made in no time."""
-    from speechmm.models.speech_text import SpeechTextConfig
+    from speechmm.models.speech_text_config import SpeechTextConfig
 
     return SpeechTextConfig(
         d_model=16, heads=2, ff_dim=16, encoder_layers=1, decoder_layers=1, front_channels=4

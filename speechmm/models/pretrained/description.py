@@ -15,7 +15,7 @@ from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
 from speechmm.models.pretrained.stacked import StackedEncoder, stack_on
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import WhisperEncoder
-from speechmm.models.speech_text import SpeechTextConfig
+from speechmm.models.speech_text_config import SpeechTextConfig
 
 CONFIGS: dict[str, type[WhisperConfig] | type[Wav2Vec2Config]] = {
     "whisper": WhisperConfig,

@@ -12,7 +12,7 @@ from speechmm.models.encoder import Encoded
 from speechmm.models.front_end import length_mask
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import WhisperEncoder
-from speechmm.models.speech_text import SpeechTextConfig
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.transformer import TransformerEncoder
 
 

@@ -17,7 +17,8 @@ from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.models.bundle import Bundle, save_bundle
 from speechmm.models.bundle_config import TrainingInfo
-from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import BLANK, SIL, SPACE, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 

@@ -23,7 +23,8 @@ from speechmm.inference.alignment.units import check_units
 from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.sources import Source, find_sources
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer_training import train_tokenizer
 
 RATE = 16_000

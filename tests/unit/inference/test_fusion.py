@@ -17,7 +17,8 @@ from speechmm.inference.recognition.fusion.scorer import Scorer, word_starts
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.ngram import estimate_ngrams
 from speechmm.text.tokenizer import EOS, SPECIALS, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer

@@ -19,7 +19,8 @@ from speechmm.inference.recognition.search import search
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.onnx_export import DecoderStepGraph, export_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 
 TINY = SpeechTextConfig(
     d_model=16, heads=2, ff_dim=16, encoder_layers=1, decoder_layers=1, align_dim=8

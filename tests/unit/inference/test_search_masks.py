@@ -11,7 +11,8 @@ from speechmm.errors import CheckpointError
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
-from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL
 from speechmm.text.tokenizer_training import train_tokenizer
 

@@ -19,7 +19,8 @@ from speechmm.inference.recognition.search import search
 from speechmm.models import kv_cache
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.readback import Readback
-from speechmm.models.speech_text import SpeechEncoding, SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer_training import train_tokenizer
 
 TINY = SpeechTextConfig(

@@ -15,7 +15,8 @@ from speechmm.data.spoken import speaker_of
 from speechmm.inference.synthesis.spoken_cuts import draw_voice
 from speechmm.models.bundle import save_bundle
 from speechmm.models.bundle_config import TrainingInfo
-from speechmm.models.speech_text import TTS, SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import TTS, SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import VoiceConfig
 from speechmm.text.tokenizer import Tokenizer
 

@@ -20,7 +20,8 @@ from speechmm.inference.synthesis.synthesizer import Synthesizer
 from speechmm.inference.synthesis.vocoders import CONTEXT, load_vocoder
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.pretrained.hifigan import HifiGan, HifiGanConfig, read_hifigan
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.vocoder_mel import VocoderMel
 from speechmm.models.voice import VoiceConfig
 from speechmm.text.tokenizer_training import train_tokenizer

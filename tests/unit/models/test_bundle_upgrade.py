@@ -11,7 +11,8 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.models.bundle import file_sha256, load_bundle, save_bundle, set_confidence
 from speechmm.models.bundle_config import ConfidenceInfo, TrainingInfo
 from speechmm.models.bundle_upgrade import OLD_FORMAT
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer_training import train_tokenizer
 
 CONFIG = SpeechTextConfig(

@@ -12,7 +12,8 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import save_bundle
 from speechmm.models.encoder import Encoded, Encoder
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel, make_encoder
+from speechmm.models.speech_text import SpeechTextModel, make_encoder
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer_training import train_tokenizer
 
 CONFIG = SpeechTextConfig(

@@ -16,7 +16,8 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models import onnx_export
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL
 from speechmm.text.tokenizer_training import train_tokenizer
 

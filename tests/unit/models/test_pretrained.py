@@ -16,7 +16,8 @@ from speechmm.models.pretrained.convolutions import unit_variance
 from speechmm.models.pretrained.folder import read_pretrained
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import sinusoids, whisper_scale
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 
 transformers = pytest.importorskip("transformers")
 

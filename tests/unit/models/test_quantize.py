@@ -6,7 +6,8 @@ from speechmm.errors import ConfigError
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.quantize import quantize
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 
 SMALL = SpeechTextConfig(
     d_model=64, heads=4, ff_dim=128, encoder_layers=3, decoder_layers=1, front_channels=32

@@ -10,7 +10,8 @@ from speechmm.inference.recognition.ctc_prefix import CtcPrefixScorer
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models import forward_sum, kv_cache
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.transformer import merge_frames
 
 TINY = SpeechTextConfig(

@@ -5,7 +5,8 @@ import torch
 
 from speechmm.errors import ConfigError
 from speechmm.models.encoder import SecondEntrance
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.text_front_end import (
     DurationStatistics,
     TextFrontEnd,

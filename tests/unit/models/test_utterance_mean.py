@@ -7,7 +7,8 @@ import torch
 
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.models.bundle_config import PLAIN_MEAN, BundleConfig
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.utterance_mean import frame_levels, loud_level, utterance_mean
 
 FLOOR = math.log(1e-10)

@@ -10,7 +10,8 @@ from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import between_frames, upsample_frames
 from speechmm.models.front_end import length_mask
 from speechmm.models.speaking import frames_per_encoder_frame, speak
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import (
     LONGEST_TOKEN_SECONDS,
     TimedTokens,

@@ -9,7 +9,8 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.bundle import load_bundle, save_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.weight_layout import to_column_major
 from speechmm.text.tokenizer_training import train_tokenizer
 

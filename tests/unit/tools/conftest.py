@@ -47,7 +47,8 @@ def bundle(spoken: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from speechmm.audio.log_mel import LogMelConfig
     from speechmm.models.bundle import save_bundle
-    from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+    from speechmm.models.speech_text import SpeechTextModel
+    from speechmm.models.speech_text_config import SpeechTextConfig
     from speechmm.text.tokenizer import Tokenizer
 
     tokenizer, features = Tokenizer.load(spoken / "tokenizer.json"), LogMelConfig()

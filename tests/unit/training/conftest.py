@@ -20,7 +20,8 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.cli.main import main
 from speechmm.data.batch import Batch, pad_tokens
 from speechmm.data.manifest import make_cut, write_cuts
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.tasks import Step, TasksConfig

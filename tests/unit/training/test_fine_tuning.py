@@ -14,7 +14,8 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError
 from speechmm.models.adapter import load_adapted
 from speechmm.models.bundle import load_bundle, save_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import SPECIALS
 from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.freezing import Freezing

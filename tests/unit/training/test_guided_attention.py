@@ -8,7 +8,8 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
 from speechmm.models.dropout import Dropout
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.tasks import Align, GuidedAttention, Step, TasksConfig, sum_losses

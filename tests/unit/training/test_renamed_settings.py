@@ -79,7 +79,7 @@ def test_files_of_today_and_files_that_are_none_stay(tmp_path) -> None:
 
 def test_every_name_of_today_exists() -> None:
     """The right-hand sides are settings that the parser knows, with the defaults of before."""
-    from speechmm.models.speech_text import SpeechTextConfig
+    from speechmm.models.speech_text_config import SpeechTextConfig
     from speechmm.training import AugmentationConfig, TasksConfig
 
     roots = {

@@ -9,7 +9,8 @@ from speechmm.audio.log_mel import FLOOR, LogMelConfig
 from speechmm.data.batch import Batch, pad_tokens
 from speechmm.errors import ConfigError
 from speechmm.models.losses import attention_loss, ctc_loss
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.utterance_mean import frame_levels
 from speechmm.text.tokenizer import EOS, SIL
 from speechmm.training.augmentation.noise_bank import NoiseBank

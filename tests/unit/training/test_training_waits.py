@@ -15,7 +15,8 @@ from torch.utils._pytree import tree_leaves
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.batch import Batch, SpokenTargets, UnpairedTexts
 from speechmm.models.kernels import dispatch
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import VoiceConfig
 from speechmm.text.tokenizer import SIL, Tokenizer
 from speechmm.text.tokenizer_training import train_tokenizer

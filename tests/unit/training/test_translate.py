@@ -15,7 +15,8 @@ from speechmm.data.plan import BatchPlan, Piece, PlannedUtterance
 from speechmm.data.translated import Languages
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import load_bundle, save_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
 from speechmm.training.starting_weights import take_weights

@@ -34,7 +34,8 @@ from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.api import Model
 from speechmm.inference.synthesis.text_pieces import LONGEST_WORD, cut_text
 from speechmm.models.bundle import load_bundle
-from speechmm.models.speech_text import SpeechTextConfig, SpeechTextModel
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import SPEECH_MEL, Voice, VoiceConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig

@@ -14,7 +14,7 @@ import yaml
 
 from speechmm.errors import CheckpointError, ConfigError
 from speechmm.models.language_model import LanguageModelConfig
-from speechmm.models.speech_text import SpeechTextConfig
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.training.checkpoints import check_checkpoint
 
 
