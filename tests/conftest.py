@@ -146,3 +146,55 @@ def check_golden(request: pytest.FixtureRequest) -> CheckGolden:
         assert numbers == pytest.approx(expected, rel=rel, abs=abs)
 
     return check
+
+
+WHISPER_MARKS = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>"]
+WHISPER_MARKS += ["<|transcribe|>", "<|notimestamps|>", "<|0.00|>"]
+
+
+@pytest.fixture(scope="session")
+def make_whisper() -> Callable[..., Any]:
+    """Writes a random Whisper as transformers keeps it, with byte-level BPE learned from some texts."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+
+    def make(folder: Path, texts: list[str], *, multilingual: bool = True, n_mels: int = 20) -> Any:
+        bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+        bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=400, initial_alphabet=alphabet, show_progress=False
+        )
+        # letters of two bytes that are pieces of their own
+        umlauts = ["äh", "mäh", "säge", "räte", "käse", "lüge", "müde", "tür", "für"]
+        bpe.train_from_iterator([f" {text}" for text in texts + umlauts], trainer)
+        bpe.add_special_tokens(WHISPER_MARKS)
+        folder.mkdir(exist_ok=True)
+        bpe.save(str(folder / "tokenizer.json"))
+        torch.manual_seed(0)
+        config = transformers.WhisperConfig(
+            vocab_size=bpe.get_vocab_size(),
+            d_model=32,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=48,
+            decoder_ffn_dim=40,
+            num_mel_bins=n_mels,
+            max_source_positions=50,
+            max_target_positions=24,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+        )
+        model = transformers.WhisperForConditionalGeneration(config)
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn(parameter.shape)
+        model.eval().save_pretrained(folder)
+        told = json.dumps({"is_multilingual": multilingual})
+        (folder / "generation_config.json").write_text(told)
+        return model
+
+    return make

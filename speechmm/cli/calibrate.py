@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.cli.decoding import search_options
+from speechmm.cli.decoding import DECODER_HELP, by_heads, search_options
 from speechmm.errors import ManifestError
 from speechmm.inference.recognition.options import DECODERS, SearchOptions
 
@@ -18,15 +18,16 @@ FEWEST_WORDS = 30
 def run(argv: list[str]) -> int:
     """Transcribes, compares with the references, and writes scale and bias into the bundle."""
     arguments = _parser().parse_args(argv)
-    options = search_options(arguments)
     from speechmm.evaluation.calibration import (
         expected_calibration_error,
         fit_calibration,
     )
     from speechmm.inference.recognition.confidence import Calibration
-    from speechmm.models.bundle import set_confidence
+    from speechmm.models.bundle import read_bundle_config, set_confidence
     from speechmm.models.bundle_config import ConfidenceInfo
 
+    heads = read_bundle_config(arguments.bundle).heads
+    options = by_heads(search_options(arguments), arguments, heads)
     confidences, correct = _recognised_words(arguments, options)
     if len(confidences) < FEWEST_WORDS:
         raise ManifestError(
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
         expected_calibration_error=round(before, 5),
         calibrated_error_held_out=round(after, 5),
     )
-    set_confidence(arguments.bundle, arguments.decoder, found)
+    set_confidence(arguments.bundle, options.decoder, found)
     print(
         f"{arguments.bundle}: {sum(correct)} of {len(correct)} words right; confidence was off by "
         f"{100 * before:.1f} points on average, calibrated by {100 * after:.1f} (words held out)"
@@ -90,8 +91,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--decoder",
         choices=DECODERS,
-        default=SearchOptions.decoder,
-        help="the decoder whose confidences are calibrated",
+        help=DECODER_HELP,
     )
     parser.add_argument(
         "--ctc-weight",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,8 +13,9 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.options import SearchOptions, decoder_for
 from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, GPU_GIGABYTES, PRECISIONS
+from speechmm.text.languages import TASKS
 
 if TYPE_CHECKING:
     from speechmm.alignments import Alignment
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from speechmm.models.bundle import Bundle
 
 Item = TypeVar("Item")
+DECODER_HELP = (
+    "what searches: greedy CTC (fastest), the attention decoder, or both jointly (default: "
+    f"{SearchOptions.decoder}, or what the model has of the two; for translations attention)"
+)
 
 
 def add_model_arguments(
@@ -69,14 +74,21 @@ def search_options(arguments: Namespace) -> SearchOptions:
     Raises:
         ConfigError: The flags contradict each other.
     """
-    if arguments.ctc_weight is not None and arguments.decoder != "joint":
+    decoder = arguments.decoder or decoder_for(getattr(arguments, "task", TASKS[0]))
+    if arguments.ctc_weight is not None and decoder != "joint":
         raise ConfigError(
-            f"--ctc-weight: has no effect with --decoder {arguments.decoder}; expected --decoder "
+            f"--ctc-weight: has no effect with --decoder {decoder}; expected --decoder "
             "joint. Leave one of the two out."
         )
     names = [field.name for field in fields(SearchOptions)]
-    given = {name: getattr(arguments, name, None) for name in names}
+    given = {name: getattr(arguments, name, None) for name in names} | {"decoder": decoder}
     return SearchOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def by_heads(options: SearchOptions, arguments: Namespace, heads: Collection[str]) -> SearchOptions:
+    """The search by the heads that the model has, where no flag says what searches."""
+    chosen = arguments.decoder is not None or arguments.ctc_weight is not None
+    return options if chosen else options.by_heads(heads)
 
 
 def load_model(arguments: Namespace) -> Bundle:

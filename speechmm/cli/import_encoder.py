@@ -14,7 +14,7 @@ def run(argv: list[str]) -> int:
         "import",
         description="Say which pretrained encoder a folder in Hugging Face's layout (config.json, "
         "model.safetensors) holds, and check that a training can stand on it: Whisper, wav2vec 2.0, "
-        "XLS-R, MMS, HuBERT, WavLM. Nothing is written or downloaded.",
+        "XLS-R, MMS, HuBERT, WavLM; of Whisper, which decoder, too. Nothing is written or downloaded.",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the folder")
     parser.add_argument(
@@ -25,7 +25,10 @@ def run(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:
-        print("\n".join([*fact_lines(facts), f"use: --model.pretrained {arguments.folder}"]))
+        use = f"--model.pretrained {arguments.folder}"
+        if "decoder_layers" in facts:
+            use += " (and --model.pretrained_decoder LANGUAGE, which goes on with its decoder)"
+        print("\n".join([*fact_lines(facts), f"use: {use}"]))
     return 0
 
 
@@ -37,13 +40,14 @@ def describe_folder(folder: Path) -> dict[str, Any]:
     """
     from speechmm.models.pretrained.description import describe
     from speechmm.models.pretrained.folder import read_pretrained
+    from speechmm.models.pretrained.whisper_decoder import has_decoder, read_decoder
 
     found = read_pretrained(folder)
     info = describe(found.encoder)
     assert info is not None
     features = info.config.features
     reads = "waveform" if found.reads_waveforms else f"log-mel features, {features.n_mels} bands"
-    return {
+    facts = {
         "kind": found.kind,
         "path": str(folder),
         "parameters": found.parameters,
@@ -56,3 +60,10 @@ def describe_folder(folder: Path) -> dict[str, Any]:
         "frame_seconds": info.config.subsampling * features.frame_shift,
         "unused_weights": len(found.unused),
     }
+    if has_decoder(folder):
+        decoder = read_decoder(folder, None)
+        facts |= {
+            "decoder_layers": decoder.layers,
+            "decoder_languages": " ".join(decoder.languages),
+        }
+    return facts

@@ -12,8 +12,10 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveIn
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
+    DECODER_HELP,
     add_channel_argument,
     add_model_arguments,
+    by_heads,
     find_inputs,
     load_model,
     search_options,
@@ -60,6 +62,7 @@ def run(argv: list[str]) -> int:
         )
     bundle = load_model(arguments)
     shared = {"batch_seconds": arguments.batch_seconds, "device": arguments.device}
+    options = by_heads(options, arguments, bundle.heads)
     labeller = PseudoLabeller(
         bundle,
         Transcriber(bundle, options=options, word_times=False, **shared),
@@ -175,8 +178,7 @@ def _add_search_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--decoder",
         choices=DECODERS,
-        default=SearchOptions.decoder,
-        help="what searches, as in 'transcribe'",
+        help=DECODER_HELP,
     )
     parser.add_argument(
         "--beam", type=PositiveInt, default=SearchOptions.beam, help="hypotheses kept; 1 is fastest"

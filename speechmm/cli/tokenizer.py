@@ -14,6 +14,7 @@ from speechmm.errors import ConfigError
 from speechmm.files.json_text import SKIPPED, fits
 from speechmm.files.shar import cut_files
 from speechmm.files.stamps import is_current, make_record, make_stamp, read_record
+from speechmm.text.borrowed_pieces import vocabulary_files
 from speechmm.text.normalize import DEFAULT_NORMALIZER, NORMALIZERS
 from speechmm.text.tokenizer import KINDS
 from speechmm.text.tokenizer_training import DEFAULT_LANGUAGE, DEFAULT_VOCAB_SIZE
@@ -32,10 +33,20 @@ def run(argv: list[str]) -> int:
             "with --kind phone only, where it says how words are pronounced. Leave it out."
         )
     skipped = SkipReport(strict=arguments.strict)
+    if arguments.pieces_of is not None and arguments.kind != "bpe":
+        raise ConfigError(
+            f"--pieces-of: found {arguments.pieces_of} with --kind {arguments.kind}; expected it with "
+            "--kind bpe only, which its pieces are. Choose that."
+        )
     settings = {name: arguments[name] for name in _SETTINGS}
+    if arguments.pieces_of is not None:
+        settings["pieces_of"] = str(arguments.pieces_of)
     if not arguments.translations:  # files of before, which have no such setting, stay up to date
         settings["translations"] = False
-    stamp = make_stamp(settings, [file for path in arguments.cuts for file in cut_files(path)])
+    read = [file for path in arguments.cuts for file in cut_files(path)]
+    if arguments.pieces_of is not None:
+        read += [path for path in vocabulary_files(arguments.pieces_of) if path.is_file()]
+    stamp = make_stamp(settings, read)
     previous: Any = read_record(arguments.out).get("made_from")
     if is_current(previous, stamp, arguments.out.parent) and fits(previous, _SAID_AGAIN):
         skipped.add_dicts(previous["skipped"])
@@ -68,6 +79,7 @@ def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipRe
         vocab_size=arguments.vocab_size,
         normalizer=arguments.normalizer,
         language=arguments.language or DEFAULT_LANGUAGE,
+        pieces_of=arguments.pieces_of,
     )
     if arguments.normalizer == "multilingual" and has_dotless_i(texts):
         print(
@@ -99,6 +111,13 @@ def _parser() -> CommandParser:
         type=PositiveInt,
         metavar="N",
         help=f"entries in all, for bpe and unigram; at most {DEFAULT_VOCAB_SIZE} when not given",
+    )
+    parser.add_argument(
+        "--pieces-of",
+        type=Path,
+        metavar="FOLDER",
+        help="pieces of the Whisper model in this folder that the letters of the texts make up, so that "
+        "fit can take over its decoder; for bpe. All of them when --vocab-size is not given",
     )
     parser.add_argument(
         "--normalizer",

@@ -13,8 +13,10 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveIn
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
+    DECODER_HELP,
     add_channel_argument,
     add_model_arguments,
+    by_heads,
     find_inputs,
     load_model,
     require_some,
@@ -27,7 +29,6 @@ from speechmm.inference.recognition.options import (
     FUSION_WEIGHTS,
     FusionOptions,
     SearchOptions,
-    decoder_for,
 )
 from speechmm.options import TRANSCRIPT_FORMATS, TRANSLATION_FORMATS
 from speechmm.text.languages import TASKS
@@ -38,8 +39,6 @@ def run(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.out == Path("-"):
         arguments.out = None
-    if arguments.decoder is None:
-        arguments.decoder = decoder_for(arguments.task)
     options, fusion = search_options(arguments), _fusion_options(arguments)
     _check_translated(arguments)
     _check_folder_for_textgrids(arguments)
@@ -57,6 +56,7 @@ def run(argv: list[str]) -> int:
     began = time.perf_counter()
     bundle = load_model(arguments)
     loading_seconds = time.perf_counter() - began
+    options = by_heads(options, arguments, bundle.heads)
     transcriber = Transcriber(
         bundle,
         options=options,
@@ -175,8 +175,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--decoder",
         choices=DECODERS,
-        help="what searches: greedy CTC (fastest), the attention decoder, or both jointly (default: "
-        f"{SearchOptions.decoder}, for translations attention)",
+        help=DECODER_HELP,
     )
     parser.add_argument(
         "--ctc-weight",

@@ -73,7 +73,7 @@ class Model:
         if given:
             if options is None and task is not None:
                 given["decoder"] = decoder_for(task)
-            options = replace(options or SearchOptions(), **given)
+            options = replace(options or SearchOptions().by_heads(self.bundle.heads), **given)
         if options is None:
             return self._transcriber.transcribe(audio)
         return Transcriber(self.bundle, options=options, device=self.device).transcribe(audio)

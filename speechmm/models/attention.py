@@ -99,7 +99,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with rotary positions."""
+    """Multi-head self-attention, with rotary positions or none."""
 
     def __init__(self, d_model: int, heads: int):
         super().__init__()
@@ -119,23 +119,24 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch positions d_model"],
-        rotary: Rotary,
+        rotary: Rotary | None,
         bias: Float[Tensor, "#batch 1 #positions positions"] | None = None,
         *,
         causal: bool = False,
     ) -> Float[Tensor, "batch positions d_model"]:
         """Attends over all positions, or over the past ones only when ``causal``."""
         projected = self._project(x)
-        query, key = rotary(projected[:2])
+        query, key = projected[:2] if rotary is None else rotary(projected[:2])
         mixed = F.scaled_dot_product_attention(query, key, projected[2], bias, is_causal=causal)
         out: Tensor = self.output(merge_heads(mixed))
         return out
 
     def step(
-        self, x: Float[Tensor, "batch beams d_model"], rotary: Rotary, cache: KVCache
+        self, x: Float[Tensor, "batch beams d_model"], rotary: Rotary | None, cache: KVCache
     ) -> Float[Tensor, "batch beams d_model"]:
         """One new position for each hypothesis of each utterance; its cache grows by it."""
-        mixed = cache.attend(rotary.rotate_qk(self._project(x)))
+        projected = self._project(x)
+        mixed = cache.attend(projected if rotary is None else rotary.rotate_qk(projected))
         out: Tensor = self.output(merge_heads(mixed))
         return out
 

@@ -134,8 +134,11 @@ class SpeechTextModel(nn.Module):
                 ff_dim=config.ff_dim,
                 layers=config.decoder_layers,
                 dropout=config.dropout,
+                positions=config.decoder_positions,
+                activation=config.decoder_activation,
             )
-            return TextDecoder(stack, vocab_size=self.vocab_size, tags=tags)
+            prompt = config.decoder_prompt
+            return TextDecoder(stack, vocab_size=self.vocab_size, tags=tags, prompt=prompt)
         sizes = config.align_dim, self.subsampling, self.align_vocab_size
         return AlignmentHead(width, self.n_mels, *sizes)
 

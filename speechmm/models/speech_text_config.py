@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from speechmm.errors import ConfigError
-from speechmm.models.transformer import MOST_LAYERS, check_dimensions, check_sizes
+from speechmm.models.transformer import ACTIVATIONS, MOST_LAYERS, check_dimensions, check_sizes
+
+MOST_PROMPTS = 16
+"""Vectors before a text; Whisper has four."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,13 @@ class SpeechTextConfig:
     """Encoder frames that the layers between the first and the last see as one; 1 for none."""
     decoder_layers: int = 2
     """Layers of the shared decoder."""
+    decoder_positions: int = 0
+    """Places of tokens that the decoder has a learned vector for, as Whisper's has; 0 for rotary ones."""
+    decoder_activation: Literal["silu", "gelu"] = "silu"
+    """In the decoder's feed-forward layers."""
+    decoder_prompt: int = 1
+    """Vectors by which the decoder is told what is asked; Whisper's has up to four, the second of them
+    the language."""
     subsampling: int = 4
     """Feature frames (10 ms) per encoder frame: 2, 4 or 8."""
     attention_window: int = 0
@@ -49,8 +60,14 @@ class SpeechTextConfig:
     def __post_init__(self) -> None:
         check_sizes(self, "d_model", "heads", "ff_dim", "front_channels", "align_dim")
         check_sizes(self, "encoder_layers", "decoder_layers", least=0, most=MOST_LAYERS)
-        check_sizes(self, "conv_kernel", "attention_window", least=0)
+        check_sizes(self, "conv_kernel", "attention_window", "decoder_positions", least=0)
+        check_sizes(self, "decoder_prompt", most=MOST_PROMPTS)
         check_dimensions(self.d_model, self.heads, self.dropout)
+        if self.decoder_activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"model.network: decoder_activation is {self.decoder_activation!r}; expected one of "
+                f"{', '.join(ACTIVATIONS)}. Choose one of these."
+            )
         if self.subsampling not in (2, 4, 8):
             raise ConfigError(
                 f"model.network: subsampling is {self.subsampling}; expected 2, 4 or 8. "

@@ -31,28 +31,34 @@ class Decoded:
 class TextDecoder(nn.Module):
     """Token embedding, tags, Transformer layers and the projection to the vocabulary.
 
-    A tag is the first input, a learned vector that names the task: what is asked of the decoder. A task
-    may have one for each language (``speechmm.text.languages``); which one is spoken, the decoder tells
-    by the vector it gives for the task's tag without a language.
+    A tag is what comes before the text: a learned vector that names the task, what is asked of the
+    decoder, or several, as in Whisper's prompt. A task may have one for each language
+    (``speechmm.text.languages``); which one is spoken, the decoder tells by the vector it gives for the
+    task's tag without a language, of several for the first.
     """
 
-    def __init__(self, stack: TransformerDecoder, *, vocab_size: int, tags: Sequence[str]):
+    def __init__(
+        self, stack: TransformerDecoder, *, vocab_size: int, tags: Sequence[str], prompt: int = 1
+    ):
         """Takes the layers; embedding, projection and tags are random, the tags drawn last.
 
         Args:
             stack: Layers with cross-attention.
             vocab_size: Tokens that it writes.
             tags: Names of the tasks that generate text.
+            prompt: Vectors of a tag. Of several the first is the same for all languages, the second the
+                language's.
         """
         super().__init__()
         self.names = tuple(tags)
+        self.prompt = prompt
         self.embedding = nn.Embedding(vocab_size, stack.d_model)
         self.stack = stack
         self.output = nn.Linear(stack.d_model, vocab_size)
-        self.tags = nn.Embedding(len(self.names), stack.d_model)
+        self.tags = nn.Embedding(len(self.names), prompt * stack.d_model)
 
-    def tag(self, name: str) -> Float[Tensor, " d_model"]:
-        """The first input for a task.
+    def tag(self, name: str) -> Float[Tensor, " prompt_d_model"]:
+        """What comes before a text for a task: its vectors one after the other.
 
         Raises:
             ConfigError: The model was not trained on this task.
@@ -64,12 +70,12 @@ class TextDecoder(nn.Module):
             )
         return self.tags.weight[self.names.index(name)]
 
-    def first(self, tag: Tag, rows: int) -> Float[Tensor, "batch one d_model"]:
-        """The first input of each row."""
+    def first(self, tag: Tag, rows: int) -> Float[Tensor, "batch prompt d_model"]:
+        """What comes before the text of each row."""
         if isinstance(tag, str):
-            return self.tag(tag).expand(rows, 1, -1)
+            return self.tag(tag).view(1, self.prompt, -1).expand(rows, -1, -1)
         vectors: Tensor = self.tags(tag)
-        return vectors[:, None]
+        return vectors.view(len(vectors), self.prompt, -1)
 
     def tags_of(self, task: str) -> range:
         """Where the tags of a task's languages are among all tags: one after the other.
@@ -91,12 +97,16 @@ class TextDecoder(nn.Module):
     ) -> Float[Tensor, "batch languages"]:
         """How well the tag of each language of recognition fits to what is spoken, in their order.
 
-        The decoder's vector for the tag without a language is compared with theirs.
+        The decoder's vector for the tag without a language is compared with theirs, as Whisper does it
+        where there are several.
         """
-        first = self.first("asr", len(frames))
+        first = self.first("asr", len(frames))[:, :1]
         vectors = self.stack(first, frames, mask).vectors[:, 0]
         places = self.tags_of("asr")
         among = self.tags.weight[places.start : places.stop]
+        if self.prompt > 1:
+            width = vectors.shape[1]
+            return at_least_float32(vectors @ among[:, width : 2 * width].T)
         logits: Tensor = at_least_float32(vectors @ among.T)
         scale: float = vectors.shape[1] ** -0.5
         return logits * scale
@@ -114,7 +124,12 @@ class TextDecoder(nn.Module):
         first = self.first(tag, tokens.shape[0])
         prefixes = torch.cat([first, self.embedding(tokens)], dim=1)
         output: DecoderOutput = self.stack(prefixes, frames, mask, with_attention=with_attention)
-        return Decoded(self.output(output.vectors), output.log_attention)
+        before = self.prompt - 1  # what follows these is no text
+        attention = output.log_attention
+        return Decoded(
+            self.output(output.vectors[:, before:]),
+            attention if attention is None else attention[:, before:],
+        )
 
     def start(
         self,
@@ -128,6 +143,10 @@ class TextDecoder(nn.Module):
         self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: Tag
     ) -> Float[Tensor, "rows vocab_size"]:
         """Logits after one more token per hypothesis; the first call passes None (the tag)."""
-        x = self.first(tag, cache.batch)[:, 0] if tokens is None else self.embedding(tokens)
-        out: Tensor = self.output(self.stack.step(x, cache))
+        if tokens is not None:
+            vectors = self.stack.step(self.embedding(tokens), cache)
+        else:
+            for x in self.first(tag, cache.batch).unbind(dim=1):
+                vectors = self.stack.step(x, cache)
+        out: Tensor = self.output(vectors)
         return out

@@ -14,6 +14,8 @@ from speechmm.models.dropout import Dropout
 LARGEST_SIZE = 1 << 16
 """Of any dimension: the widest layers of the largest models are half as wide."""
 MOST_LAYERS = 1000
+ACTIVATIONS = ("silu", "gelu")
+"""Between the linear layers of a feed-forward layer."""
 
 
 def check_sizes(config: object, *names: str, least: int = 1, most: int = LARGEST_SIZE) -> None:
@@ -60,16 +62,22 @@ def add_update(x: Tensor, update: Tensor) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with SiLU between."""
+    """Two linear layers with one of ``ACTIVATIONS`` between."""
 
-    def __init__(self, d_model: int, ff_dim: int):
+    def __init__(self, d_model: int, ff_dim: int, activation: str = "silu"):
         super().__init__()
+        self.activation = activation
         self.up = nn.Linear(d_model, ff_dim)
         self.down = nn.Linear(ff_dim, d_model)
 
     def forward(self, x: Float[Tensor, "*lead d_model"]) -> Float[Tensor, "*lead d_model"]:
         """Acts on every position alone."""
-        out: Tensor = self.down(F.silu(self.up(x), inplace=not torch.is_grad_enabled()))
+        inner = self.up(x)
+        if self.activation == "gelu":
+            inner = F.gelu(inner)
+        else:
+            inner = F.silu(inner, inplace=not torch.is_grad_enabled())
+        out: Tensor = self.down(inner)
         return out
 
 

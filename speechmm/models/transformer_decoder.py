@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -23,20 +24,29 @@ from speechmm.models.transformer import FeedForward, add_update
 class DecoderLayer(nn.Module):
     """Causal self-attention, cross-attention unless it is left out, feed-forward."""
 
-    def __init__(self, d_model: int, heads: int, ff_dim: int, dropout: float, *, cross: bool):
+    def __init__(
+        self,
+        d_model: int,
+        heads: int,
+        ff_dim: int,
+        dropout: float,
+        *,
+        cross: bool,
+        activation: str = "silu",
+    ):
         super().__init__()
         self.self_norm = nn.LayerNorm(d_model)
         self.self_attention = SelfAttention(d_model, heads)
         self.cross_norm = nn.LayerNorm(d_model) if cross else None
         self.cross_attention = CrossAttention(d_model, heads) if cross else None
         self.feed_forward_norm = nn.LayerNorm(d_model)
-        self.feed_forward = FeedForward(d_model, ff_dim)
+        self.feed_forward = FeedForward(d_model, ff_dim, activation)
         self.dropout = Dropout(dropout)
 
     def forward(
         self,
         x: Float[Tensor, "batch tokens d_model"],
-        rotary: Rotary,
+        rotary: Rotary | None,
         memory: Float[Tensor, "batch enc_frames d_model"] | None,
         bias: Tensor | None,
         *,
@@ -68,7 +78,7 @@ class DecoderLayer(nn.Module):
     def step(
         self,
         x: Float[Tensor, "batch beams d_model"],
-        rotary: Rotary,
+        rotary: Rotary | None,
         cache: LayerCache,
         bias: Tensor | None,
     ) -> Float[Tensor, "batch beams d_model"]:
@@ -91,7 +101,11 @@ class DecoderOutput:
 
 
 class TransformerDecoder(nn.Module):
-    """Causal layers with cross-attention to the encoder, or without for texts alone."""
+    """Causal layers with cross-attention to the encoder, or without for texts alone.
+
+    Attention turns keys by their places (rotary), or every place has a learned vector that is added to
+    what stands there, as in Whisper's decoder. Places beyond the last such vector share it.
+    """
 
     def __init__(
         self,
@@ -102,15 +116,31 @@ class TransformerDecoder(nn.Module):
         layers: int,
         dropout: float,
         cross: bool = True,
+        positions: int = 0,
+        activation: str = "silu",
     ):
+        """Random weights.
+
+        Args:
+            d_model: Width of the vectors.
+            heads: Of attention.
+            ff_dim: Inner width of the feed-forward layers.
+            layers: How many.
+            dropout: Share of zeroed updates while training.
+            cross: Whether they attend to a memory.
+            positions: Learned vectors of places; 0 for rotary ones.
+            activation: One of ``transformer.ACTIVATIONS``.
+        """
         super().__init__()
         self.d_model = d_model
         self.d_head = d_model // heads
         self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
-            DecoderLayer(d_model, heads, ff_dim, dropout, cross=cross) for _ in range(layers)
+            DecoderLayer(d_model, heads, ff_dim, dropout, cross=cross, activation=activation)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(d_model)
+        self.positions = nn.Embedding(positions, d_model) if positions else None
 
     def forward(
         self,
@@ -122,7 +152,7 @@ class TransformerDecoder(nn.Module):
     ) -> DecoderOutput:
         """All positions at once, each seeing the positions before it and the whole memory."""
         bias = attention_bias(memory_mask, like=x)
-        rotary = Rotary(0, x.shape[1], self.d_head, like=x)
+        x, rotary = self._placed(x, 0)
         x = self.dropout(x)
         attention = None
         for number, layer in enumerate(self.layers, start=1):
@@ -150,13 +180,22 @@ class TransformerDecoder(nn.Module):
     ) -> Float[Tensor, "rows d_model"]:
         """One new position for every row; the cache grows by it."""
         rows, width = x.shape
-        rotary = Rotary(cache.position, 1, self.d_head, like=x)
+        x, rotary = self._placed(x[:, None], cache.position)
         x = x.view(cache.batch, rows // cache.batch, width)
         for layer, layer_cache in zip(self._decoder_layers, cache.layers, strict=True):
             x = layer.step(x, rotary, layer_cache, cache.bias)
         cache.position += 1
         out: Tensor = self.norm(x.view(rows, width))
         return out
+
+    def _placed(
+        self, x: Float[Tensor, "batch tokens d_model"], start: int | Tensor
+    ) -> tuple[Float[Tensor, "batch tokens d_model"], Rotary | None]:
+        """What stands at the places from ``start`` on, with their vectors, or what turns keys by them."""
+        if self.positions is None:
+            return x, Rotary(start, x.shape[1], self.d_head, like=x)
+        places = torch.arange(x.shape[1], device=x.device) + start
+        return x + self.positions(places.clamp(max=self.positions.num_embeddings - 1)), None
 
     @property
     def _decoder_layers(self) -> list[DecoderLayer]:

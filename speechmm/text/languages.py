@@ -33,6 +33,12 @@ def tag_of(task: str, language: str = "") -> str:
     return f"{task}{_BETWEEN}{language}" if language else task
 
 
+def tag_parts(tag: str) -> tuple[str, str]:
+    """Task and language of a tag: ``asr:de``, ``asr``."""
+    task, _, language = tag.partition(_BETWEEN)
+    return task, language
+
+
 def languages_of(task: str, tags: Iterable[str]) -> tuple[str, ...]:
     """The languages in which a decoder with these tags has learned a task, in their order."""
     begin = task + _BETWEEN

@@ -3,8 +3,10 @@
 import io
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from speechmm.errors import ConfigError
+from speechmm.text.borrowed_pieces import borrow_pieces
 from speechmm.text.normalize import DEFAULT_NORMALIZER, check_normalizer, normalize
 from speechmm.text.tokenizer import (
     BLANK,
@@ -33,8 +35,9 @@ def train_tokenizer(
     vocab_size: int | None = None,
     normalizer: str = DEFAULT_NORMALIZER,
     language: str = DEFAULT_LANGUAGE,
+    pieces_of: Path | None = None,
 ) -> Tokenizer:
-    """Train a tokenizer on the texts of a corpus.
+    """Train a tokenizer on the texts of a corpus, or choose the pieces of another that can write them.
 
     Args:
         texts: the training texts, as written; they are normalised here.
@@ -44,12 +47,19 @@ def train_tokenizer(
             A unigram tokenizer may come out smaller.
         normalizer: name of the normalizer every text goes through.
         language: espeak-ng voice that pronounces the words; for phone only.
+        pieces_of: folder of a Whisper model; of its pieces those become a bpe tokenizer that consist of
+            letters of the texts, so that its decoder can be taken over.
 
     Raises:
         ConfigError: a wrong name, no text at all, or a vocabulary size that cannot be reached.
+        CheckpointError: the folder has no vocabulary.
     """
     check_kind(kind)
     check_normalizer(normalizer)
+    if pieces_of is not None and kind != "bpe":
+        raise ConfigError(
+            f"pieces_of is {pieces_of} and kind {kind}; expected bpe, as its pieces are. Choose that."
+        )
     normal = [text for text in (normalize(text, normalizer) for text in texts) if text]
     if not normal:
         raise ConfigError(
@@ -57,7 +67,10 @@ def train_tokenizer(
             f'after the normalizer "{normalizer}". Check the cuts and the normalizer.'
         )
     if kind in SENTENCEPIECE_KINDS:
-        model = _train_sentencepiece(normal, kind, vocab_size)
+        if pieces_of is not None:
+            model = borrow_pieces(pieces_of, set("".join(normal)) - {" "}, vocab_size)
+        else:
+            model = _train_sentencepiece(normal, kind, vocab_size)
         pieces = _sentencepiece_pieces(model)
         return Tokenizer(
             kind=kind, normalizer=normalizer, language=language, pieces=pieces, sentencepiece=model

@@ -42,12 +42,7 @@ from speechmm.training.processes import (
     total_over_processes,
 )
 from speechmm.training.renamed_settings import tasks_by_old_name
-from speechmm.training.starting_point import (
-    check_encoder,
-    check_lora,
-    check_one_start,
-    starting_encoder,
-)
+from speechmm.training.starting_point import StartingPoint, check_encoder
 from speechmm.training.starting_weights import start_network
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
@@ -85,6 +80,7 @@ class JointModule(TrainingModule):
         lora: LoraConfig = LoraConfig(),  # noqa: B008 (frozen)
         frozen_frames: str | None = None,
         own_layers: bool = False,
+        pretrained_decoder: str | None = None,
         **renamed: Any,
     ):
         """Keeps the settings; see each dataclass.
@@ -109,6 +105,8 @@ class JointModule(TrainingModule):
             frozen_frames: Folder that keeps what the frozen bottom of the encoder makes of the utterances,
                 computed once (docs/fine-tuning.md); null computes it in every step.
             own_layers: Put an encoder of ``network`` on the frames of the pretrained one.
+            pretrained_decoder: Language in which the decoder of a pretrained Whisper goes on, such as de;
+                null makes a new decoder.
             renamed: ``objectives``, which ``tasks`` was called before.
         """
         super().__init__(optimization, seed)
@@ -119,14 +117,15 @@ class JointModule(TrainingModule):
                 f"model.tasks.align.weight {tasks.align.weight}; expected the task align to be trained, "
                 "which finds the words. Set one of them."
             )
-        check_one_start(init_from, pretrained)
-        check_lora(lora, init_from, pretrained)
+        self.start = StartingPoint(
+            bundle=init_from, folder=pretrained, own_layers=own_layers, decoder=pretrained_decoder
+        )
+        self.start.check(lora)
         check_frozen_frames(frozen_frames, augmentation)
-        self.frozen_frames, self.own_layers = frozen_frames, own_layers
+        self.frozen_frames = frozen_frames
         self._frozen: FrozenFrames | None = None
         self.lora = lora
         self.network_config = network
-        self.pretrained, self.init_from = pretrained, init_from
         self._freeze = (tuple(freeze), tuple(thaw_at))
         self._freezing: Freezing | None = None
         self.tasks = tasks
@@ -166,8 +165,7 @@ class JointModule(TrainingModule):
         data = self.data
         check_texts(data.text_paths, self.tasks)
         torch.manual_seed(self.seed)
-        start = self.init_from, self.pretrained, self.network_config
-        encoder = starting_encoder(*start, own_layers=self.own_layers)
+        encoder = self.start.encoder(self.network_config)
         if encoder is not None:
             check_encoder(describe(encoder), self.network_config, data.features)
         network = SpeechTextModel(
@@ -194,8 +192,8 @@ class JointModule(TrainingModule):
         data.planner = self._augmenter.planner
 
     def _start(self, network: SpeechTextModel) -> None:
-        """Takes weights of a bundle, freezes what is to stay, and says both in a few lines."""
-        where = self.init_from, self._freeze, self.lora
+        """Takes weights, freezes what is to stay, and says both in a few lines."""
+        where = self.start, self._freeze, self.lora
         self._freezing, said = start_network(network, self.data, *where)
         if self.trainer.is_global_zero and self.trainer.training:
             for line in said:
@@ -376,8 +374,8 @@ class JointModule(TrainingModule):
         )
         belongings = data.text_tokenizer, data.features
         save_bundle(folder, merged(self.model), *belongings, training=training)
-        if self.lora.rank and self.init_from is not None:
-            base, adapter = Path(self.init_from), folder.parent / ADAPTER
+        if self.lora.rank and self.start.bundle is not None:
+            base, adapter = Path(self.start.bundle), folder.parent / ADAPTER
             save_adapter(adapter, base, self.model, *belongings, training=training)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

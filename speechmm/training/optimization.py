@@ -40,8 +40,8 @@ class OptimizationConfig:
     """Upper limit of the decay of the averaged weights used in validation and in the bundle;
     0 turns averaging off."""
     encoder_rate: float = 1.0
-    """Share of the learning rate by which the encoder learns: below 1 where it is trained already and
-    the heads are new."""
+    """Share of the learning rate by which the encoder learns, and a decoder of Whisper's form: below 1
+    where it is trained already and the heads are new."""
     layer_decay: float = 1.0
     """By how much each layer of the encoder learns more slowly than the one above it; 1 for all alike.
     Source: Clark et al. 2020, "ELECTRA", appendix A."""
@@ -123,6 +123,14 @@ def encoder_names(model: nn.Module) -> list[str]:
     return lower or [name for name in names if name.startswith("encoder.")]
 
 
+def decoder_names(model: nn.Module) -> list[str]:
+    """Names of the weights of a decoder of Whisper's form, which another has trained; none of others."""
+    config: Any = getattr(model, "config", None)
+    if not getattr(config, "decoder_positions", 0):
+        return []
+    return [name for name, _ in model.named_parameters() if name.startswith("heads.decoder.")]
+
+
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 
 
@@ -131,8 +139,10 @@ def learning_rates(model: nn.Module, config: OptimizationConfig) -> dict[str, fl
 
     Heads learn by ``learning_rate``; the last layer of the encoder, and the norm after it, by the share
     ``encoder_rate`` of that; each layer below by ``layer_decay`` more slowly, and what is before the first
-    layer more slowly still. Layers of our own on an encoder of others learn as heads do.
+    layer more slowly still. Layers of our own on an encoder of others learn as heads do, and a decoder of
+    Whisper's form as the last layer of the encoder.
     """
+    taken = set(decoder_names(model))
     found = {name: _LAYER.search(name) for name in encoder_names(model)}
     layers = 1 + max((int(match[1]) for match in found.values() if match), default=-1)
     encoder = getattr(model, "encoder", None)
@@ -140,7 +150,7 @@ def learning_rates(model: nn.Module, config: OptimizationConfig) -> dict[str, fl
     last = {id(weight) for weight in encoder.norm.parameters()} if encoder is not None else set()
     rates = {}
     for name, weight in model.named_parameters():
-        rates[name] = config.learning_rate
+        rates[name] = config.learning_rate * (config.encoder_rate if name in taken else 1.0)
         if name in found:
             match = found[name]
             below = layers - 1 - int(match[1]) if match else 0 if id(weight) in last else layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +19,12 @@ from speechmm.models.lora import LoraConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.pretrained.folder import read_description, read_pretrained, weights_digest
 from speechmm.models.pretrained.stacked import stack_on
+from speechmm.models.pretrained.whisper_decoder import read_decoder
 from speechmm.models.speech_text_config import SpeechTextConfig
 
 INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
 TEACHER = "model.tasks.distillation.teacher"
-OWN_LAYERS = "model.own_layers"
+OWN_LAYERS, DECODER = "model.own_layers", "model.pretrained_decoder"
 
 
 def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
         return found
     if folder is not None:
         _, info = read_description(Path(folder))
+        decoder = _last_word(arguments, DECODER)
         if str(_last_value(arguments, OWN_LAYERS)).lower() == "true":
             return _named("data.features", info.config.features)
         network = {
@@ -56,6 +59,8 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
             "ff_dim": info.config.ff_dim,
             "subsampling": info.config.subsampling,
         }
+        if decoder is not None:
+            network |= read_decoder(Path(folder), decoder).network
         named = {f"model.network.{name}": value for name, value in network.items()}
         return named | _named("data.features", info.config.features)
     teacher = _last_word(arguments, TEACHER)
@@ -64,17 +69,70 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
     return {}
 
 
-def check_lora(lora: LoraConfig, bundle: str | None, folder: str | None) -> None:
-    """Refuses updates to weights that are random.
+@dataclass(frozen=True, kw_only=True)
+class StartingPoint:
+    """What the weights of a training start from: a bundle, a pretrained encoder, or nothing."""
 
-    Raises:
-        ConfigError: There is a rank, and neither a bundle nor a pretrained encoder.
-    """
-    if lora.rank and bundle is None and folder is None:
-        raise ConfigError(
-            f"model.lora.rank is {lora.rank} and the training starts from nothing; expected init_from or "
-            "model.pretrained, whose weights are updated. Set one of them, or the rank to 0."
-        )
+    bundle: str | None = None
+    folder: str | None = None
+    """Of a pretrained encoder."""
+    own_layers: bool = False
+    """Whether layers of the model's own dimensions stand on that of the folder."""
+    decoder: str | None = None
+    """The language in which Whisper's decoder of the folder goes on; None for a decoder of our own."""
+
+    def check(self, lora: LoraConfig) -> None:
+        """Refuses two starting points, and what needs one where there is none.
+
+        Raises:
+            ConfigError: The first that does not go together.
+        """
+        check_one_start(self.bundle, self.folder)
+        if lora.rank and self.bundle is None and self.folder is None:
+            raise ConfigError(
+                f"model.lora.rank is {lora.rank} and the training starts from nothing; expected init_from "
+                "or model.pretrained, whose weights are updated. Set one of them, or the rank to 0."
+            )
+        if self.decoder is not None and (self.folder is None or self.own_layers):
+            found = (
+                "model.own_layers is true" if self.own_layers else "there is no model.pretrained"
+            )
+            raise ConfigError(
+                f"model.pretrained_decoder is {self.decoder} and {found}; expected the folder of a Whisper "
+                "whose decoder reads its own encoder. Correct one of them."
+            )
+
+    def encoder(self, network: SpeechTextConfig) -> Encoder | None:
+        """The encoder of a bundle that stands on a pretrained one, or of a folder; None for one of our own.
+
+        That of a bundle has random weights yet.
+
+        Args:
+            network: Dimensions of the model.
+
+        Raises:
+            ConfigError: These do not fit on it, or there is no folder.
+        """
+        if self.bundle is not None:
+            info = read_bundle_config(Path(self.bundle)).encoder
+            return None if info is None else build(info, network)
+        if self.folder is None and self.own_layers:
+            raise ConfigError(
+                "model.own_layers is true and there is no encoder below them; expected model.pretrained. "
+                "Set it, or leave own_layers out: the encoder of model.network is one of our own."
+            )
+        if self.folder is None:
+            return None
+        lower = read_pretrained(Path(self.folder)).encoder
+        if not self.own_layers:
+            return lower
+        try:
+            return cast(Encoder, stack_on(cast(nn.Module, lower), network))
+        except ValueError as error:
+            raise ConfigError(
+                f"model.network: {error}; expected one. Set subsampling to {lower.subsampling} or twice "
+                "that."
+            ) from error
 
 
 def check_one_start(bundle: str | None, folder: str | None) -> None:
@@ -88,43 +146,6 @@ def check_one_start(bundle: str | None, folder: str | None) -> None:
             f"init_from is {bundle} and model.pretrained {folder}; expected one of them: a bundle holds "
             "its encoder. Leave one out."
         )
-
-
-def starting_encoder(
-    bundle: str | None, folder: str | None, network: SpeechTextConfig, *, own_layers: bool
-) -> Encoder | None:
-    """The encoder of a bundle that stands on a pretrained one, or of a folder; None for one of our own.
-
-    That of a bundle has random weights yet.
-
-    Args:
-        bundle: To start from.
-        folder: Of a pretrained encoder.
-        network: Dimensions of the model.
-        own_layers: Put layers of these dimensions on that of the folder.
-
-    Raises:
-        ConfigError: These do not fit on it, or there is no folder.
-    """
-    if bundle is not None:
-        info = read_bundle_config(Path(bundle)).encoder
-        return None if info is None else build(info, network)
-    if folder is None and own_layers:
-        raise ConfigError(
-            "model.own_layers is true and there is no encoder below them; expected model.pretrained. Set "
-            "it, or leave own_layers out: the encoder of model.network is one of our own."
-        )
-    if folder is None:
-        return None
-    lower = read_pretrained(Path(folder)).encoder
-    if not own_layers:
-        return lower
-    try:
-        return cast(Encoder, stack_on(cast(nn.Module, lower), network))
-    except ValueError as error:
-        raise ConfigError(
-            f"model.network: {error}; expected one. Set subsampling to {lower.subsampling} or twice that."
-        ) from error
 
 
 def check_encoder(

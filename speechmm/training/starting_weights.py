@@ -1,4 +1,4 @@
-"""Starts a network from the weights of a bundle: by name and shape, and by the pieces of the tokenizer."""
+"""Starts a network from the weights of a bundle, by name, shape and pieces, or from Whisper's decoder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
 from speechmm.models.bundle import Bundle, load_bundle
 from speechmm.models.lora import LoraConfig
+from speechmm.models.pretrained.whisper_decoder import read_decoder, take_decoder
 from speechmm.models.speech_text import SpeechTextModel
+from speechmm.text.languages import tag_parts
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.freezing import Freezing, start_lora
-from speechmm.training.optimization import encoder_names
+from speechmm.training.optimization import decoder_names, encoder_names
+from speechmm.training.starting_point import StartingPoint
 
 _MOST_NAMED = 12
 """Pieces, or parts, that are named in a line before it says how many more there are."""
@@ -72,16 +75,16 @@ class TakenWeights:
 def start_network(
     network: SpeechTextModel,
     data: SpeechDataModule,
-    init_from: str | None,
+    start: StartingPoint,
     freeze: tuple[Sequence[str], Sequence[int]],
     lora: LoraConfig,
 ) -> tuple[Freezing | None, list[str]]:
-    """Takes weights of a bundle, freezes what is to stay, adds low-rank updates.
+    """Takes weights of a bundle or a decoder, freezes what is to stay, adds low-rank updates.
 
     Args:
-        network: It is changed.
+        network: It is changed. Its encoder is that of the starting point.
         data: Of the training.
-        init_from: The bundle.
+        start: Where the training starts.
         freeze: Patterns of names, and the steps at which these thaw.
         lora: The updates.
 
@@ -90,10 +93,13 @@ def start_network(
     """
     said: list[str] = []
     known = encoder_names(network)
-    if init_from is not None:
+    if start.decoder is not None:
+        said.append(_take_decoder(network, data.text_tokenizer, start))
+        known += decoder_names(network)
+    if start.bundle is not None:
         taken = take_weights(
             network,
-            Path(init_from),
+            Path(start.bundle),
             data.text_tokenizer,
             data.features,
             keep_cmvn=data.cmvn_path is not None,
@@ -107,6 +113,25 @@ def start_network(
     if lora.rank:
         said.append(start_lora(network, lora, known))
     return freezing, said
+
+
+def _take_decoder(network: SpeechTextModel, tokenizer: Tokenizer, start: StartingPoint) -> str:
+    """Takes Whisper's decoder; returns what a user is told.
+
+    Raises:
+        CheckpointError: The folder does not hold it whole.
+        ConfigError: No decoder is trained.
+    """
+    if "decoder" not in network.heads:
+        raise ConfigError(
+            f"model.pretrained_decoder is {start.decoder} and no decoder is trained; expected one. Set "
+            "model.tasks.asr.ctc_weight below 1, or leave pretrained_decoder out."
+        )
+    assert start.folder is not None and start.decoder is not None
+    source = read_decoder(Path(start.folder), start.decoder)
+    found, missing = take_decoder(network.decoder, source, tokenizer.pieces, start.decoder)
+    named = f"; made of their bytes: {_few(missing)}" if missing else ""
+    return f"decoder of {start.folder}: {source.layers} layers, vectors of {found} pieces{named}"
 
 
 def take_weights(
@@ -203,7 +228,7 @@ class _Pieces:
             pairs += [
                 (row, places[task])
                 for row, tag in enumerate(new)
-                if tag not in places and (task := tag.partition(":")[0]) in places
+                if tag not in places and (task := tag_parts(tag)[0]) in places
             ]
         if not pairs:
             found.new.append(name)

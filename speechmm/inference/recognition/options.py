@@ -6,6 +6,7 @@ A new decoder is named here, with what it reads of the model, and is called in
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,19 @@ class SearchOptions:
     """That is spoken, where it is known; None lets the decoder tell, of a model of several."""
     target_language: str | None = None
     """To translate into; None where the model knows one only."""
+
+    def by_heads(self, heads: Collection[str]) -> SearchOptions:
+        """The same search by those heads that a model has, where nobody has chosen.
+
+        Args:
+            heads: Of the model. One with a decoder and no CTC is searched by that, as Whisper's is; one
+                with CTC and no decoder by CTC prefixes.
+        """
+        if self.decoder != "joint" or {"ctc", "decoder"}.issubset(heads):
+            return self
+        if "decoder" in heads:
+            return replace(self, decoder="attention")
+        return replace(self, ctc_weight=1.0) if "ctc" in heads and self.language is None else self
 
     @property
     def heads(self) -> frozenset[str]:

@@ -83,7 +83,7 @@ class Transcriber:
 
         Args:
             bundle: The model with its tokenizer and feature settings.
-            options: How to search; None means the defaults.
+            options: How to search; None means the defaults, by the heads that the model has.
             scorers: External models whose scores are added in the search (shallow fusion).
             batch_seconds: Audio per batch, padding included; None means what suits the device.
             word_times: Whether results say when each word was said; translations never do.
@@ -93,7 +93,7 @@ class Transcriber:
             ConfigError: The search reads what the model was not trained to write, or in a language that it
                 does not know.
         """
-        self.options = SearchOptions() if options is None else options
+        self.options = SearchOptions().by_heads(bundle.heads) if options is None else options
         bundle.require_heads(self.options.heads, f"--decoder {self.options.decoder}")
         if self.options.align_weight:
             bundle.require_heads(["align"], "--align-weight")

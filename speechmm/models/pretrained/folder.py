@@ -151,11 +151,8 @@ def _fitted(kind: type[Config], values: Mapping[str, Any], folder: Path) -> Conf
 def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The encoder's weights in float32 by its own names, and the names of all others."""
     paths = weight_files(folder)
-    names: dict[str, Path] = {}
     try:
-        for path in paths:
-            with safe_open(path, framework="pt") as file:
-                names |= dict.fromkeys(file.keys(), path)
+        names = weight_names(paths)
         prefix = _prefix(names, wanted)
         read: dict[str, Tensor] = {}
         for path in paths:
@@ -192,6 +189,19 @@ def weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(
         f"{folder}: there is no {WEIGHTS}{also}; expected one. Save the model with safetensors."
     )
+
+
+def weight_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """The names of all weights of some files, and where each is.
+
+    Raises:
+        SafetensorError: One is no safetensors file.
+    """
+    names: dict[str, Path] = {}
+    for path in paths:
+        with safe_open(path, framework="pt") as file:
+            names |= dict.fromkeys(file.keys(), path)
+    return names
 
 
 def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:
