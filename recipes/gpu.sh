@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034  # the scripts that source this read "gpu"
+# shellcheck shell=bash disable=SC2034  # the scripts that source this read what it sets
 # Sourced by every run.sh: where there is a GPU, the settings beside a config that suit it.
 #   gpu_settings recipes/an4/small.yaml
 # sets the array "gpu" to (--config recipes/an4/small.gpu.yaml) if the machine has an NVIDIA GPU that
@@ -16,10 +16,29 @@ gpu_settings() {
 # Ends with exit code 2 where the config goes on from something that others trained, and no setting names it.
 #   needs_start finetune --model.pretrained whisper-base
 needs_start() {
-  if [[ ($1 == finetune || $1 == continue) && " ${*:2}" != *" --model.pretrained"* &&
+  if [[ ($1 == finetune || $1 == continue || $1 == whisper) && " ${*:2}" != *" --model.pretrained"* &&
     " ${*:2}" != *" --init_from"* ]]; then
     echo "$1.yaml: found no starting point; expected --model.pretrained FOLDER or --init_from BUNDLE" \
       "after it. Name one (docs/fine-tuning.md)." >&2
     exit 2
   fi
+}
+
+# Changes "pieces" (flags of speechmm tokenizer), "tokenizer" (its file) and "search" (flags of speechmm
+# transcribe) where the config goes on from something that others trained.
+#   by_config whisper --model.pretrained whisper-base
+by_config() {
+  local word before=
+  case $1 in
+    finetune) search=(--beam 10 --ctc-weight 1) ;; # it has no decoder
+    whisper)                                       # it has no CTC, and writes Whisper's pieces
+      search=(--beam 4)
+      tokenizer=pieces.json
+      for word in "${@:2}"; do
+        [[ $before != --model.pretrained ]] || pieces=(--kind bpe --pieces-of "$word")
+        [[ $word != --model.pretrained=* ]] || pieces=(--kind bpe --pieces-of "${word#*=}")
+        before=$word
+      done
+      ;;
+  esac
 }

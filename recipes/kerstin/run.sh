@@ -15,13 +15,15 @@ results=$run/RESULTS.md
 source recipes/gpu.sh
 needs_start "$name" "${@:3}"
 gpu_settings "$config"
+pieces=(--kind char)
+tokenizer=tokenizer.json
+search=(--beam 4 --ctc-weight 0.3 --length-bonus 0.5)
+by_config "$name" "${@:3}"
 
 speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
-speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.json"
+speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-search=(--beam 4 --ctc-weight 0.3 --length-bonus 0.5)
-[[ $name != finetune ]] || search=(--beam 10 --ctc-weight 1) # it has no decoder
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \

@@ -13,13 +13,15 @@ run=recipes/librispeech/exp/$name
 source recipes/gpu.sh
 needs_start "$name" "${@:3}"
 gpu_settings "$config"
+pieces=(--kind bpe --vocab-size 500)
+tokenizer=tokenizer.json
+search=(--beam 4)
+by_config "$name" "${@:3}"
 
 speechmm prepare librispeech "$corpus" "$data" || [[ $? == 3 ]]
-speechmm tokenizer "$data/train.jsonl.gz" --kind bpe --vocab-size 500 --out "$data/tokenizer.json"
+speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
-search=(--beam 4)
-[[ $name != finetune ]] || search=(--beam 10 --ctc-weight 1) # it has no decoder
 for split in test test-other; do
   if [[ ! -f $data/$split.jsonl.gz ]]; then continue; fi
   speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${search[@]}" \

@@ -37,9 +37,17 @@ class Averages(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Moves the averages towards the weights and the running means of the model."""
+        """Moves the averages towards the weights and the running means of the model.
+
+        Those of frozen weights are these weights, and stay.
+        """
         seen = int(self.n_averaged)
         averages, current = tensors(self.module), tensors(model)
+        if seen:
+            moves = [weight.requires_grad for weight in model.parameters()]
+            moves += [True for _ in model.buffers()]
+            averages = [average for average, moved in zip(averages, moves, strict=True) if moved]
+            current = [value for value, moved in zip(current, moves, strict=True) if moved]
         values = [value.to(average) for average, value in zip(averages, current, strict=True)]
         if seen:
             share = 1.0 - min(self.decay, (1 + seen) / (10 + seen))

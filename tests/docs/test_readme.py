@@ -1,7 +1,5 @@
 """What the pages say is true: commands run, links lead somewhere, the tree is the tree."""
 
-import dataclasses
-import json
 import re
 import shlex
 import wave
@@ -111,37 +109,15 @@ def test_the_tour_runs(
     run_commands(README, capsys)
 
 
-def write_encoder(folder: Path) -> None:
-    """A tiny Whisper with random weights, as transformers writes it."""
-    import torch
-    from safetensors.torch import save_file
-
-    from speechmm.models.pretrained.configs import WhisperConfig
-    from speechmm.models.pretrained.description import EncoderInfo, build
-
-    config = WhisperConfig(
-        d_model=16,
-        encoder_layers=2,
-        encoder_attention_heads=2,
-        encoder_ffn_dim=24,
-        num_mel_bins=80,
-        max_source_positions=100,
-    )
-    torch.manual_seed(0)
-    encoder = build(EncoderInfo(kind="whisper", config=config))
-    folder.mkdir()
-    weights = {f"model.encoder.{name}": value for name, value in encoder.state_dict().items()}
-    save_file(weights, folder / "model.safetensors")
-    settings = {"model_type": "whisper"} | dataclasses.asdict(config)
-    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-
-
 def test_the_tutorial_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_whisper,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     copy_configs(tmp_path)
     write_recordings(tmp_path / "my-recordings")
-    write_encoder(tmp_path / "whisper-base")
+    make_whisper(tmp_path / "whisper-base", WORDS, n_mels=80)
     monkeypatch.chdir(tmp_path)
     run_commands(TUTORIAL, capsys, leave_out="--learn")  # the tour has it, and it takes its time
     assert (tmp_path / "exp/mine/report/report.html").is_file()

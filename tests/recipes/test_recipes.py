@@ -145,6 +145,8 @@ def test_a_gpu_is_used_where_there_is_one(
         ("continue --trainer.max_epochs 3", True),
         ("finetune --model.pretrained whisper-base", False),
         ("continue --init_from=exp/bundle", False),
+        ("whisper", True),
+        ("whisper --model.pretrained=whisper-base", False),
         ("small", False),
     ],
 )
@@ -155,6 +157,27 @@ def test_fine_tuning_asks_for_what_it_starts_from(words: str, refused: bool):
     )
     assert done.returncode == (2 if refused else 0)
     assert ("found no starting point; expected" in done.stderr) is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("small", "--kind char|tokenizer.json|--beam 4"),
+        ("finetune --model.pretrained w", "--kind char|tokenizer.json|--beam 10 --ctc-weight 1"),
+        ("whisper --model.pretrained w", "--kind bpe --pieces-of w|pieces.json|--beam 4"),
+        ("whisper --model.pretrained=v/w", "--kind bpe --pieces-of v/w|pieces.json|--beam 4"),
+    ],
+)
+def test_a_config_may_want_other_pieces_and_another_search(words: str, found: str):
+    script = (
+        "set -euo pipefail; source recipes/gpu.sh; pieces=(--kind char); search=(--beam 4); "
+        f"tokenizer=tokenizer.json; by_config {words}; "
+        'echo "${pieces[*]}|$tokenizer|${search[*]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == found
 
 
 @pytest.fixture(scope="module")
