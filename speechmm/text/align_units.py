@@ -111,8 +111,18 @@ class AlignUnits:
             words.append([list(one) for one in listed] if listed else [cut(word, said)])
         return words
 
+    def takes_for_phones(self, said: Sequence[Sequence[str]], voice: str | None) -> bool:
+        """Whether a text, by the units of its words, is a string of phones, or all texts are."""
+        unspoken = self.shared and not voice and self.language == EACH
+        return self.spelled or (unspoken and is_spelled(said))
+
     def encode(
-        self, text: str, voice: str | None = None, *, said: Sequence[Sequence[str]] | None = None
+        self,
+        text: str,
+        voice: str | None = None,
+        *,
+        said: Sequence[Sequence[str]] | None = None,
+        spelled: bool | None = None,
     ) -> tuple[AlignedTokens, list[str]]:
         """A text as the aligner takes it, and the label of each token; unknown units are left out.
 
@@ -120,13 +130,13 @@ class AlignUnits:
             text: Words.
             voice: As :meth:`pronounce` takes it.
             said: The units of each word; its first pronunciation where not given.
+            spelled: Whether it is a part of a string of phones; found out where not given.
         """
         words = text.split()
         if said is None:
             said = [variants[0] for variants in self.pronounce(text, voice)]
-        spelled = self.spelled or (
-            self.shared and not voice and self.language == EACH and is_spelled(said)
-        )
+        if spelled is None:
+            spelled = self.takes_for_phones(said, voice)
         ids, owners, labels = [-1], [-1], [""]
         for index, units in enumerate(said):
             known = [(unit, self.place(unit)) for unit in units]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +12,13 @@ from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.skips import SkipReport, named_failure
-from speechmm.errors import AlignmentError
-from speechmm.inference.alignment.corpus_aligner import read_log_mel
+from speechmm.errors import AlignmentError, ConfigError, SpeechmmError
+from speechmm.inference.alignment.corpus_aligner import (
+    ONE_PASS_SECONDS,
+    CorpusAligner,
+    read_log_mel,
+)
+from speechmm.inference.alignment.frame_times import FrameGrid
 from speechmm.inference.alignment.placed_text import PlacedText, place_text, utterance_voice
 from speechmm.inference.alignment.viterbi import Ints
 from speechmm.inference.engine.sources import Source
@@ -65,12 +70,71 @@ def with_texts(
             skipped.add(source.name, named_failure(source.name, error))
 
 
+def cut_long(
+    sources: Iterable[Source],
+    aligner: Callable[[], CorpusAligner],
+    skipped: SkipReport,
+    rate: int,
+    report: Callable[[str], None],
+) -> Iterator[Source]:
+    """The sources, each recording above a minute cut into parts with their texts.
+
+    Args:
+        sources: Of a corpus, with their texts.
+        aligner: Gives the one that places the texts of long recordings; parts which fit them badly are left
+            out.
+        skipped: Where recordings are noted that cannot be cut.
+        rate: Hz of audio in memory.
+        report: Told what becomes of each.
+    """
+    for source in sources:
+        try:
+            if source.duration(rate) <= ONE_PASS_SECONDS:
+                yield source
+                continue
+            parts = list(_parts(source, aligner()))
+        except Exception as error:
+            skipped.add(source.name, named_failure(source.name, error))
+            continue
+        report(f"{source.name}: cut into {len(parts)} parts to learn from")
+        yield from parts
+
+
 def units_of(
     sources: Sequence[Source], language: str | None, lexicon: Lexicon | None, rare: int
 ) -> AlignUnits:
     """The units of the texts, pronounced by one voice or each by its own."""
     texts = [(one.transcript(), _voice_of(one, language)) for one in sources]
     return AlignUnits.of(texts, language, lexicon=lexicon, rare=rare)
+
+
+def _parts(source: Source, aligner: CorpusAligner) -> Iterator[Source]:
+    """The parts of a long recording that fit their text."""
+    try:
+        frames, parts = aligner.place(source)
+    except ConfigError:  # no voice for its language: letters as signs of the IPA
+        aligner = replace(aligner, units=replace(aligner.units, language=None))
+        frames, parts = aligner.place(source)
+    rate = aligner.features.sample_rate
+    clock = FrameGrid.of(aligner.features).clock(frames, source.duration(rate))
+    unfit = aligner.unfit_spans(parts)
+    for number, part in enumerate(parts, 1):
+        if any(first <= part.first < last for first, last in unfit):
+            continue
+        start, end = clock.seconds(part.first), clock.seconds(part.last)
+        found = replace(
+            source, id=f"{source.id}-{number:04d}", text=" ".join(part.text.aligned.words)
+        )
+        if source.waveform is not None:
+            yield replace(found, waveform=source.waveform[round(start * rate) : round(end * rate)])
+            continue
+        from speechmm.data.manifest import make_cut
+
+        cut = source.cut or make_cut(
+            id=source.id, audio=source.audio, text=None, channel=source.channel
+        )
+        own = cut.truncate(offset=start, duration=min(end, cut.duration) - start)
+        yield replace(found, cut=own, start=own.start)
 
 
 def _voice_of(source: Source, language: str | None) -> str | None:
@@ -81,11 +145,11 @@ def read_utterances(
     sources: Iterable[Source],
     units: AlignUnits,
     features: LogMelConfig,
-    skipped: SkipReport,
+    note: Callable[[str, SpeechmmError], None],
     *,
     most_frames: int,
 ) -> Iterator[Utterance]:
-    """Utterances until there are so many frames; those that cannot be used are noted."""
+    """Utterances until there are so many frames; ``note`` is told the names of those of no use, and why."""
     frames = 0
     for source in sources:
         if frames >= most_frames:
@@ -100,7 +164,7 @@ def read_utterances(
                     "expected a frame for each. Check that the text belongs to the audio."
                 )
         except Exception as error:
-            skipped.add(source.name, named_failure(source.name, error))
+            note(source.name, named_failure(source.name, error))
             continue
         frames += len(log_mel)
         yield Utterance(source.name, log_mel, text)

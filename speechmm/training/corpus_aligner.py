@@ -17,7 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from speechmm.data.skips import SkipReport
-from speechmm.errors import ManifestError
+from speechmm.errors import ManifestError, SpeechmmError
+from speechmm.inference.alignment.aligner_folder import (
+    UNIVERSAL,
+    load_corpus_aligner,
+    pronouncing,
+)
 from speechmm.inference.alignment.corpus_aligner import CorpusAligner, centred
 from speechmm.inference.alignment.placed_text import likeliest_pronunciations
 from speechmm.inference.alignment.state_graph import SILENCE_COLUMN, state_columns
@@ -39,6 +44,7 @@ from speechmm.text.lexicon import Lexicon
 from speechmm.training.aligner_settings import DEFAULTS, LearningSettings
 from speechmm.training.aligner_utterances import (
     Utterance,
+    cut_long,
     padded_tokens,
     read_utterances,
     units_of,
@@ -65,7 +71,8 @@ def learn_aligner(
     """Learns to align the utterances of a corpus.
 
     Args:
-        sources: Utterances with their texts.
+        sources: Utterances with their texts; recordings above a minute are learned from in parts, as
+            ``start`` or the universal aligner finds them.
         language: The espeak-ng voice that pronounces the texts, for phones; ``EACH`` for the language of
             each utterance; None for letters.
         lexicon: Pronounces the words it lists; the others are pronounced by the language, or not used.
@@ -82,14 +89,25 @@ def learn_aligner(
     load_in_background("state_paths")
     if start is not None:
         language, settings = start.units.language, replace(settings, features=start.features)
-    usable = list(with_texts(sources, language, skipped))
-    units = start.units if start else units_of(usable, language, lexicon, settings.rare)
     rate, shift = settings.features.sample_rate, settings.features.frame_shift
+    texts = with_texts(sources, language, skipped)
+    usable = list(
+        cut_long(texts, lambda: start or _universal(language, lexicon), skipped, rate, report)
+    )
+    units = start.units if start else units_of(usable, language, lexicon, settings.rare)
     if sum(one.duration(rate) for one in usable) > settings.most_frames * shift:
         order = np.random.default_rng(settings.seed).permutation(len(usable))
         usable = [usable[place] for place in order]
+    named = {one.name for one in sources}
+
+    def note(name: str, error: SpeechmmError) -> None:
+        if name in named:
+            skipped.add(name, error)
+        else:  # a part of a long recording, which is aligned all the same
+            report(f"left out of learning: {error}")
+
     utterances = list(
-        read_utterances(usable, units, settings.features, skipped, most_frames=settings.most_frames)
+        read_utterances(usable, units, settings.features, note, most_frames=settings.most_frames)
     )
     if not utterances:
         raise ManifestError(
@@ -105,6 +123,11 @@ def learn_aligner(
     finally:
         torch.random.set_rng_state(torch_state)
     return CorpusAligner(units, settings.features, tuple(networks))
+
+
+def _universal(language: str | None, lexicon: Lexicon | None) -> CorpusAligner:
+    """The aligner that ships, which finds the parts of long recordings."""
+    return pronouncing(load_corpus_aligner(UNIVERSAL), language, lexicon)
 
 
 class _Learner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,11 @@ from speechmm.inference.alignment.placed_text import (
     likeliest_pronunciations,
     place_text,
 )
+from speechmm.inference.alignment.recording_parts import (
+    RecordingPart,
+    block_log_mel,
+    cut_recording,
+)
 from speechmm.inference.alignment.soft_edges import EDGE_SCALE, RANGE_SCALE, find_edges
 from speechmm.inference.alignment.state_graph import STATES_A_TOKEN
 from speechmm.inference.alignment.token_path import (
@@ -30,6 +35,8 @@ from speechmm.inference.alignment.token_path import (
     token_segments,
     word_segments,
 )
+from speechmm.inference.alignment.trust import unfit
+from speechmm.inference.alignment.verification import WRONG_TRANSCRIPT
 from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints
 from speechmm.inference.engine.sources import Source
 from speechmm.models.front_end import length_mask
@@ -39,13 +46,26 @@ from speechmm.text.align_units import AlignUnits
 
 _LEAST = 1e-9
 """Of a probability whose logarithm is taken."""
-LONGEST_SECONDS = 60.0
-"""Longer recordings are refused: an aligner that hears no words cannot find its place in them."""
+ONE_PASS_SECONDS = 60.0
+"""Longer recordings are cut into parts, between words (``recording_parts``)."""
 _DYNAMIC_RANGE = 18.0
 """Nats below the loudest band of an utterance at which log-mel is cut, so that digital silence is quiet
 and no more."""
 _SPREAD = 3.0
 """About the standard deviation of log-mel, nats."""
+
+
+@dataclass(frozen=True)
+class PlacedPart:
+    """Where the units of a part of a recording are said, in frames of the recording."""
+
+    first: int
+    last: int
+    """One past the end."""
+    text: PlacedText
+    path: TokenPath
+    margin: float
+    """Of :func:`text_margin`."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,26 @@ class CorpusAligner:
         scores = torch.stack([log_probs - prior for log_probs, prior in both]).mean(dim=0)
         return posteriors.numpy(), scores.numpy()
 
+    @torch.inference_mode()
+    def unit_scores(
+        self, log_mel: Float[Tensor, "frames n_mels"], like: Float[Tensor, "others n_mels"]
+    ) -> Floats:
+        """Of silence and of each unit, with their priors divided out, by the first network alone.
+
+        Args:
+            log_mel: Of an utterance.
+            like: Of that whose mean is taken off.
+
+        Returns:
+            (frames, 1 + units).
+        """
+        lengths, others = torch.tensor([len(log_mel)]), torch.tensor([len(like)])
+        features = centred(log_mel[None], lengths, level_of(like[None], others))
+        network = self.networks[0]
+        heard = unit_log_probs(network(features, lengths)[0].numpy())
+        scores: Floats = heard - unit_log_probs(network.log_prior[None].numpy())
+        return scores
+
     def align_sources(
         self, sources: Iterable[Source], *, skipped: SkipReport | None = None
     ) -> Iterator[Alignment]:
@@ -90,15 +130,76 @@ class CorpusAligner:
             yield found
 
     def align(self, source: Source) -> Alignment:
-        """When the words and units of one utterance were said.
+        """When the words and units of one utterance, or of a recording of any length, were said.
 
         Raises:
             AudioError: The audio cannot be read.
-            AlignmentError: It has no text, more text than frames, or is too long.
+            AlignmentError: It has no text, or more text than frames.
         """
-        log_mel, text = read_log_mel(source, self.features), place_text(self.units, source)
-        posteriors, scores = self.log_probs(log_mel)
-        text = likeliest_pronunciations(self.units, text, scores)
+        frames, parts = self.place(source)
+        duration = source.duration(self.features.sample_rate)
+        clock = FrameGrid.of(self.features).clock(frames, duration)
+        words, tokens = [], []
+        for part in parts:
+            words += word_segments(part.path, part.text.aligned, clock)
+            tokens += token_segments(part.path, part.text.aligned, part.text.labels, clock)
+        unknown = sorted({one for part in parts for one in self.units.unknown(*part.text.text)})
+        flags = ["unknown_characters: " + " ".join(unknown)] if unknown else []
+        name = WRONG_TRANSCRIPT if self.units.shared else "low_confidence"
+        for first, last in self.unfit_spans(parts):
+            flags.append(f"{name}: {clock.seconds(first):.2f}-{clock.seconds(last):.2f} s")
+        weights = [len(part.text.labels) - part.text.labels.count("") for part in parts]
+        margin = np.average([part.margin for part in parts], weights=weights)
+        return Alignment(
+            id=source.id,
+            audio=source.audio,
+            start=source.start,
+            duration=duration,
+            units={"word": cut_unspaced(words), self.units.kind: tokens},
+            confidence=math.exp(margin),
+            flags=tuple(flags),
+        )
+
+    def place(self, source: Source) -> tuple[int, list[PlacedPart]]:
+        """The frames of a recording, and where each part of its text is said.
+
+        Raises:
+            AudioError: The audio cannot be read.
+            AlignmentError: It has no text, or more text than frames.
+        """
+        text = place_text(self.units, source)
+        if source.duration(self.features.sample_rate) <= ONE_PASS_SECONDS:
+            log_mel = read_log_mel(source, self.features)
+            return len(log_mel), [self._placed(log_mel, RecordingPart(0, len(log_mel), text))]
+        log_mel = block_log_mel(source, self.features)
+        parts = cut_recording(self.units, text, log_mel, self.unit_scores, self.features)
+        try:
+            return len(log_mel), [self._placed(log_mel, part) for part in parts]
+        except AlignmentError as error:
+            raise AlignmentError(f"{source.name}: {error}") from error
+
+    def unfit_spans(self, parts: Sequence[PlacedPart]) -> list[tuple[int, int]]:
+        """From which frame to which a recording of several parts does not fit its text."""
+        if len(parts) == 1:
+            return []
+        heard = [
+            Alignment(id=str(place), duration=1.0, confidence=math.exp(part.margin))
+            for place, part in enumerate(parts)
+        ]
+        spans: list[tuple[int, int]] = []
+        before = None
+        for place in sorted(map(int, unfit(heard, shared=self.units.shared))):
+            first = parts[place].first
+            if before is not None and place == before + 1:
+                first = spans.pop()[0]
+            spans.append((first, parts[place].last))
+            before = place
+        return spans
+
+    def _placed(self, log_mel: Float[Tensor, "frames n_mels"], part: RecordingPart) -> PlacedPart:
+        """The exact times of a part of some audio."""
+        posteriors, scores = self.log_probs(log_mel[part.first : part.last])
+        text = likeliest_pronunciations(self.units, part.text, scores)
         states = text.graph.best_path(scores)
         heard = unit_log_probs(posteriors)
         path = token_path(text, states, heard)
@@ -108,22 +209,8 @@ class CorpusAligner:
         )
         left_out = silence_mask(text.aligned) & (path.first == path.last)
         path = replace(path, edges=find_edges(narrow, wide, left_out=left_out))
-        duration = source.duration(self.features.sample_rate)
-        clock = FrameGrid.of(self.features).clock(len(log_mel), duration)
-        tokens = token_segments(path, text.aligned, text.labels, clock)
-        unknown = self.units.unknown(*text.text)
-        return Alignment(
-            id=source.id,
-            audio=source.audio,
-            start=source.start,
-            duration=duration,
-            units={
-                "word": cut_unspaced(word_segments(path, text.aligned, clock)),
-                self.units.kind: tokens,
-            },
-            confidence=math.exp(text_margin(text, path, heard)),
-            flags=("unknown_characters: " + " ".join(unknown),) if unknown else (),
-        )
+        margin = text_margin(text, path, heard)
+        return PlacedPart(part.first, part.last, text, path.later(part.first), margin)
 
 
 def token_path(text: PlacedText, states: Ints, heard: Floats) -> TokenPath:
@@ -183,23 +270,36 @@ def read_log_mel(source: Source, config: LogMelConfig) -> Float[Tensor, "frames 
 
     Raises:
         AudioError: It cannot be read.
-        AlignmentError: It is too long.
     """
-    seconds = source.duration(config.sample_rate)
-    if seconds > LONGEST_SECONDS:
-        raise AlignmentError(
-            f"{source.name}: it lasts {seconds:.0f} s; expected at most {LONGEST_SECONDS:.0f} s without a "
-            "recogniser. Cut it in its pauses, or give the bundle of a recogniser with --model."
-        )
     return compute_log_mel(source.load(config.sample_rate), config)
 
 
+Level = tuple[Float[Tensor, "batch 1 1"], Float[Tensor, "batch 1 n_mels"]]
+"""Where log-mel is cut from below, and its mean."""
+
+
 def centred(
-    log_mel: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    log_mel: Float[Tensor, "batch frames n_mels"],
+    lengths: Int[Tensor, " batch"],
+    level: Level | None = None,
 ) -> Float[Tensor, "batch frames n_mels"]:
-    """Log-mel around the mean of each utterance's bands, in about standard deviations; padding is 0."""
+    """Log-mel around the mean of each utterance's bands, in about standard deviations; padding is 0.
+
+    Args:
+        log_mel: Of utterances.
+        lengths: Their frames.
+        level: Of other ones, whose mean is taken; their own when not given.
+    """
+    floor, mean = level_of(log_mel, lengths) if level is None else level
     keep = length_mask(lengths, log_mel.shape[1])[:, :, None]
-    loudest = log_mel.masked_fill(~keep, -math.inf).amax(dim=(1, 2), keepdim=True)
-    audible = log_mel.maximum(loudest - _DYNAMIC_RANGE)
-    mean = utterance_mean(audible, frame_levels(audible), lengths, 0.0)
-    return ((audible - mean) / _SPREAD).masked_fill(~keep, 0.0)
+    return ((log_mel.maximum(floor) - mean) / _SPREAD).masked_fill(~keep, 0.0)
+
+
+def level_of(
+    log_mel: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+) -> Level:
+    """Where the log-mel of utterances is cut from below, and the mean of each band."""
+    keep = length_mask(lengths, log_mel.shape[1])[:, :, None]
+    floor = log_mel.masked_fill(~keep, -math.inf).amax(dim=(1, 2), keepdim=True) - _DYNAMIC_RANGE
+    audible = log_mel.maximum(floor)
+    return floor, utterance_mean(audible, frame_levels(audible), lengths, 0.0)

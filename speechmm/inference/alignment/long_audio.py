@@ -21,7 +21,7 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
 from speechmm.inference.alignment.token_path import TokenPath
-from speechmm.inference.alignment.viterbi import Floats, Ints
+from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints
 from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
@@ -57,13 +57,13 @@ class AudioSegment:
 
 
 @dataclass(frozen=True)
-class _Words:
-    """The words with tokens: their times by CTC and their places in the text."""
+class TextWords:
+    """The words with tokens: their times and their places in the text."""
 
     first: Ints
-    """First encoder frame."""
+    """First frame."""
     last: Ints
-    """One past the last encoder frame."""
+    """One past the last frame."""
     text_index: Ints
     """Index in ``AlignedTokens.words``."""
     first_token: Ints
@@ -107,7 +107,7 @@ def segment_audio(
     del log_probs, labels
     grid = FrameGrid.of(features, encoder.model.subsampling)
     waveform = SampleWindow(blocks())
-    yield from _Cutter(waveform, samples, aligned, path, _words_of(aligned, path), grid).segments()
+    yield from _Cutter(waveform, samples, aligned, path, words_of(aligned, path), grid).segments()
 
 
 def block_log_probs(
@@ -158,12 +158,13 @@ def block_log_probs(
     return scores[:total], waveform.reach(0)
 
 
-def _words_of(aligned: AlignedTokens, path: TokenPath) -> _Words:
+def words_of(aligned: AlignedTokens, path: TokenPath) -> TextWords:
+    """The words of a text that have tokens, where a path has them."""
     owners = np.asarray(aligned.word_indices, np.int64)
     spoken = np.flatnonzero(owners >= 0)
     text_index, first = np.unique(owners[spoken], return_index=True)
     last = np.append(first[1:], len(spoken)) - 1
-    return _Words(
+    return TextWords(
         first=path.first[spoken[first]],
         last=path.last[spoken[last]],
         text_index=text_index,
@@ -181,7 +182,7 @@ class _Cutter:
     """Of the whole audio."""
     aligned: AlignedTokens
     path: TokenPath
-    words: _Words
+    words: TextWords
     grid: FrameGrid
     """Of the encoder frames."""
 
@@ -200,24 +201,7 @@ class _Cutter:
     def _ends(self) -> Iterator[int]:
         """One past the last word of each segment."""
         # Of each word, seconds. (words,)
-        first, last = self.grid.centres(self.words.first), self.grid.centres(self.words.last)
-        count = len(first)
-        # Between words i and i + 1: the middle of the gap, and its length. (words - 1,)
-        cuts = (last[:-1] + first[1:]) / 2
-        gaps = first[1:] - last[:-1]
-        begin = 0
-        while begin < count:
-            # A segment starts where the one before it ended, or a margin before its first word.
-            start = max(cuts[begin - 1] if begin else 0.0, first[begin] - MARGIN_SECONDS)
-            shortest, longest = start + MIN_SEGMENT_SECONDS, start + MAX_SEGMENT_SECONDS
-            near = begin + np.flatnonzero((cuts[begin:] >= shortest) & (cuts[begin:] <= longest))
-            if last[-1] <= longest:  # all the rest fits
-                begin = count
-            elif len(near):  # the largest gap in the right distance
-                begin = int(near[gaps[near].argmax()]) + 1
-            else:  # no word ends in the right distance: the first one beyond it
-                begin = min(count, max(begin, int(np.searchsorted(cuts, longest))) + 1)
-            yield begin
+        return segment_ends(self.grid.centres(self.words.first), self.grid.centres(self.words.last))
 
     def _segment(self, begin: int, end: int, first_sample: int, last_sample: int) -> AudioSegment:
         """Words [begin, end) and the unspoken ones after each of them, inside two cuts."""
@@ -247,6 +231,32 @@ class _Cutter:
 
     def _sample(self, boundary: int) -> int:
         return min(self.samples, max(0, self.grid.sample(boundary)))
+
+
+def segment_ends(first: Doubles, last: Doubles) -> Iterator[int]:
+    """One past the last word of each segment; they end at the largest gaps between words.
+
+    Args:
+        first: When each word begins, seconds.
+        last: When it ends.
+    """
+    count = len(first)
+    # Between words i and i + 1: the middle of the gap, and its length. (words - 1,)
+    cuts = (last[:-1] + first[1:]) / 2
+    gaps = first[1:] - last[:-1]
+    begin = 0
+    while begin < count:
+        # A segment starts where the one before it ended, or a margin before its first word.
+        start = max(cuts[begin - 1] if begin else 0.0, first[begin] - MARGIN_SECONDS)
+        shortest, longest = start + MIN_SEGMENT_SECONDS, start + MAX_SEGMENT_SECONDS
+        near = begin + np.flatnonzero((cuts[begin:] >= shortest) & (cuts[begin:] <= longest))
+        if last[-1] <= longest:  # all the rest fits
+            begin = count
+        elif len(near):  # the largest gap in the right distance
+            begin = int(near[gaps[near].argmax()]) + 1
+        else:  # no word ends in the right distance: the first one beyond it
+            begin = min(count, max(begin, int(np.searchsorted(cuts, longest))) + 1)
+        yield begin
 
 
 def _quietest(waveform: SampleWindow, first: int, last: int, sample_rate: int) -> int:

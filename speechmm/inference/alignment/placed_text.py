@@ -28,6 +28,14 @@ class PlacedText:
     """The units of each word."""
     variants: list[list[list[str]]]
     """The units of each of its pronunciations."""
+    spelled: bool
+    """Whether it is a string of phones (see :class:`AlignUnits`)."""
+
+    def part(self, units: AlignUnits, first: int, last: int) -> PlacedText:
+        """Words ``first`` to ``last - 1`` of it."""
+        text = " ".join(self.aligned.words[first:last]), self.text[1]
+        own = self.said[first:last], self.variants[first:last]
+        return _placed(units, text, *own, spelled=self.spelled)
 
 
 def place_text(units: AlignUnits, source: Source) -> PlacedText:
@@ -47,7 +55,8 @@ def place_text(units: AlignUnits, source: Source) -> PlacedText:
             )
     variants = units.pronounce(text, voice)
     said = [one[0] for one in variants]
-    placed = _placed(units, (text, voice), said, variants)
+    spelled = units.takes_for_phones(said, voice)
+    placed = _placed(units, (text, voice), said, variants, spelled=spelled)
     if len(placed.labels) == 1:
         raise AlignmentError(
             f"{source.name}: no word of its text is left after the normalizer; expected at least one. "
@@ -61,10 +70,12 @@ def _placed(
     text: tuple[str, str | None],
     said: list[list[str]],
     variants: list[list[list[str]]],
+    *,
+    spelled: bool,
 ) -> PlacedText:
-    aligned, labels = units.encode(*text, said=said)
+    aligned, labels = units.encode(*text, said=said, spelled=spelled)
     graph = StateGraph.of(aligned.ids, silence_mask(aligned).tolist())
-    return PlacedText(text, aligned, labels, graph, said, variants)
+    return PlacedText(text, aligned, labels, graph, said, variants, spelled)
 
 
 def likeliest_pronunciations(units: AlignUnits, text: PlacedText, scores: Floats) -> PlacedText:
@@ -84,7 +95,7 @@ def likeliest_pronunciations(units: AlignUnits, text: PlacedText, scores: Floats
             if variant == text.said[index]:
                 continue
             said = [*text.said[:index], variant, *text.said[index + 1 :]]
-            other = _placed(units, text.text, said, text.variants)
+            other = _placed(units, text.text, said, text.variants, spelled=text.spelled)
             best = text.graph.log_likelihood(scores) if best is None else best
             likelihood = other.graph.log_likelihood(scores)
             if likelihood > best:

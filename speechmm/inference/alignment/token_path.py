@@ -55,6 +55,13 @@ class TokenPath:
             return float(self.first[first]), float(self.last[last])
         return float(self.edges.starts[first, 1]), float(self.edges.ends[last, 1])
 
+    def later(self, frames: int) -> TokenPath:
+        """The same path so many frames later."""
+        edges = self.edges
+        if edges is not None:
+            edges = TokenEdges(edges.starts + frames, edges.ends + frames)
+        return replace(self, first=self.first + frames, last=self.last + frames, edges=edges)
+
     def confidence(self, tokens: Ints) -> float:
         """The geometric mean probability of the frames of some tokens, in [0, 1]."""
         frames = int((self.last[tokens] - self.first[tokens]).sum())

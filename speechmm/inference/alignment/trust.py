@@ -39,6 +39,17 @@ def wrong_texts(alignments: Sequence[Alignment]) -> set[str]:
     return far & outliers(alignments, 2.5) if len(alignments) >= _FEWEST else far
 
 
+def unfit(parts: Sequence[Alignment], *, shared: bool) -> set[str]:
+    """The ids of the parts of a recording that fit their text badly, as far as one can tell.
+
+    Args:
+        parts: Of one recording.
+        shared: Whether the units are the known phones of all languages (:func:`wrong_texts`), or those of
+            the corpus (:func:`outliers`).
+    """
+    return wrong_texts(parts) if shared else outliers(parts)
+
+
 def edge_range(segments: Iterable[Segment]) -> float | None:
     """The median length of the ranges of the edges, seconds; None where nothing says."""
     pairs = [pair for one in segments for pair in (one.start_range, one.end_range) if pair]
