@@ -38,7 +38,9 @@ class SpeechGate:
 
     A frame is speech where the alignment head does not say silence and CTC may write something near it;
     of a model that lacks one of them the other decides, and of one that lacks both the level. Where
-    there is next to no power at all, nobody speaks.
+    there is next to no power at all, nobody speaks. Of a model without CTC only what is before the first
+    speech and after the last is left out: nothing but the decoder says where a text ends, and in parts that
+    are shorter than what it was trained on, it writes in circles.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -65,7 +67,10 @@ class SpeechGate:
             zip(waveforms, encoding.lengths.tolist(), strict=True)
         ):
             sound = self._sound(waveform.cpu(), frames)
-            found.append(self._parts(speech[row, :frames] & sound, len(waveform)))
+            parts = self._parts(speech[row, :frames] & sound, len(waveform))
+            if "ctc" not in self.model.heads and parts:
+                parts = [(parts[0][0], parts[-1][1])]
+            found.append(parts)
         return found
 
     def _speech(self, encoding: SpeechEncoding) -> Bool[Tensor, "batch frames"]:

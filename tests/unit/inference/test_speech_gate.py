@@ -61,6 +61,17 @@ def test_long_pauses_are_left_out_and_times_stay(tone_bundle: Bundle, speak: Cal
             assert word.end == pytest.approx(expected.end, abs=0.03)
 
 
+def test_without_ctc_only_what_is_around_speech_is_left_out(
+    tone_bundle: Bundle, with_heads: Callable, speak: Callable
+) -> None:
+    """A decoder that is given a part of an utterance may not find its end."""
+    speech = speak("ab cd hf a", pauses=[0.4, 3.0, 1.5], lead=2.0)
+    parts = spans(tone_bundle, speech.waveform)
+    encoding = Transcriber(tone_bundle, options=CTC).encoder.encode([speech.waveform])
+    gate = SpeechGate(with_heads(tone_bundle, ["align"]))
+    assert gate.spans(encoding, [speech.waveform])[0] == [(parts[0][0], parts[-1][1])]
+
+
 def test_short_pauses_leave_the_audio_whole(tone_bundle: Bundle, speak: Callable) -> None:
     waveform = speak("ab cd hf a", pauses=[0.4, 0.9, 0.3], lead=0.8).waveform
     assert spans(tone_bundle, waveform) == [(0, len(waveform))]
