@@ -18,6 +18,7 @@ FEWEST_WORDS = 30
 def run(argv: list[str]) -> int:
     """Transcribes, compares with the references, and writes scale and bias into the bundle."""
     arguments = _parser().parse_args(argv)
+    options = search_options(arguments)
     from speechmm.evaluation.calibration import (
         expected_calibration_error,
         fit_calibration,
@@ -27,7 +28,7 @@ def run(argv: list[str]) -> int:
     from speechmm.models.bundle_config import ConfidenceInfo
 
     heads = read_bundle_config(arguments.bundle).heads
-    options = by_heads(search_options(arguments), arguments, heads)
+    options = by_heads(options, arguments, heads)
     confidences, correct = _recognised_words(arguments, options)
     if len(confidences) < FEWEST_WORDS:
         raise ManifestError(
