@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
         settings["translations"] = False
     read = [file for path in arguments.cuts for file in cut_files(path)]
     if arguments.pieces_of is not None:
-        read += [path for path in vocabulary_files(arguments.pieces_of) if path.is_file()]
+        read += vocabulary_files(arguments.pieces_of)
     stamp = make_stamp(settings, read)
     previous: Any = read_record(arguments.out).get("made_from")
     if is_current(previous, stamp, arguments.out.parent) and fits(previous, _SAID_AGAIN):

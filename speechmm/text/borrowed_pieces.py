@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from speechmm.errors import CheckpointError, ConfigError
-from speechmm.files.json_text import read_json
+from speechmm.files.json_text import fits, read_json
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SIL, SPACE, SPECIALS, UNK
 
 TOKENIZER, VOCABULARY, ADDED = "tokenizer.json", "vocab.json", "added_tokens.json"
@@ -21,10 +21,12 @@ TOKENIZER, VOCABULARY, ADDED = "tokenizer.json", "vocab.json", "added_tokens.jso
 
 
 def vocabulary_files(folder: Path) -> list[Path]:
-    """Where a vocabulary is read from, as far as these files exist."""
-    if (folder / TOKENIZER).is_file() or not (folder / VOCABULARY).is_file():
+    """The files that hold a folder's vocabulary; none where there is none."""
+    if (folder / TOKENIZER).is_file():
         return [folder / TOKENIZER]
-    return [folder / VOCABULARY, folder / ADDED]
+    if not (folder / VOCABULARY).is_file():
+        return []
+    return [path for path in (folder / VOCABULARY, folder / ADDED) if path.is_file()]
 
 
 def read_vocabulary(folder: Path) -> dict[str, int]:
@@ -40,24 +42,20 @@ def read_vocabulary(folder: Path) -> dict[str, int]:
             path, expected="a vocabulary of tokens", advice=advice, error=CheckpointError
         )
 
-    first, *further = vocabulary_files(folder)
-    content = read(first)
-    if further:
-        found = content
-        for path in further:
-            found |= read(path) if path.is_file() else {}
-    else:
+    found: dict[str, Any] = {}
+    for path in vocabulary_files(folder) or [folder / TOKENIZER]:
+        content = read(path)
+        if path.name != TOKENIZER:
+            found |= content
+            continue
         model, added = content.get("model"), content.get("added_tokens")
         model = model if isinstance(model, dict) else {}
         vocabulary = model.get("vocab")
-        found = dict(vocabulary) if isinstance(vocabulary, dict) else {}
+        found |= vocabulary if isinstance(vocabulary, dict) else {}
         for token in added if isinstance(added, list) else ():
             if isinstance(token, dict) and isinstance(token.get("content"), str):
                 found[token["content"]] = token.get("id")
-    if not found or any(
-        isinstance(number, bool) or not isinstance(number, int) or number < 0
-        for number in found.values()
-    ):
+    if not found or not all(fits(number, int) and number >= 0 for number in found.values()):
         raise CheckpointError(
             f"{folder}: its vocabulary has no numbers of tokens; expected those of byte-level BPE. {advice}"
         )

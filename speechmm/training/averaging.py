@@ -42,13 +42,11 @@ class Averages(AveragedModel):
         Those of frozen weights are these weights, and stay.
         """
         seen = int(self.n_averaged)
-        averages, current = tensors(self.module), tensors(model)
-        if seen:
-            moves = [weight.requires_grad for weight in model.parameters()]
-            moves += [True for _ in model.buffers()]
-            averages = [average for average, moved in zip(averages, moves, strict=True) if moved]
-            current = [value for value, moved in zip(current, moves, strict=True) if moved]
-        values = [value.to(average) for average, value in zip(averages, current, strict=True)]
+        moves = [weight.requires_grad or not seen for weight in model.parameters()]
+        moves += [True for _ in model.buffers()]
+        every = zip(tensors(self.module), tensors(model), moves, strict=True)
+        moving = [(average, value.to(average)) for average, value, moved in every if moved]
+        averages, values = [one for one, _ in moving], [one for _, one in moving]
         if seen:
             share = 1.0 - min(self.decay, (1 + seen) / (10 + seen))
             torch._foreach_lerp_(averages, values, share)

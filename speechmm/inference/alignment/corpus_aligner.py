@@ -182,13 +182,9 @@ class CorpusAligner:
         """From which frame to which a recording of several parts does not fit its text."""
         if len(parts) == 1:
             return []
-        heard = [
-            Alignment(id=str(place), duration=1.0, confidence=math.exp(part.margin))
-            for place, part in enumerate(parts)
-        ]
         spans: list[tuple[int, int]] = []
         before = None
-        for place in sorted(map(int, unfit(heard, shared=self.units.shared))):
+        for place in unfit([part.margin for part in parts], shared=self.units.shared):
             first = parts[place].first
             if before is not None and place == before + 1:
                 first = spans.pop()[0]

@@ -8,24 +8,25 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from speechmm.alignments import Alignment, Segment
+from speechmm.inference.alignment.viterbi import Bools, Doubles
 
 WRONG_FIT = math.exp(-2.0)
 """An utterance of known phones that fits its text worse has another text (see :func:`wrong_texts`)."""
+FAR_DEVIATIONS = 4.0
+"""Median deviations below the median fit at which an utterance stands out."""
 _FEWEST = 10
 """Of fewer utterances none stands out."""
+_LEAST_FIT = math.log(1e-9)
 
 
-def outliers(alignments: Sequence[Alignment], deviations: float = 4.0) -> set[str]:
+def outliers(alignments: Sequence[Alignment], deviations: float = FAR_DEVIATIONS) -> set[str]:
     """The ids of utterances that fit their text far worse than the others do.
 
     Args:
         alignments: Of a corpus.
         deviations: How many times the median deviation below the median log confidence counts as far.
     """
-    scores = np.log([max(1e-9, one.confidence or 0.0) for one in alignments])
-    middle = np.median(scores)
-    spread = 1.4826 * float(np.median(np.abs(scores - middle)))
-    far = scores < middle - deviations * max(spread, 0.05)
+    far = _far(_fits(alignments), deviations)
     return {one.id for one, is_far in zip(alignments, far, strict=True) if is_far}
 
 
@@ -35,19 +36,43 @@ def wrong_texts(alignments: Sequence[Alignment]) -> set[str]:
     They fit badly by themselves, and among ten or more also worse than the others: of a language with
     sounds that the aligner has never heard, nearly all fit badly.
     """
-    far = {one.id for one in alignments if (one.confidence or 0.0) < WRONG_FIT}
-    return far & outliers(alignments, 2.5) if len(alignments) >= _FEWEST else far
+    wrong = _wrong(_fits(alignments))
+    return {one.id for one, is_wrong in zip(alignments, wrong, strict=True) if is_wrong}
 
 
-def unfit(parts: Sequence[Alignment], *, shared: bool) -> set[str]:
-    """The ids of the parts of a recording that fit their text badly, as far as one can tell.
+def unfit(fits: Sequence[float], *, shared: bool) -> list[int]:
+    """Which parts of a recording fit their text badly, as far as one can tell.
 
     Args:
-        parts: Of one recording.
+        fits: Of the parts of one recording: the logarithms of their confidences.
         shared: Whether the units are the known phones of all languages (:func:`wrong_texts`), or those of
             the corpus (:func:`outliers`).
     """
-    return wrong_texts(parts) if shared else outliers(parts)
+    clipped = np.maximum(np.array(fits), _LEAST_FIT)
+    far: list[int] = np.flatnonzero(_wrong(clipped) if shared else _far(clipped)).tolist()
+    return far
+
+
+def _fits(alignments: Sequence[Alignment]) -> Doubles:
+    """The logarithms of their confidences."""
+    found: Doubles = np.log(
+        [max(math.exp(_LEAST_FIT), one.confidence or 0.0) for one in alignments]
+    )
+    return found
+
+
+def _far(fits: Doubles, deviations: float = FAR_DEVIATIONS) -> Bools:
+    """Which are so many times the median deviation below the median."""
+    middle = np.median(fits)
+    spread = 1.4826 * float(np.median(np.abs(fits - middle)))
+    far: Bools = fits < middle - deviations * max(spread, 0.05)
+    return far
+
+
+def _wrong(fits: Doubles) -> Bools:
+    """Which are of another text; see :func:`wrong_texts`."""
+    low: Bools = fits < math.log(WRONG_FIT)
+    return low & _far(fits, 2.5) if len(fits) >= _FEWEST else low
 
 
 def edge_range(segments: Iterable[Segment]) -> float | None:

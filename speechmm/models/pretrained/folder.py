@@ -154,17 +154,12 @@ def _weights(folder: Path, wanted: set[str]) -> tuple[dict[str, Tensor], tuple[s
     try:
         names = weight_names(paths)
         prefix = _prefix(names, wanted)
-        read: dict[str, Tensor] = {}
-        for path in paths:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 (no dict)
-                    if name.startswith(prefix):
-                        read[name[len(prefix) :]] = file.get_tensor(name)
+        read = weights_below(names, prefix)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder}: the weights cannot be read ({error}); expected safetensors. Get them again."
         ) from error
-    folded = fold_weight_norm({name: value.float() for name, value in read.items()})
+    folded = fold_weight_norm(read)
     own = {name: value for name, value in folded.items() if name in wanted}
     taken = {prefix + name for name in read if name in wanted or ".conv.weight_" in name}
     taken |= {prefix + name for name in read if ".conv.parametrizations." in name}
@@ -202,6 +197,25 @@ def weight_names(paths: Sequence[Path]) -> dict[str, Path]:
         with safe_open(path, framework="pt") as file:
             names |= dict.fromkeys(file.keys(), path)
     return names
+
+
+def weights_below(names: Mapping[str, Path], prefix: str) -> dict[str, Tensor]:
+    """The weights whose names begin so, in float32, by the rest of their names.
+
+    Args:
+        names: Of :func:`weight_names`.
+        prefix: Of a part of the model.
+
+    Raises:
+        SafetensorError: One cannot be read.
+    """
+    found: dict[str, Tensor] = {}
+    for path in sorted(set(names.values())):
+        with safe_open(path, framework="pt") as file:
+            for name, where in names.items():
+                if where == path and name.startswith(prefix):
+                    found[name[len(prefix) :]] = file.get_tensor(name).float()
+    return found
 
 
 def read_tensors(paths: Sequence[Path]) -> dict[str, Tensor]:

@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor
 
 from speechmm.errors import CheckpointError, ConfigError
+from speechmm.files.json_text import fits
 from speechmm.models.pretrained.folder import (
     CONFIG,
     read_settings,
-    read_tensors,
     weight_files,
     weight_names,
+    weights_below,
 )
 from speechmm.models.text_decoder import TextDecoder
 from speechmm.text.borrowed_pieces import (
@@ -114,7 +116,7 @@ class WhisperDecoder:
 def has_decoder(folder: Path) -> bool:
     """Whether a folder of Whisper holds the decoder and its vocabulary, and not the encoder alone."""
     described = read_settings(folder / CONFIG).get("model_type") == "whisper"
-    if not described or not any(path.is_file() for path in vocabulary_files(folder)):
+    if not described or not vocabulary_files(folder):
         return False
     names = (prefix + "embed_tokens.weight" for prefix in _PREFIXES)
     return not set(names).isdisjoint(weight_names(weight_files(folder)))
@@ -133,10 +135,10 @@ def read_decoder(folder: Path, language: str | None) -> WhisperDecoder:
     """
     settings = read_settings(folder / CONFIG)
     names = ("layers", "attention_heads", "ffn_dim")
-    sizes = [settings.get(f"decoder_{name}") for name in names]
+    sizes: list[Any] = [settings.get(f"decoder_{name}") for name in names]
     sizes.append(settings.get("max_target_positions"))
-    if settings.get("model_type") != "whisper" or any(
-        isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes
+    if settings.get("model_type") != "whisper" or not all(
+        fits(size, int) and size > 0 for size in sizes
     ):
         raise CheckpointError(
             f"{folder / CONFIG}: it describes no decoder of Whisper; expected one, as "
@@ -145,8 +147,9 @@ def read_decoder(folder: Path, language: str | None) -> WhisperDecoder:
     path = folder / GENERATION
     told = read_settings(path).get("is_multilingual") if path.is_file() else None
     if not isinstance(told, bool):
-        told = int(settings.get("vocab_size") or 0) >= MULTILINGUAL_VOCABULARY
-    layers, heads, ff_dim, positions = (int(size) for size in sizes if size is not None)
+        tokens: Any = settings.get("vocab_size")
+        told = bool(fits(tokens, int)) and tokens >= MULTILINGUAL_VOCABULARY
+    layers, heads, ff_dim, positions = sizes
     found = WhisperDecoder(
         folder, layers, heads, ff_dim, positions, read_vocabulary(folder), multilingual=told
     )
@@ -186,7 +189,7 @@ def take_decoder(
             f"{source.folder}: the weight {error} of the decoder is missing; expected all of Whisper's. "
             "Get the file again."
         ) from error
-    if not all(0 <= number < len(rows) for number in source.vocabulary.values()):
+    if max(source.vocabulary.values()) >= len(rows):
         raise CheckpointError(
             f"{source.folder}: its vocabulary has {max(source.vocabulary.values()) + 1} tokens, its "
             f"weights {len(rows)}; expected those of one model. Get both files again."
@@ -220,13 +223,19 @@ def take_decoder(
 
 
 def _decoder_weights(folder: Path) -> dict[str, Float[Tensor, ...]]:
-    """By the names that they have in the decoder."""
-    found = {}
-    for name, value in read_tensors(weight_files(folder)).items():
-        for prefix in _PREFIXES:
-            if name.startswith(prefix):
-                found[name[len(prefix) :]] = value
-    return found
+    """By the names that they have in the decoder; those of the encoder are not read.
+
+    Raises:
+        CheckpointError: They cannot be read.
+    """
+    try:
+        names = weight_names(weight_files(folder))
+        first, second = (weights_below(names, prefix) for prefix in _PREFIXES)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: the weights cannot be read ({error}); expected safetensors. Get them again."
+        ) from error
+    return first or second
 
 
 def _renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

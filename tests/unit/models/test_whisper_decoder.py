@@ -109,6 +109,17 @@ def test_a_model_of_english_alone_has_a_prompt_of_two(make_whisper, tmp_path: Pa
         read_decoder(tmp_path, "de")
 
 
+def test_without_word_of_it_the_number_of_tokens_says_how_many_languages(
+    whisper: Whisper, tmp_path: Path
+) -> None:
+    for path in whisper.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "generation_config.json").unlink()
+    for tokens, multilingual in ((51_864, False), (51_865, True), (None, False), ("many", False)):
+        change_config(tmp_path, vocab_size=tokens)
+        assert read_decoder(tmp_path, None).multilingual is multilingual, tokens
+
+
 @torch.no_grad()
 def test_it_tells_the_language_as_whisper_does(whisper: Whisper) -> None:
     memory = torch.randn(3, 30, 32)
@@ -123,7 +134,7 @@ def test_it_tells_the_language_as_whisper_does(whisper: Whisper) -> None:
 
 
 @torch.no_grad()
-def test_beam_search_finds_what_brute_force_scores_best(whisper: Whisper) -> None:
+def test_a_beam_search_scores_texts_as_they_are_at_once(whisper: Whisper) -> None:
     features, lengths = torch.randn(2, 40, 20), torch.tensor([40, 26])
     encoding = whisper.ours.encode_speech(features, lengths)
     options = SearchOptions(decoder="attention", beam=3, n_best=3)
@@ -212,6 +223,7 @@ def test_vocabularies_in_two_files_are_read(whisper: Whisper, tmp_path: Path) ->
         ),
         (lambda folder: change_config(folder, decoder_layers="two"), "no decoder of Whisper"),
         (lambda folder: change_config(folder, model_type="bart"), "no decoder of Whisper"),
+        (lambda folder: change_config(folder, decoder_ffn_dim=True), "no decoder of Whisper"),
         (lambda folder: change_config(folder, decoder_layers=3), "do not fit"),
         (lambda folder: change_weights(folder, "model.decoder.layers.1.fc1.weight"), "fc1"),
         (
