@@ -20,7 +20,7 @@ class Encoded:
     frames: Float[Tensor, "batch enc_frames d_model"]
     """What stands at padded frames is meaningless."""
     lengths: Int[Tensor, " batch"]
-    """Valid frames."""
+    """Valid frames; of an encoder that :class:`HearsSilence`, those of the silence, too."""
     middle: Float[Tensor, "batch enc_frames d_model"]
     """From half-way up, before :attr:`Encoder.norm`."""
 
@@ -96,6 +96,16 @@ class ReadsWaveforms(Protocol):
         mask: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Encoded:
         """Frames; ``mask`` changes vectors (batch, frames, width) of so many valid frames, in training."""
+        ...
+
+
+@runtime_checkable
+class HearsSilence(Protocol):
+    """An encoder that may read silence after an utterance, too, so that a decoder hears the end."""
+
+    @property
+    def reads_silence(self) -> bool:
+        """Whether ``Encoded.lengths`` go beyond the utterance."""
         ...
 
 

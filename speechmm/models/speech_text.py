@@ -17,7 +17,9 @@ from speechmm.errors import ConfigError
 from speechmm.models.alignment_head import AlignmentHead
 from speechmm.models.encoder import (
     ConvTransformerEncoder,
+    Encoded,
     Encoder,
+    HearsSilence,
     OwnScale,
     ReadsWaveforms,
     SecondEntrance,
@@ -60,11 +62,19 @@ class SpeechEncoding:
     """From half-way up the encoder, not yet normed."""
     aligned: Float[Tensor, "batch frames align_vocab_size"] | None = None
     """What :meth:`SpeechTextModel.align_log_probs` says of it, kept by those who ask more than once."""
+    heard_lengths: Int[Tensor, " batch"] | None = None
+    """Valid frames with the silence behind them, which the decoder reads, too; None where there is none."""
 
     @property
     def mask(self) -> Bool[Tensor, "batch enc_frames"]:
-        """True for valid encoder frames."""
+        """True for the encoder frames of an utterance."""
         return length_mask(self.enc_lengths, self.encoded.shape[1])
+
+    @property
+    def heard_mask(self) -> Bool[Tensor, "batch enc_frames"]:
+        """True for the encoder frames that the decoder reads."""
+        heard = self.enc_lengths if self.heard_lengths is None else self.heard_lengths
+        return length_mask(heard, self.encoded.shape[1])
 
     def select(self, rows: Int[Tensor, " kept"]) -> SpeechEncoding:
         """The encoding of some of the utterances."""
@@ -75,6 +85,7 @@ class SpeechEncoding:
             self.lengths[rows],
             self.middle[rows],
             None if self.aligned is None else self.aligned[rows],
+            None if self.heard_lengths is None else self.heard_lengths[rows],
         )
 
 
@@ -225,8 +236,28 @@ class SpeechTextModel(nn.Module):
             encoded = self.encoder(samples[:, :, None], sample_lengths, mask)
         else:
             encoded = self.encoder(features, lengths)
-        seen = features if clean is None else clean
-        return SpeechEncoding(encoded.frames, encoded.lengths, seen, lengths, encoded.middle)
+        return self.encoding_of(encoded, features if clean is None else clean, lengths)
+
+    def encoding_of(
+        self,
+        encoded: Encoded,
+        features: Float[Tensor, "batch frames n_mels"],
+        lengths: Int[Tensor, " batch"],
+    ) -> SpeechEncoding:
+        """What the heads read, from what the encoder made.
+
+        Args:
+            encoded: Of the utterances.
+            features: Normalised, without masks, for the alignment head.
+            lengths: Valid frames of the features.
+        """
+        spoken, heard = encoded.lengths, None
+        if isinstance(self.encoder, HearsSilence) and self.encoder.reads_silence:
+            heard = encoded.lengths
+            spoken = torch.minimum(heard, -(-lengths // self.subsampling))
+        return SpeechEncoding(
+            encoded.frames, spoken, features, lengths, encoded.middle, heard_lengths=heard
+        )
 
     def check_second_entrance(self, wanted_by: str) -> None:
         """Raises a ``ConfigError`` where the encoder takes audio only."""
@@ -296,17 +327,17 @@ class SpeechTextModel(nn.Module):
     ) -> Decoded:
         """Teacher forcing: logits of the tokens after the tag and each prefix (tokens + 1 rows)."""
         decoded: Decoded = self.decoder(
-            tokens, encoding.encoded, encoding.mask, tag, with_attention=with_attention
+            tokens, encoding.encoded, encoding.heard_mask, tag, with_attention=with_attention
         )
         return decoded
 
     def language_logits(self, encoding: SpeechEncoding) -> Float[Tensor, "batch languages"]:
         """Which language is spoken: logits of those that recognition has learned, in their order."""
-        return self.decoder.language_logits(encoding.encoded, encoding.mask)
+        return self.decoder.language_logits(encoding.encoded, encoding.heard_mask)
 
     def decode_init(self, encoding: SpeechEncoding) -> DecoderCache:
         """A fresh search state with cross-attention keys and values projected once."""
-        return self.decoder.start(encoding.encoded, encoding.mask)
+        return self.decoder.start(encoding.encoded, encoding.heard_mask)
 
     def decode_step(
         self, tokens: Int[Tensor, " rows"] | None, cache: DecoderCache, tag: Tag = "asr"

@@ -179,9 +179,7 @@ class FrozenFrames:
             encoded = Encoded(frames, lengths, frames)
         else:
             encoded = cast(Layered, model.encoder).above(frames, lengths, self.cut)
-        return SpeechEncoding(
-            encoded.frames, encoded.lengths, features, batch.feature_lengths, encoded.middle
-        )
+        return model.encoding_of(encoded, features, batch.feature_lengths)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from speechmm.models.pretrained.description import describe, plain_description
 from speechmm.models.speech_text import Mask, SpeechEncoding, SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
-from speechmm.training.augmentation.pipeline import check_unchanged_features
+from speechmm.training.augmentation.pipeline import check_recombination, check_unchanged_features
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
 from speechmm.training.cuda_graphs import RecordedPasses, recorded_names
 from speechmm.training.data_module import SpeechDataModule
@@ -81,6 +81,7 @@ class JointModule(TrainingModule):
         frozen_frames: str | None = None,
         own_layers: bool = False,
         pretrained_decoder: str | None = None,
+        trailing_silence: float | None = None,
         **renamed: Any,
     ):
         """Keeps the settings; see each dataclass.
@@ -102,23 +103,23 @@ class JointModule(TrainingModule):
             thaw_at: Optimiser step from which they do, for each of ``freeze`` or one for all; 0 or
                 nothing for never.
             lora: Low-rank updates to weights that the training starts from, which are frozen then.
-            frozen_frames: Folder that keeps what the frozen bottom of the encoder makes of the utterances,
-                computed once (docs/fine-tuning.md); null computes it in every step.
+            frozen_frames: Folder that keeps what the encoder's frozen bottom makes of utterances, or null.
             own_layers: Put an encoder of ``network`` on the frames of the pretrained one.
             pretrained_decoder: Language in which the decoder of a pretrained Whisper goes on, such as de;
                 null makes a new decoder.
+            trailing_silence: Seconds of silence that the encoder of a pretrained Whisper reads after every
+                utterance; null for 5 with its decoder, which needs some, and 0 without.
             renamed: ``objectives``, which ``tasks`` was called before.
         """
         super().__init__(optimization, seed)
         tasks = tasks_by_old_name(renamed, tasks)
-        if augmentation.recombination.share and "align" not in tasks.heads:
-            raise ConfigError(
-                f"model.augmentation.recombination.share is {augmentation.recombination.share} and "
-                f"model.tasks.align.weight {tasks.align.weight}; expected the task align to be trained, "
-                "which finds the words. Set one of them."
-            )
+        check_recombination(augmentation, aligns="align" in tasks.heads)
         self.start = StartingPoint(
-            bundle=init_from, folder=pretrained, own_layers=own_layers, decoder=pretrained_decoder
+            bundle=init_from,
+            folder=pretrained,
+            own_layers=own_layers,
+            decoder=pretrained_decoder,
+            trailing_silence=trailing_silence,
         )
         self.start.check(lora)
         check_frozen_frames(frozen_frames, augmentation)

@@ -19,12 +19,16 @@ from speechmm.models.lora import LoraConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.pretrained.folder import read_description, read_pretrained, weights_digest
 from speechmm.models.pretrained.stacked import stack_on
+from speechmm.models.pretrained.whisper import WhisperEncoder
 from speechmm.models.pretrained.whisper_decoder import read_decoder
 from speechmm.models.speech_text_config import SpeechTextConfig
 
 INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
 TEACHER = "model.tasks.distillation.teacher"
 OWN_LAYERS, DECODER = "model.own_layers", "model.pretrained_decoder"
+TRAILING_SILENCE = 5.0
+"""Seconds after which Whisper's decoder finds the end of an utterance as well as after 30 s: with one
+second it sometimes goes on in circles (docs/experiments/2026-11-28-trailing-silence.md)."""
 
 
 def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
@@ -80,6 +84,8 @@ class StartingPoint:
     """Whether layers of the model's own dimensions stand on that of the folder."""
     decoder: str | None = None
     """The language in which Whisper's decoder of the folder goes on; None for a decoder of our own."""
+    trailing_silence: float | None = None
+    """Seconds that Whisper's encoder reads after an utterance; None for what its decoder needs."""
 
     def check(self, lora: LoraConfig) -> None:
         """Refuses two starting points, and what needs one where there is none.
@@ -100,6 +106,11 @@ class StartingPoint:
             raise ConfigError(
                 f"model.pretrained_decoder is {self.decoder} and {found}; expected the folder of a Whisper "
                 "whose decoder reads its own encoder. Correct one of them."
+            )
+        if self.trailing_silence is not None and self.folder is None:
+            raise ConfigError(
+                f"model.trailing_silence is {self.trailing_silence} and there is no model.pretrained; "
+                "expected Whisper's encoder, which reads it. Name its folder, or leave the setting out."
             )
 
     def encoder(self, network: SpeechTextConfig) -> Encoder | None:
@@ -124,6 +135,7 @@ class StartingPoint:
         if self.folder is None:
             return None
         lower = read_pretrained(Path(self.folder)).encoder
+        self._add_silence(lower)
         if not self.own_layers:
             return lower
         try:
@@ -133,6 +145,29 @@ class StartingPoint:
                 f"model.network: {error}; expected one. Set subsampling to {lower.subsampling} or twice "
                 "that."
             ) from error
+
+    def _add_silence(self, encoder: Encoder) -> None:
+        """Has Whisper's encoder read silence after every utterance.
+
+        Raises:
+            ConfigError: It is another encoder, or the silence is too long.
+        """
+        silence = self.trailing_silence
+        if silence is None:
+            silence = 0.0 if self.decoder is None else TRAILING_SILENCE
+        if not isinstance(encoder, WhisperEncoder):
+            if silence:
+                raise ConfigError(
+                    f"model.trailing_silence is {silence} and {self.folder} holds a "
+                    f"{type(encoder).__name__}; expected Whisper's. Leave the setting out."
+                )
+            return
+        config = dataclasses.replace(encoder.config, trailing_silence=silence)
+        try:
+            config.check()
+        except ValueError as error:
+            raise ConfigError(f"model.{error}; expected seconds. Correct it.") from error
+        encoder.config = config
 
 
 def check_one_start(bundle: str | None, folder: str | None) -> None:

@@ -11,6 +11,8 @@ from speechmm.audio.log_mel import LogMelConfig
 
 SAMPLES_A_FRAME = 160
 """At 16 kHz: the 10 ms that :attr:`Wav2Vec2Encoder.subsampling` counts in."""
+LONGEST_SILENCE = 30.0
+"""Seconds: the longest utterance that Whisper was trained on."""
 MOST_LAYERS, LARGEST = 100, 16_384
 """Beyond these a config is damaged, not large: XLS-R 2B has 48 layers of 1,920."""
 
@@ -26,6 +28,9 @@ class WhisperConfig:
     num_mel_bins: int = 80
     max_source_positions: int = 1500
     activation_function: str = "gelu"
+    trailing_silence: float = 0.0
+    """Seconds of silence that the encoder reads after every utterance, for the decoder to find its end:
+    Whisper was trained on utterances padded to 30 s. In no ``config.json``."""
 
     @property
     def width(self) -> int:
@@ -66,6 +71,10 @@ class WhisperConfig:
         inner = (self.ff_dim, self.num_mel_bins, self.max_source_positions)
         _check_sizes(self.layers, self.width, self.heads, inner)
         _check_activations(self.activation_function)
+        if not 0 <= self.trailing_silence <= LONGEST_SILENCE:
+            raise ValueError(
+                f"trailing_silence is {self.trailing_silence} s, not 0 to {LONGEST_SILENCE}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,12 @@ class StackedOnFeatures(StackedEncoder):
         """Frames of features in the lower encoder's scale."""
         return self._stacked(self.lower(inputs, lengths))
 
+    @property
+    def reads_silence(self) -> bool:
+        """Whether its frames go on after an utterance."""
+        lower: Any = self.lower
+        return bool(lower.reads_silence)
+
     def scaled(
         self, features: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch frames n_mels"]:

@@ -20,6 +20,11 @@ from speechmm.models.pretrained.configs import WhisperConfig
 DYNAMIC_RANGE = 8.0
 """Powers of ten below its loudest point at which an utterance's log-mel is cut off."""
 
+SCALE = 4.0
+"""Powers of ten to one of what it reads."""
+FRAMES_A_SECOND = 100
+"""Of features."""
+
 
 class WhisperLayer(nn.Module):
     """Attention and feed-forward, each after a layer norm (pre-LN)."""
@@ -47,7 +52,8 @@ class WhisperEncoder(nn.Module):
     """Two convolutions, the second of stride 2, and Transformer layers: a frame every 20 ms.
 
     Whisper was trained on utterances padded to 30 s; here they are as long as they are, which costs
-    what their length costs. Encoder frame ``j`` is centred on feature frame ``2 j``.
+    what their length costs, and ``trailing_silence`` more. Encoder frame ``j`` is centred on feature
+    frame ``2 j``.
     """
 
     def __init__(self, config: WhisperConfig):
@@ -98,7 +104,8 @@ class WhisperEncoder(nn.Module):
         lengths: Int[Tensor, " batch"],
         layers: int,
     ) -> tuple[Float[Tensor, "batch enc_frames width"], Int[Tensor, " batch"]]:
-        """What enters layer ``layers``, and how many frames of each are valid."""
+        """What enters layer ``layers``, and how many frames of each are valid, silence included."""
+        inputs, lengths = self._with_silence(inputs, lengths)
         # zeros at padding before each convolution: as if every utterance were alone
         keep = length_mask(lengths, inputs.shape[1])[:, None, :]
         x = nn.functional.gelu(self.conv1(inputs.transpose(1, 2).masked_fill(~keep, 0.0)))
@@ -131,6 +138,28 @@ class WhisperEncoder(nn.Module):
         """Natural-log mel power as Whisper reads it; see :func:`whisper_scale`."""
         return whisper_scale(features, lengths)
 
+    @property
+    def reads_silence(self) -> bool:
+        """Whether its frames go on after an utterance."""
+        return self.config.trailing_silence > 0
+
+    def _with_silence(
+        self, inputs: Float[Tensor, "batch frames n_mels"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch longer n_mels"], Int[Tensor, " batch"]]:
+        """Utterances and the silence after them, no further than Whisper was trained to hear."""
+        if not self.reads_silence:
+            return inputs, lengths
+        frames, longest = inputs.shape[1], 2 * self.config.max_source_positions
+        silence = round(self.config.trailing_silence * FRAMES_A_SECOND)
+        longer = lengths + (longest - lengths).clamp(min=0, max=silence)
+        keep = length_mask(lengths, frames)[:, :, None]
+        loudest = inputs.masked_fill(~keep, float("-inf")).amax(dim=(1, 2), keepdim=True)
+        room = min(silence, max(longest - frames, 0))
+        padded = nn.functional.pad(inputs, (0, 0, 0, room))
+        sound = length_mask(lengths, padded.shape[1])[:, :, None]
+        # the scale's lowest value, which digital silence has
+        return torch.where(sound, padded, loudest - DYNAMIC_RANGE / SCALE), longer
+
     def _positions(self, frames: int) -> Float[Tensor, "frames width"]:
         """Those trained with, and beyond 30 s what their formula gives."""
         known = self.embed_positions.weight
@@ -162,5 +191,5 @@ def whisper_scale(
     keep = length_mask(lengths, features.shape[1])[:, :, None]
     decimal = features / math.log(10)
     top = decimal.masked_fill(~keep, float("-inf")).amax(dim=(1, 2), keepdim=True)
-    scaled = (torch.maximum(decimal, top - DYNAMIC_RANGE) + 4.0) / 4.0
+    scaled = (torch.maximum(decimal, top - DYNAMIC_RANGE) + 4.0) / SCALE
     return scaled.masked_fill(~keep, 0.0)

@@ -87,6 +87,24 @@ def check_unchanged_features(config: AugmentationConfig, reason: str = READS_WAV
             )
 
 
+def check_recombination(config: AugmentationConfig, *, aligns: bool) -> None:
+    """Refuses recombination without the task that finds the words.
+
+    Args:
+        config: What is asked for.
+        aligns: Whether the task align is trained.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if config.recombination.share and not aligns:
+        raise ConfigError(
+            f"model.augmentation.recombination.share is {config.recombination.share} and "
+            "model.tasks.align.weight 0; expected the task align to be trained, which finds the words. "
+            "Set one of them."
+        )
+
+
 @dataclass(frozen=True)
 class Augmented:
     """A training batch as the model sees it."""

@@ -1,6 +1,8 @@
 """Encoders read from files of others: equal to transformers' outputs, whatever the padding."""
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from speechmm.errors import CheckpointError
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.encoder import Encoder
+from speechmm.models.pretrained.configs import WhisperConfig
 from speechmm.models.pretrained.convolutions import unit_variance
 from speechmm.models.pretrained.folder import read_pretrained
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
@@ -177,6 +180,60 @@ def test_the_heads_stand_on_whisper(whisper) -> None:
     assert model.ctc_log_probs(encoding).shape == (2, 66, 12)
     assert model.align_log_probs(encoding).shape == (2, 131, 12)
     assert len(search(model, encoding, SearchOptions(beam=2))) == 2
+
+
+@torch.no_grad()
+def test_with_silence_up_to_its_longest_whisper_hears_what_it_was_trained_on(whisper) -> None:
+    model, folder = whisper  # of 1 s: 100 frames of features
+    encoder = read_pretrained(folder).encoder.eval()
+    encoder.config = dataclasses.replace(encoder.config, trailing_silence=1.0)
+    features, lengths = torch.randn(2, 70, 20) - 5.0, torch.tensor([70, 33])
+    encoded = encoder(whisper_scale(features, lengths), lengths)
+    assert encoded.lengths.tolist() == [50, 50]
+    for row, length in enumerate(lengths):
+        padded = torch.full((1, 100, 20), math.log(1e-10))  # digital silence
+        padded[0, :length] = features[row, :length]
+        theirs = model.model.encoder(whisper_scale(padded, torch.tensor([100])).transpose(1, 2))
+        torch.testing.assert_close(
+            encoded.frames[row], theirs.last_hidden_state[0], atol=1e-4, rtol=1e-4
+        )
+
+
+@torch.no_grad()
+def test_only_the_decoder_hears_the_silence(whisper) -> None:
+    encoder = read_pretrained(whisper[1]).encoder
+    encoder.config = dataclasses.replace(encoder.config, trailing_silence=0.2)
+    config = SpeechTextConfig(d_model=32, heads=4, ff_dim=32, decoder_layers=1)
+    model = SpeechTextModel(config, vocab_size=12, n_mels=20, encoder=encoder).eval()
+    features, lengths = torch.randn(3, 120, 20) - 5.0, torch.tensor([120, 43, 90])
+    encoding = model.encode_speech(features, lengths)
+    assert encoding.enc_lengths.tolist() == [60, 22, 45]
+    # 20 frames of features each, but none beyond 1 s, and of the longest none at all
+    assert encoding.heard_mask.sum(dim=1).tolist() == [60, 32, 50]
+    assert encoding.mask.sum(dim=1).tolist() == [60, 22, 45]
+    kept = encoding.select(torch.tensor([1]))
+    torch.testing.assert_close(kept.heard_mask, encoding.heard_mask[1:2])
+    # other utterances beside it change nothing
+    alone = model.encode_speech(features[1:2, :43], lengths[1:2])
+    torch.testing.assert_close(alone.encoded[0, :32], encoding.encoded[1, :32])
+    tokens = torch.tensor([[4, 5, 6]])
+    said = model.decode(tokens, alone).logits
+    torch.testing.assert_close(said, model.decode(tokens, kept).logits)
+    without = dataclasses.replace(alone, heard_lengths=None)
+    assert not torch.allclose(said, model.decode(tokens, without).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 31.0])
+def test_silence_of_no_possible_length_is_refused(seconds: float) -> None:
+    config = WhisperConfig(
+        d_model=32,
+        encoder_layers=1,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=48,
+        trailing_silence=seconds,
+    )
+    with pytest.raises(ValueError, match="trailing_silence is"):
+        config.check()
 
 
 def test_whisper_positions_go_on_by_their_formula() -> None:

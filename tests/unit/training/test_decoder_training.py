@@ -63,6 +63,7 @@ def test_the_bundle_has_the_decoder(study: Study) -> None:
     assert bundle.heads == {"decoder", "align"}
     config, source = bundle.model.config, read_decoder(study.folder, "en")
     assert {name: getattr(config, name) for name in source.network} == source.network
+    assert bundle.model.encoder.config.trailing_silence == 5.0
     theirs = load_file(study.folder / "model.safetensors")
     ours = bundle.model.decoder.stack
     for mine, name in (
@@ -108,7 +109,9 @@ def test_a_training_goes_on_from_the_bundle(study: Study) -> None:
     outcome = study.shop.fit(path, "--model.freeze", "[encoder, heads.decoder]")
     assert outcome.code == 0, outcome.err
     first = load_bundle(study.bundle).model.state_dict()
-    again = load_bundle(study.shop.root / "runs" / "decoder-on" / "bundle").model.state_dict()
+    model = load_bundle(study.shop.root / "runs" / "decoder-on" / "bundle").model
+    assert model.encoder.config.trailing_silence == 5.0
+    again = model.state_dict()
     for name, value in first.items():
         if name.startswith("heads.decoder."):
             assert torch.equal(again[name], value), name
@@ -131,6 +134,11 @@ def test_what_does_not_go_together_is_refused_in_one_line(study: Study) -> None:
         ({"pretrained_decoder": "xx"}, "pretrained_decoder is xx; expected a language"),
         ({"pretrained": None}, "there is no model.pretrained"),
         ({"own_layers": True}, "model.own_layers is true"),
+        (
+            {"pretrained": None, "pretrained_decoder": None, "trailing_silence": 1.0},
+            "model.trailing_silence is 1.0 and there is no model.pretrained",
+        ),
+        ({"trailing_silence": 31.0}, "model.trailing_silence is 31.0 s, not 0 to 30.0"),
         ({"tasks": {"asr": {"ctc_weight": 1.0}}}, "no decoder is trained"),
     ):
         outcome = study.shop.fit(study.config("decoder-refused", **changes))

@@ -179,6 +179,8 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(shop) -> None:
     wave = shop.root / "refused-wav2vec2.yaml"
     outcome = shop.fit(wave, "--model.augmentation.features.tempo", "0.1")
     assert "features.tempo is 0.1 and the encoder reads waveforms" in outcome.mistake
+    outcome = shop.fit(wave, "--model.trailing_silence", "1")
+    assert "holds a Wav2Vec2Encoder; expected Whisper's" in outcome.mistake
 
 
 def test_import_names_what_it_found(
@@ -323,12 +325,15 @@ def test_layers_of_our_own_stand_on_frames_that_are_kept(
     own = {"own_layers": True, "frozen_frames": str(frozen.frames)}
     flags = ["--model.freeze", "[encoder.lower]", "--model.tasks.asr.intermediate_weight", "0.3"]
     flags += [f"--model.network.{name}={value}" for name, value in network.items()]
+    if frozen.kind == "whisper":
+        flags += ["--model.trailing_silence", "0.1"]
     outcome = frozen.fit("own", *flags, **own)
     assert outcome.code == 0, outcome.err
     assert "frozen_frames: 2 layers of 14 utterances computed" in outcome.err
     bundle = load_bundle(frozen.run("own") / "bundle")
     encoder = bundle.model.encoder
     assert (encoder.width, encoder.subsampling) == (8, 4)
+    assert getattr(encoder, "reads_silence", False) == (frozen.kind == "whisper")
     prefix = "model.encoder." if frozen.kind == "whisper" else "wav2vec2."
     given = load_file(frozen.folder / "model.safetensors")
     for name, value in encoder.lower.state_dict().items():
