@@ -94,7 +94,7 @@ class Align(Task):
             silent,
             log_prior=log_prior,
         )
-        if step.training:
+        if step.training and head.learns:
             head.update_prior(marginal)
         # context view: learns the soft alignment frame by frame
         frames = aligned_frames(lengths, occupancy)

@@ -34,7 +34,7 @@ from speechmm.errors import AlignmentError, ConfigError
 from speechmm.inference.api import Model
 from speechmm.inference.synthesis.text_pieces import LONGEST_WORD, cut_text
 from speechmm.models.bundle import load_bundle
-from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text import HEADS, SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import SPEECH_MEL, Voice, VoiceConfig
 from speechmm.text.tokenizer import Tokenizer
@@ -193,6 +193,24 @@ def test_a_new_voice_starts_from_those_of_a_bundle(shop, bundle):
     for name, value in old.state_dict().items():
         if not name.startswith(("speakers", "text.durations")):
             torch.testing.assert_close(new.state_dict()[name], value, msg=name)
+
+
+def test_a_voice_is_learned_on_what_stays_as_it_is(shop, sets):
+    assert shop.fit(config(shop, "heard", *sets, tts={"weight": 0.0}, epochs=1)).code == 0
+    path = config(shop, "speaks-too", *sets, epochs=1)
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del settings["model"]["network"]
+    settings["model"]["freeze"] = ["encoder", *(f"heads.{head}" for head in HEADS)]
+    path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    heard = run_folder(shop, "heard") / "bundle"
+    outcome = shop.fit(path, "--init_from", heard, "--model.optimization.ema_decay", "0.9")
+    assert outcome.code == 0, outcome.err
+    before = load_bundle(heard).model.state_dict()
+    after = load_bundle(run_folder(shop, "speaks-too") / "bundle").model.state_dict()
+    for name, value in before.items():  # buffers too: the label prior of the alignment head
+        assert torch.equal(after[name], value), name
+    new = set(after) - set(before)
+    assert new and all(name.startswith("heads.tts.") for name in new)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
