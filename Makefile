@@ -55,7 +55,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@free=$$(df -Pk . 2>/dev/null | awk 'NR == 2 {print int($$4 / 1e6)}'); \
 	[[ -d $(VENV) ]] || (( $${free:-8} >= 8 )) || { \
 	  echo "make: $$free GB are free here; expected 8, for PyTorch and the rest. Make room." >&2; exit 1; }
-	@echo "Installing into $(VENV): 6 GB with PyTorch, some minutes, once."
+	@echo "Installing into $(VENV): 7 GB with PyTorch, some minutes, once."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "make: $(PYTHON) cannot make a virtual environment; expected its venv and ensurepip" \

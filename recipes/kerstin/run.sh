@@ -19,6 +19,7 @@ pieces=(--kind char)
 tokenizer=tokenizer.json
 search=(--beam 4 --ctc-weight 0.3 --length-bonus 0.5)
 by_config "$name" "${@:3}"
+[[ $name != whisper ]] || pieces+=(--normalizer verbatim) # Whisper writes as one reads
 
 speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
 speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
