@@ -16,8 +16,10 @@ gpu_settings() {
 # Ends with exit code 2 where the config goes on from something that others trained, and no setting names it.
 #   needs_start finetune --model.pretrained whisper-base
 needs_start() {
-  if [[ ($1 == finetune || $1 == continue || $1 == whisper) && " ${*:2}" != *" --model.pretrained"* &&
-    " ${*:2}" != *" --init_from"* ]]; then
+  local given=" ${*:2} "
+  given=${given// --init_from[ =]universal / } # which brings no weights
+  if [[ ($1 == finetune || $1 == continue || $1 == whisper) && $given != *" --model.pretrained"* &&
+    $given != *" --init_from"* ]]; then
     echo "$1.yaml: found no starting point; expected --model.pretrained FOLDER or --init_from BUNDLE" \
       "after it. Name one (docs/fine-tuning.md)." >&2
     exit 2

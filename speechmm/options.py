@@ -29,5 +29,7 @@ TRANSLATION_FORMATS = ("text", "jsonl", "trn")
 """Of translations, which have no times of words."""
 TRANSCRIPT_FORMATS = (*LINE_FORMATS, "srt", "vtt", "textgrid")
 """Files that transcripts are written to; those without lines are files of alignments."""
+UNIVERSAL = "universal"
+"""In place of a bundle that a training starts from: the aligner that ships finds the words first."""
 EACH = "each"
 """In place of a voice of espeak-ng: that of each utterance's own language."""

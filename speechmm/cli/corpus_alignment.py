@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import NonNegativeInt
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.errors import ConfigError, SpeechmmError
+from speechmm.errors import ConfigError
 from speechmm.options import EACH, EDIT_PENALTY
 
 if TYPE_CHECKING:
@@ -164,21 +162,11 @@ def corpus_aligner(
 
 def _say_voices(aligner: CorpusAligner, sources: Sequence[Source]) -> None:
     """Tells how texts are pronounced of which nobody has said the language."""
-    from speechmm.inference.alignment.placed_text import utterance_voice
+    from speechmm.inference.alignment.placed_text import guessed_voices
 
-    if aligner.units.language != EACH:
-        return
-    guessed: Counter[str] = Counter()
-    for source in sources:
-        with suppress(SpeechmmError):
-            if not source.language:
-                guessed[utterance_voice(source) or "letters or strings of phones"] += 1
-    if guessed:
-        voices = ", ".join(f"{name} ({count})" for name, count in guessed.most_common())
-        print(
-            f"no language is named: texts are pronounced as {voices}; --language VOICE is more exact",
-            file=sys.stderr,
-        )
+    said = guessed_voices(sources) if aligner.units.language == EACH else None
+    if said is not None:
+        print(f"{said}; --language VOICE is more exact", file=sys.stderr)
 
 
 def align_corpus(

@@ -50,6 +50,7 @@ The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
                           a change of settings or data, from the start. A finished run with
                           unchanged settings and data is left alone
   --init_from BUNDLE      starts from the weights of a bundle, with its dimensions and features
+  --init_from universal   starts where the universal aligner has the words (docs/alignment.md)
   --model.pretrained DIR  puts the heads on an encoder of others: Whisper, wav2vec 2.0, ... (both:
                           docs/fine-tuning.md)
   --print_config          prints every setting with its value and ends

@@ -106,6 +106,9 @@ class Batch:
     """How fast the recording is played: 1.1 is 10 % faster and higher."""
     recombined: list[bool]
     """Whether the row was put together in training: from words of others, or several utterances."""
+    guides: Float[Tensor, "batch align_tokens 2"] | None = None
+    """Where another aligner thinks that each of ``align_tokens`` is, to begin with: first and last frame,
+    with fractions, infinite where there is no end; NaN in rows of which nothing is known."""
     frames: list[int] = field(default_factory=list)
     """``feature_lengths`` as the host knows them, so that nobody has to ask the device."""
     samples: Float[Tensor, "batch samples"] | None = None

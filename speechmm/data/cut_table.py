@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -194,6 +194,13 @@ def _played(seconds: np.ndarray, rates: np.ndarray, factor: float) -> np.ndarray
     played = np.floor(played + 0.5) if factor >= 1 else np.ceil(played - 0.5)
     changed: np.ndarray = played / rates
     return changed
+
+
+def have_features(cuts: Iterable[MonoCut]) -> bool:
+    """Whether any of the cuts has stored features."""
+    if isinstance(cuts, CutTable):
+        return cuts.has_features
+    return any(cut.has_features for cut in cuts)
 
 
 def spread(cuts: CutTable, count: int) -> list[MonoCut]:

@@ -18,6 +18,7 @@ from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.audio.packed import Stretch, as_recorded, pack, played_samples
 from speechmm.data.batch import Batch, UnpairedTexts, WaveformBatch, pad_tokens
 from speechmm.data.features import load_features
+from speechmm.data.guides import Guides
 from speechmm.data.manifest import cut_text, reference_alignment
 from speechmm.data.plan import BatchPlan, PlannedText, PlannedUtterance
 from speechmm.data.spoken import TargetReader, speaker_of
@@ -51,6 +52,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         targets: reads what a model that speaks is to say; None where nobody does.
         languages: those of the training; None where nothing is asked about them.
         stored: what a frozen encoder made of the cuts, to hand over beside the features.
+        guides: where the words of the cuts are thought to be; None where nobody asks.
         stand_in: a cut that can be read. With one, utterances that cannot be read are left out of
             their batch, which names them, and it takes the place of a batch of which nothing is
             left. Without one they are errors.
@@ -68,6 +70,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         targets: TargetReader | None = None,
         languages: Languages | None = None,
         stored: StoredFrames | None = None,
+        guides: Guides | None = None,
         stand_in: MonoCut | None = None,
     ):
         self.tokenizer = tokenizer
@@ -75,6 +78,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         self.targets = targets
         self.languages = languages
         self.stored = stored
+        self.guides = guides
         self.features = features
         self.waveforms = waveforms
         self.round_up = round_up
@@ -127,7 +131,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
 
     def _padded(self, plan: BatchPlan, parts: list[list[Any]]) -> Batch | WaveformBatch:
         if self.waveforms:
-            lengths = [sum(one.end - one.first for one in row) for row in parts]
+            lengths = [[one.end - one.first for one in row] for row in parts]
             empty = torch.zeros(len(parts), 0, self.features.n_mels)
             clips = pack(parts, self.features, self.round_up or (lambda frames: frames))
             return WaveformBatch(self._batch(plan, empty, lengths), clips)
@@ -136,7 +140,7 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         if self.round_up is not None:
             more = self.round_up(padded.shape[1]) - padded.shape[1]
             padded = torch.nn.functional.pad(padded, (0, 0, 0, more))
-        batch = self._batch(plan, padded, [len(row) for row in joined])
+        batch = self._batch(plan, padded, [[len(one) for one in row] for row in parts])
         return self._with_samples(batch, plan) if self.keep_samples else batch
 
     def _with_samples(self, batch: Batch, plan: BatchPlan) -> Batch:
@@ -149,8 +153,9 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
         rate = self.features.sample_rate
         return self._kept((cut.id, "samples"), lambda: load_waveform(cut, rate))
 
-    def _batch(self, plan: BatchPlan, features: Tensor, lengths: list[int]) -> Batch:
-        """Everything but the features follows from the plan."""
+    def _batch(self, plan: BatchPlan, features: Tensor, parts: list[list[int]]) -> Batch:
+        """Everything but the features follows from the plan, and the frames of each part of a row."""
+        lengths = [sum(row) for row in parts]
         texts = [[self._text(one) for one in row] for row in plan.rows]
         tokens, token_lengths = pad_tokens(
             [self._tokens(row) for row in texts], round_up=self.round_up
@@ -179,6 +184,11 @@ class SpeechDataset(Dataset["Batch | WaveformBatch"]):
             speakers=[speaker_of(cut) for cut in firsts],
             speeds=[speed_factor(cut) for cut in firsts],
             recombined=made,
+            guides=None
+            if self.guides is None
+            else self.guides.windows(
+                plan.rows, parts, self.features, source=plan.source, width=align_tokens.shape[1]
+            ),
             stored_frames=None if stored is None else pad_stored(stored, self.round_up),
             stored_lengths=None if stored is None else torch.tensor([len(one) for one in stored]),
             unpaired=self._unpaired(plan.unpaired) if plan.unpaired else None,

@@ -149,7 +149,8 @@ class TrainingCLI(LightningCLI):
                 "--init_from",
                 type=str | None,
                 default=None,
-                help="bundle to start from: weights by name, and its dimensions and features",
+                help="bundle to start from: weights by name, and its dimensions and features; or "
+                "'universal': the aligner that ships says where words are, to begin with",
             )
             parser.set_defaults(starting_defaults(self.arguments))
             parser.link_arguments("model.network.subsampling", "data.subsampling")

@@ -129,11 +129,15 @@ def pad_shapes(augmented: Augmented, how: Compile, subsampling: int) -> Augmente
     def wider(ids: Tensor) -> Tensor:
         return F.pad(ids, (0, padded_size(ids.shape[1], multiple, how) - ids.shape[1]))
 
+    aligned, guides = wider(batch.align_tokens), batch.guides
+    if guides is not None:
+        guides = F.pad(guides, (0, 0, 0, aligned.shape[1] - guides.shape[1]))
+
     return dataclasses.replace(
         augmented,
         clean=F.pad(augmented.clean, (0, 0, 0, more)),
         masked=F.pad(augmented.masked, (0, 0, 0, more)),
         batch=dataclasses.replace(
-            batch, tokens=wider(batch.tokens), align_tokens=wider(batch.align_tokens)
+            batch, tokens=wider(batch.tokens), align_tokens=aligned, guides=guides
         ),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from speechmm.audio.cmvn import CmvnStats
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data import loader_server
 from speechmm.data.batch import Batch, WaveformBatch, next_of_few
-from speechmm.data.cut_table import CutTable, spread
+from speechmm.data.cut_table import CutTable, have_features, spread
 from speechmm.data.dataset import SpeechDataset
+from speechmm.data.guides import Guides
 from speechmm.data.large_sampling import LargeSampler
 from speechmm.data.sampling import make_sampler, objects_where_few
 from speechmm.data.spoken import TargetReader
@@ -35,7 +36,7 @@ from speechmm.data.usable import (
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
-from speechmm.training.feature_statistics import measure_statistics
+from speechmm.training.feature_statistics import measure_lengths, measure_statistics
 from speechmm.training.mixing import MixedCuts, MixedSet, all_manifests, check_mix, with_more
 from speechmm.training.processes import gather_from_processes, most_workers, usable_cores
 from speechmm.training.resumable import ResumableSampler
@@ -46,7 +47,6 @@ logger = logging.getLogger(__name__)
 
 COPY = re.compile(r"_dup\d+$")  # what lhotse adds to the id
 CORES_TO_TRAIN = 2  # of those that a GPU's training process shares with its loader
-USUAL_SHARE = 0.95  # of the training utterances are at most as long as what is called usual
 
 
 class SpeechDataModule(TrainingData):
@@ -111,6 +111,8 @@ class SpeechDataModule(TrainingData):
         """Whether batches hold the waveforms, for an encoder that reads those."""
         self.stored: StoredFrames | None = None
         """What a frozen encoder made of the cuts, which batches hold then."""
+        self.guides: Guides | None = None
+        """Where the words of the training utterances are thought to be, which batches say then."""
         self.targets: TargetReader | None = None
         """Reads what a model that speaks is to say."""
         self.languages: Languages | None = None
@@ -178,11 +180,7 @@ class SpeechDataModule(TrainingData):
                 if self.cmvn_path
                 else self._measure(train.cuts)
             )
-            lengths = sorted(train.cuts.durations.tolist())
-            self.utterance_seconds = UtteranceSeconds(
-                median=round(lengths[len(lengths) // 2], 2),
-                usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
-            )
+            self.utterance_seconds = measure_lengths(train.cuts)
             at_speeds = self._at_speeds("train", train)
             self._splits["train"] = objects_where_few(at_speeds)
             self._read_mixed(float(at_speeds.durations.sum()))
@@ -266,6 +264,11 @@ class SpeechDataModule(TrainingData):
         """All that have been read to train on and to measure, at all speeds."""
         yield from chain(*self._splits.values(), *(one.cuts for one in self._mixed))
 
+    def training_sets(self) -> dict[str, Iterable[MonoCut]]:
+        """The training utterances at all speeds: "" is ``data.train``, others are sets of ``data.mix``."""
+        mixed = {one.config.name: one.cuts for one in self._mixed if not one.config.synthetic}
+        return {"": self._splits["train"], **mixed}
+
     def are_copies(self, ids: Sequence[str]) -> bool:
         """Whether these are utterances that another process has, given again lest this one has none."""
         if not all(COPY.search(one) for one in ids):
@@ -340,9 +343,9 @@ class SpeechDataModule(TrainingData):
             targets=self.targets,
             languages=self.languages,
             stored=self.stored,
+            guides=self.guides if name == "train" else None,
             stand_in=self._stand_ins.get(name),
         )
-        context = "forkserver" if workers and self._on_cuda else None
         return DataLoader(
             dataset,
             batch_size=None,
@@ -351,7 +354,7 @@ class SpeechDataModule(TrainingData):
             persistent_workers=workers > 0,
             prefetch_factor=(4 if workers < 4 else 2) if workers else None,
             pin_memory=self._on_cuda,
-            multiprocessing_context=context,
+            multiprocessing_context="forkserver" if workers and self._on_cuda else None,
         )
 
     @property
@@ -364,11 +367,7 @@ class SpeechDataModule(TrainingData):
             return False
         if self.log_mel_on != "auto":
             return self.log_mel_on == "device"
-        cuts = self._splits[name]
-        stored = (
-            cuts.has_features if isinstance(cuts, CutTable) else any(c.has_features for c in cuts)
-        )
-        return self._on_cuda and not stored
+        return self._on_cuda and not have_features(self._splits[name])
 
     def _workers(self, *, shuffle: bool) -> int:
         """Processes that read."""

@@ -1,4 +1,4 @@
-"""Measures the mean and deviation of the log-mel features of a training set."""
+"""Measures log-mel features of a training set, their mean and deviation, and how long utterances are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from speechmm.audio.cmvn import CmvnAccumulator, CmvnStats
 from speechmm.data.cut_table import CutTable, spread
 from speechmm.data.dataset import SpeechDataset
 from speechmm.errors import SpeechmmError
+from speechmm.models.bundle_config import UtteranceSeconds
 
 CMVN_CUTS = 300
 """Utterances that the statistics are taken from."""
+USUAL_SHARE = 0.95
+"""Of the training utterances are at most as long as what is called usual."""
 
 
 def measure_statistics(
@@ -35,3 +38,12 @@ def measure_statistics(
                 raise
             leave_out(cut.id, str(error))
     return accumulator.stats()
+
+
+def measure_lengths(cuts: CutTable) -> UtteranceSeconds:
+    """How long the utterances of a training set are."""
+    lengths = sorted(cuts.durations.tolist())
+    return UtteranceSeconds(
+        median=round(lengths[len(lengths) // 2], 2),
+        usual=round(lengths[int(USUAL_SHARE * len(lengths))], 2),
+    )

@@ -23,30 +23,24 @@ from speechmm.models.lora import LoraConfig, merged
 from speechmm.models.pretrained.description import describe, plain_description
 from speechmm.models.speech_text import Mask, SpeechEncoding, SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
+from speechmm.options import UNIVERSAL
 from speechmm.training.augmentation import AugmentationConfig, Augmented, Augmenter
 from speechmm.training.augmentation.pipeline import check_recombination, check_unchanged_features
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
 from speechmm.training.cuda_graphs import RecordedPasses, recorded_names
 from speechmm.training.data_module import SpeechDataModule
 from speechmm.training.freezing import Freezing, check_lora_strategy
-from speechmm.training.frozen_frames import (
-    FrozenFrames,
-    check_frozen_frames,
-    start_frozen_frames,
-)
+from speechmm.training.frozen_frames import FrozenFrames, check_frozen_frames, start_frozen_frames
 from speechmm.training.languages import prepare_languages
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.processes import (
-    all_sum,
-    gather_from_processes,
-    total_over_processes,
-)
+from speechmm.training.processes import all_sum, gather_from_processes, total_over_processes
 from speechmm.training.renamed_settings import tasks_by_old_name
-from speechmm.training.starting_point import StartingPoint, check_encoder
+from speechmm.training.starting_point import StartingPoint, bundle_of, check_encoder
 from speechmm.training.starting_weights import start_network
 from speechmm.training.tasks import Step, TasksConfig, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
+from speechmm.training.universal_start import check_universal, start_guides
 from speechmm.training.unpaired import check_texts
 from speechmm.training.voice import prepare_voice, voice_config
 
@@ -97,7 +91,8 @@ class JointModule(TrainingModule):
             seed: Start of every random choice of training; the same seed repeats a run.
             pretrained: Folder in Hugging Face's layout whose encoder the heads stand on: Whisper, or the
                 wav2vec 2.0 family (docs/fine-tuning.md).
-            init_from: Bundle whose weights the training starts from.
+            init_from: Bundle whose weights the training starts from; "universal" for the aligner that
+                ships, which says where words are, to begin with (docs/alignment.md).
             freeze: Names of weights or parts that do not learn, with * and ?: ``encoder``,
                 ``encoder.layers.[01]``.
             thaw_at: Optimiser step from which they do, for each of ``freeze`` or one for all; 0 or
@@ -115,13 +110,15 @@ class JointModule(TrainingModule):
         tasks = tasks_by_old_name(renamed, tasks)
         check_recombination(augmentation, aligns="align" in tasks.heads)
         self.start = StartingPoint(
-            bundle=init_from,
+            bundle=bundle_of(init_from),
             folder=pretrained,
             own_layers=own_layers,
             decoder=pretrained_decoder,
             trailing_silence=trailing_silence,
+            universal=init_from == UNIVERSAL,
         )
         self.start.check(lora)
+        check_universal(self.start, tasks)
         check_frozen_frames(frozen_frames, augmentation)
         self.frozen_frames = frozen_frames
         self._frozen: FrozenFrames | None = None
@@ -224,9 +221,10 @@ class JointModule(TrainingModule):
             self.data.compiled = self._compiled != "off"
 
     def on_fit_start(self) -> None:
-        """Computes frozen frames and compiles the layers, now that the weights are where they will be."""
+        """Computes frozen frames and word times, compiles layers: the weights are where they will be."""
         where = self.data, self.trainer
         self._frozen = start_frozen_frames(self.frozen_frames, self.model, self.tasks, *where)
+        start_guides(self.start, *where)
         compile_layers(self.model, self._compiled)
         if records(self._compiled):
             self._recorded = RecordedPasses(self.model)

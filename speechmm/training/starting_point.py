@@ -13,6 +13,8 @@ from torch import nn
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
 from speechmm.files.yaml_text import peek_settings
+from speechmm.inference.alignment.aligner_folder import UNIVERSAL as UNIVERSAL_FOLDER
+from speechmm.inference.alignment.aligner_folder import read_config
 from speechmm.models.bundle import read_bundle_config
 from speechmm.models.encoder import Encoder
 from speechmm.models.lora import LoraConfig
@@ -22,6 +24,7 @@ from speechmm.models.pretrained.stacked import stack_on
 from speechmm.models.pretrained.whisper import WhisperEncoder
 from speechmm.models.pretrained.whisper_decoder import read_decoder
 from speechmm.models.speech_text_config import SpeechTextConfig
+from speechmm.options import UNIVERSAL
 
 INIT_FROM, PRETRAINED = "init_from", "model.pretrained"
 TEACHER = "model.tasks.distillation.teacher"
@@ -42,7 +45,7 @@ def starting_defaults(arguments: Sequence[str]) -> dict[str, Any]:
         ConfigError: Both are asked for.
     """
     asked = {name: _last_word(arguments, name) for name in (INIT_FROM, PRETRAINED)}
-    bundle, folder = asked[INIT_FROM], asked[PRETRAINED]
+    bundle, folder = bundle_of(asked[INIT_FROM]), asked[PRETRAINED]
     check_one_start(bundle, folder)
     if bundle is not None:
         config = read_bundle_config(Path(bundle))
@@ -86,6 +89,8 @@ class StartingPoint:
     """The language in which Whisper's decoder of the folder goes on; None for a decoder of our own."""
     trailing_silence: float | None = None
     """Seconds that Whisper's encoder reads after an utterance; None for what its decoder needs."""
+    universal: bool = False
+    """Whether the aligner that ships places the words of the training utterances first."""
 
     def check(self, lora: LoraConfig) -> None:
         """Refuses two starting points, and what needs one where there is none.
@@ -96,8 +101,8 @@ class StartingPoint:
         check_one_start(self.bundle, self.folder)
         if lora.rank and self.bundle is None and self.folder is None:
             raise ConfigError(
-                f"model.lora.rank is {lora.rank} and the training starts from nothing; expected init_from "
-                "or model.pretrained, whose weights are updated. Set one of them, or the rank to 0."
+                f"model.lora.rank is {lora.rank} and the training starts from nothing; expected a bundle "
+                "in init_from or model.pretrained, whose weights are updated. Set one, or the rank to 0."
             )
         if self.decoder is not None and (self.folder is None or self.own_layers):
             found = (
@@ -170,6 +175,14 @@ class StartingPoint:
         encoder.config = config
 
 
+def bundle_of(init_from: str | None) -> str | None:
+    """The path of a bundle; None where it is the word for the universal aligner, or nothing.
+
+    A bundle in a folder of that name is given as ``./universal``.
+    """
+    return None if init_from == UNIVERSAL else init_from
+
+
 def check_one_start(bundle: str | None, folder: str | None) -> None:
     """Refuses two starting points.
 
@@ -218,7 +231,9 @@ def named_by_weights(settings: dict[str, Any]) -> dict[str, Any]:
     A bundle that is trained again, or moved, is then told apart, or not, by what it holds.
     """
     changed = settings | {"model": dict(settings.get("model") or {})}
-    if settings.get(INIT_FROM):
+    if settings.get(INIT_FROM) == UNIVERSAL:
+        changed[INIT_FROM] = [UNIVERSAL, read_config(UNIVERSAL_FOLDER)["weights_sha256"]]
+    elif settings.get(INIT_FROM):
         changed[INIT_FROM] = read_bundle_config(Path(settings[INIT_FROM])).weights_sha256
     if changed["model"].get("pretrained"):
         changed["model"]["pretrained"] = weights_digest(Path(changed["model"]["pretrained"]))

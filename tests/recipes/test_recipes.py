@@ -145,6 +145,8 @@ def test_a_gpu_is_used_where_there_is_one(
         ("continue --trainer.max_epochs 3", True),
         ("finetune --model.pretrained whisper-base", False),
         ("continue --init_from=exp/bundle", False),
+        ("continue --init_from universal", True),
+        ("finetune --init_from=universal --model.pretrained whisper-base", False),
         ("whisper", True),
         ("whisper --model.pretrained=whisper-base", False),
         ("small", False),

@@ -148,15 +148,13 @@ class CorpusAligner:
         name = WRONG_TRANSCRIPT if self.units.shared else "low_confidence"
         for first, last in self.unfit_spans(parts):
             flags.append(f"{name}: {clock.seconds(first):.2f}-{clock.seconds(last):.2f} s")
-        weights = [len(part.text.labels) - part.text.labels.count("") for part in parts]
-        margin = np.average([part.margin for part in parts], weights=weights)
         return Alignment(
             id=source.id,
             audio=source.audio,
             start=source.start,
             duration=duration,
             units={"word": cut_unspaced(words), self.units.kind: tokens},
-            confidence=math.exp(margin),
+            confidence=math.exp(mean_margin(parts)),
             flags=tuple(flags),
         )
 
@@ -207,6 +205,12 @@ class CorpusAligner:
         path = replace(path, edges=find_edges(narrow, wide, left_out=left_out))
         margin = text_margin(text, path, heard)
         return PlacedPart(part.first, part.last, text, path.later(part.first), margin)
+
+
+def mean_margin(parts: Sequence[PlacedPart]) -> float:
+    """Of :func:`text_margin`, over the units of all parts of a recording."""
+    weights = [len(part.text.labels) - part.text.labels.count("") for part in parts]
+    return float(np.average([part.margin for part in parts], weights=weights))
 
 
 def token_path(text: PlacedText, states: Ints, heard: Floats) -> TokenPath:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
-from speechmm.errors import AlignmentError, ConfigError
+from speechmm.errors import AlignmentError, ConfigError, SpeechmmError
 from speechmm.inference.alignment.state_graph import StateGraph
 from speechmm.inference.alignment.token_path import silence_mask
 from speechmm.inference.alignment.viterbi import Floats
@@ -120,6 +123,19 @@ def utterance_voice(source: Source) -> str | None:
     if voice is None:
         raise ConfigError(
             f"{source.name}: espeak-ng has no voice for its language, {source.language!r}; expected one "
-            "that it has. Give a voice of a language that is like it with --language."
+            "that it has. Give that of a language that is like it, in the manifest or by align --language."
         )
     return voice
+
+
+def guessed_voices(sources: Iterable[Source]) -> str | None:
+    """How texts are pronounced of which nobody has said the language; None where all have one."""
+    guessed: Counter[str] = Counter()
+    for source in sources:
+        with suppress(SpeechmmError):
+            if not source.language:
+                guessed[utterance_voice(source) or "letters or strings of phones"] += 1
+    if not guessed:
+        return None
+    voices = ", ".join(f"{name} ({count})" for name, count in guessed.most_common())
+    return f"no language is named: texts are pronounced as {voices}"

@@ -41,10 +41,10 @@ def wrong_texts(alignments: Sequence[Alignment]) -> set[str]:
 
 
 def unfit(fits: Sequence[float], *, shared: bool) -> list[int]:
-    """Which parts of a recording fit their text badly, as far as one can tell.
+    """Which parts of a recording, or utterances of a corpus, fit their text badly, as far as one can tell.
 
     Args:
-        fits: Of the parts of one recording: the logarithms of their confidences.
+        fits: The logarithms of their confidences; of one or more.
         shared: Whether the units are the known phones of all languages (:func:`wrong_texts`), or those of
             the corpus (:func:`outliers`).
     """

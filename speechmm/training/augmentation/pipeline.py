@@ -167,8 +167,11 @@ class Augmenter:
         features, lengths, frames = random_tempo(
             batch.features, batch.feature_lengths, config.features, known=batch.frames
         )
+        guides = batch.guides
+        if guides is not None and config.features.tempo:
+            guides = guides * (lengths / batch.feature_lengths.clamp(min=1))[:, None, None]
         batch = dataclasses.replace(
-            batch, features=features, feature_lengths=lengths, frames=frames
+            batch, features=features, feature_lengths=lengths, frames=frames, guides=guides
         )
         if self.views > 1:
             batch = batch.duplicated()

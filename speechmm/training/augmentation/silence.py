@@ -109,8 +109,14 @@ class SilenceAugmenter:
         valid = length_mask(lengths + added, frames + added)[:, :, None]
         out = torch.where(spoken, speech, noise).masked_fill(~valid, 0.0)
         grown = [one + added for one in batch.frames]
+        guides = None if batch.guides is None else batch.guides + start[:, :, None]
         return dataclasses.replace(  # the recordings have no such pauses
-            batch, features=out, feature_lengths=lengths + added, frames=grown, spoken=None
+            batch,
+            features=out,
+            feature_lengths=lengths + added,
+            frames=grown,
+            guides=guides,
+            spoken=None,
         )
 
     def add_rows(
@@ -160,6 +166,11 @@ class SilenceAugmenter:
             languages=None  # as if those of the first rows had been silent
             if batch.languages is None
             else torch.cat([batch.languages, batch.languages[:count]]),
+            guides=None
+            if batch.guides is None
+            else torch.cat(
+                [batch.guides, batch.guides.new_full((count, *aligned.shape[1:], 2), math.nan)]
+            ),
             speeds=batch.speeds + [1.0] * count,
             recombined=batch.recombined + [True] * count,
         )

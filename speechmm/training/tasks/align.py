@@ -15,6 +15,7 @@ from speechmm.models.forward_sum import (
     forward_sum_loss,
     frame_loss,
     gather_tokens,
+    guided_log_prior,
     label_scores,
     silence_log_prior,
 )
@@ -43,8 +44,8 @@ class Align(Task):
     weight: float = 1.0
     """Weight of the task (nats per frame); 0 switches it off."""
     warmup_steps: int = 100
-    """Optimiser steps in which priors lead the alignments (near the diagonal, silence is soft),
-    fading to nothing."""
+    """Optimiser steps in which priors lead the alignments (near the diagonal, or where the universal
+    aligner has the words; silence is soft), fading to nothing."""
 
     def __post_init__(self) -> None:
         if self.weight < 0 or self.warmup_steps < 0:
@@ -80,12 +81,12 @@ class Align(Task):
         scores, marginal = label_scores(local, lengths, weight + scale * (1.0 - weight), step.sum)
         log_prior = None
         if scale > 0:
-            log_prior = scale * (
-                silence_log_prior(encoding.features, lengths, silent)
-                + beta_binomial_log_prior(
-                    lengths, batch.align_lengths, local.shape[1], tokens.shape[1]
-                )
+            place = beta_binomial_log_prior(
+                lengths, batch.align_lengths, local.shape[1], tokens.shape[1]
             )
+            if batch.guides is not None:
+                place = guided_log_prior(batch.guides, local.shape[1], place)
+            log_prior = scale * (silence_log_prior(encoding.features, lengths, silent) + place)
         # sum over all monotonic alignments, and the soft alignment it is made of
         sum_loss, occupancy = forward_sum_loss(
             gather_tokens(scores, tokens),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from lhotse import MonoCut
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 
@@ -21,6 +22,7 @@ from speechmm.errors import ConfigError
 from speechmm.models.bundle import load_bundle
 from speechmm.training.callbacks.metrics import read_metrics
 from speechmm.training.sharding import check_strategy, chosen_strategy
+from speechmm.training.universal_start import WORD_TIMES, WordFinder, read_rows
 
 pytestmark = [
     pytest.mark.usefixtures("no_picture"),
@@ -237,6 +239,33 @@ def test_two_processes_share_out_the_archives_of_a_corpus(study: Study, each_bat
         assert sorted(ids[0] + ids[1]) == sorted(of)
         first, second = ({of[one] for one in own} for own in ids)
         assert len(first & second) <= 1  # what the shares differ by
+
+
+def test_two_processes_share_out_the_words_that_the_universal_aligner_finds(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(finder: WordFinder, cut: MonoCut) -> dict[str, Any]:
+        asked = study.shop.root / f"asked-{os.environ.get('LOCAL_RANK')}.txt"
+        with asked.open("a", encoding="utf-8") as stream:
+            stream.write(f"{cut.id}\n")
+        words = cut.supervisions[0].text.split()
+        return {
+            "fit": -0.5,
+            "words": [[0.2 * place, 0.2 * place + 0.1] for place in range(len(words))],
+        }
+
+    monkeypatch.setattr(WordFinder, "_found", found)
+    led = ("--init_from", "universal")
+    assert study.shop.fit(study.config("led", 1), *led).code == 0
+    assert fit_in_two(study, study.config("led-by-two", 2, "ddp"), *led) == [0, 0]
+    asked = [
+        (study.shop.root / f"asked-{rank}.txt").read_text("utf-8").split() for rank in range(2)
+    ]
+    assert sorted(asked[0] + asked[1]) == [f"train-{i}" for i in range(2 * STEPS)]
+    assert len(asked[0]) == STEPS
+    rows = [read_rows(study.folder(name) / WORD_TIMES) for name in ("led", "led-by-two")]
+    assert rows[0] == rows[1]
+    check_same(study, "led-by-two", "led")
 
 
 def test_lightning_s_model_parallel_strategy_trains_as_one_process(study: Study, one: str) -> None:
