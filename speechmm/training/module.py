@@ -340,7 +340,9 @@ class JointModule(TrainingModule):
                 value = above / below
                 self.log(f"{stage}/{metric.name}", value, sync_dist=True)
                 if metric.selects:
-                    selection = selection + value
+                    selection = selection + value.clamp(
+                        max=1.0
+                    )  # with no word right, the loss decides
         self.log(SELECTION.replace("val", stage), selection, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from speechmm.training.callbacks import divergence
+from speechmm.training.callbacks.metrics import read_metrics
 from speechmm.training.module import JointModule
+from speechmm.training.tasks import Asr
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -52,6 +54,24 @@ def test_a_training_that_diverges(look: str, shop, good, monkeypatch: pytest.Mon
     monkeypatch.setattr(JointModule, "training_step", own_step)
     assert shop.fit(config, "--ckpt_path", "last").code == 0
     assert (folder / "bundle" / "model.safetensors").is_file()
+
+
+def test_of_models_without_a_right_word_the_loss_chooses(
+    shop, good, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = iter([3.0, 5.0])  # of 2 words: the second epoch writes more that is wrong
+    monkeypatch.setattr(Asr, "measure", lambda task, step: {"wer": (next(above), 2.0)})
+    config = shop.config("wordless", *good, trainer={"max_epochs": 2, "num_sanity_val_steps": 0})
+    outcome = shop.fit(config, "--data.batch_seconds", "100")
+    assert outcome.code == 0, outcome.err
+    run = shop.root / "runs" / "wordless"
+    found = read_metrics(run / "metrics.csv")
+    assert [value for _, value in found["val/wer"]] == [1.5, 2.5]
+    losses = [value for _, value in found["val/loss"]]
+    chosen_by = [value for _, value in found["val/selection"]]
+    assert chosen_by == pytest.approx([1.0 + 0.01 * loss for loss in losses])
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+    assert best == losses.index(min(losses))
 
 
 def test_a_loader_that_is_killed(shop, good, each_batch) -> None:
