@@ -16,7 +16,7 @@ help:  ## Show this list
 
 venv: $(INSTALLED)  ## Create .venv and install speechmm with all it needs (once)
 
-demo: $(INSTALLED)  ## Make a spoken corpus, train a tiny model on it, transcribe, align and score
+demo: $(INSTALLED)  ## Make a spoken corpus, train a tiny model on it, transcribe, align, score and speak
 	PATH="$(CURDIR)/$(BIN):$$PATH" recipes/synth/run.sh
 
 test: lint  ## Run all checks, then all tests, in one process a core (four at most)

@@ -12,6 +12,7 @@ from speechmm.cli.main import main
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/*/*.md")])
 BUNDLE = "recipes/synth/exp/tiny/bundle"  # as the tour names what make demo leaves behind
+VOICE = "recipes/synth/exp/tiny/voice/bundle"
 DATA = "recipes/synth/data"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TUTORIAL = (ROOT / "docs" / "two-hours-of-my-language.md").read_text(encoding="utf-8")
@@ -80,6 +81,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from speechmm.models.bundle_config import TrainingInfo
     from speechmm.models.speech_text import SpeechTextModel
     from speechmm.models.speech_text_config import SpeechTextConfig
+    from speechmm.models.voice import VoiceConfig
     from speechmm.text.tokenizer import Tokenizer
 
     folder = tmp_path_factory.mktemp("demo")
@@ -94,9 +96,12 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     sizes_of_model = SpeechTextConfig(d_model=16, heads=2, ff_dim=16, encoder_layers=1)
     features = LogMelConfig()
-    model = SpeechTextModel(sizes_of_model, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels)
-    (folder / BUNDLE).parent.mkdir(parents=True)
-    save_bundle(folder / BUNDLE, model, tokenizer, features, training=TrainingInfo(seed=0))
+    for path, voice in ((BUNDLE, None), (VOICE, VoiceConfig())):
+        model = SpeechTextModel(
+            sizes_of_model, vocab_size=tokenizer.vocab_size, n_mels=features.n_mels, voice=voice
+        )
+        (folder / path).parent.mkdir(parents=True)
+        save_bundle(folder / path, model, tokenizer, features, training=TrainingInfo(seed=0))
     write_recordings(folder / "my-recordings")
     write_tone(folder / "call.wav", 220, seconds=3.0)
     return folder
