@@ -29,7 +29,7 @@ from speechmm.models.speech_text import Mask, SpeechEncoding, SpeechTextModel
 from speechmm.training.augmentation import AugmentationConfig
 from speechmm.training.augmentation.pipeline import check_unchanged_features
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.processes import gather_from_processes
+from speechmm.training.processes import gather_from_processes, share_of_process
 from speechmm.training.sharding import shares_weights
 from speechmm.training.tasks import TasksConfig
 
@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "speechmm-frames/1"
 SETTINGS_FILE = "frames.json"
-_SAID_EVERY = 60.0
-"""Seconds between lines that say how far it is."""
 _NOT_BELOW = ("decoder_layers", "align_dim", "align_prior", "dropout")
 Cut = int | Literal["top"]
 """Layers below a cut through an encoder; ``top`` is the end of one that cannot be cut elsewhere."""
@@ -127,11 +125,10 @@ class FrozenFrames:
             data.text_tokenizer, data.features, keep_samples=model.reads_waveforms
         )
         missing = [cut for cut in data.cuts() if not _is_there(self.store, cut)]
-        own = missing[trainer.global_rank :: trainer.world_size]
         was_training = model.training
         model.eval()
-        began = said = time.monotonic()
-        for place, cut in enumerate(own):
+        began = time.monotonic()
+        for cut in share_of_process(missing, trainer, what="frozen_frames"):
             try:
                 batch = dataset[[cut]]
             except SpeechmmError:
@@ -140,11 +137,8 @@ class FrozenFrames:
             batch = trainer.precision_plugin.convert_input(batch.to(_device(model)))
             frames, lengths = below(model, batch, self.cut)
             self.store.save(cut, frames[0, : int(lengths[0])])
-            if time.monotonic() - said > _SAID_EVERY:
-                said = time.monotonic()
-                logger.info("frozen_frames: %d of %d utterances", place + 1, len(own))
         model.train(was_training)
-        gather_from_processes(len(own))  # nobody reads before all have written
+        gather_from_processes(None)  # nobody reads before all have written
         if trainer.is_global_zero:
             layers = "the whole encoder" if self.cut == "top" else f"{self.cut} layers"
             logger.info(

@@ -340,9 +340,8 @@ class JointModule(TrainingModule):
                 value = above / below
                 self.log(f"{stage}/{metric.name}", value, sync_dist=True)
                 if metric.selects:
-                    selection = selection + value.clamp(
-                        max=1.0
-                    )  # with no word right, the loss decides
+                    # with no word right, the loss decides
+                    selection = selection + value.clamp(max=1.0)
         self.log(SELECTION.replace("val", stage), selection, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
+import lightning as L
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+_SAID_EVERY = 60.0
+"""Seconds between lines that say how far it is."""
 
 
 def usable_cores() -> int:
@@ -49,6 +58,23 @@ def gather_from_processes(value: Any) -> list[Any]:
         values *= process_count()
         dist.all_gather_object(values, value)
     return values
+
+
+def share_of_process(items: Sequence[Item], trainer: L.Trainer, *, what: str) -> Iterator[Item]:
+    """The items that fall to this process; a line now and then says how far it is.
+
+    Args:
+        items: Of all processes, the same in each.
+        trainer: Knows which process this is.
+        what: The setting that asks for the work, for the line.
+    """
+    own = items[trainer.global_rank :: trainer.world_size]
+    said = time.monotonic()
+    for place, item in enumerate(own):
+        yield item
+        if time.monotonic() - said > _SAID_EVERY:
+            said = time.monotonic()
+            logger.info("%s: %d of %d utterances", what, place + 1, len(own))
 
 
 class _AllSum(torch.autograd.Function):

@@ -38,7 +38,7 @@ from speechmm.inference.engine.sources import Source
 from speechmm.text.phonemes import has_espeak
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.data_module import SpeechDataModule
-from speechmm.training.processes import gather_from_processes
+from speechmm.training.processes import gather_from_processes, share_of_process
 from speechmm.training.starting_point import StartingPoint
 from speechmm.training.tasks import TasksConfig
 
@@ -49,8 +49,6 @@ WORD_TIMES = "word_times.jsonl"
 FORMAT = "speechmm-word-times/1"
 _DECIMALS = 4
 """Of seconds in the file."""
-_SAID_EVERY = 60.0
-"""Seconds between lines that say how far it is."""
 _MOST_NAMED = 5
 
 Row = dict[str, Any]
@@ -190,14 +188,9 @@ def _find_all(
     known = gather_from_processes(read_rows(path) if trainer.is_global_zero else {})[0]
     rows = {stamp: known[stamp] for stamp in wanted if stamp in known}
     missing = [stamp for stamp in wanted if stamp not in rows]
-    own = missing[trainer.global_rank :: trainer.world_size]
-    began = said = time.monotonic()
-    found = []
-    for place, stamp in enumerate(own):
-        found.append(finder.find(wanted[stamp], stamp))
-        if time.monotonic() - said > _SAID_EVERY:
-            said = time.monotonic()
-            logger.info("init_from universal: %d of %d utterances", place + 1, len(own))
+    began = time.monotonic()
+    own = share_of_process(missing, trainer, what="init_from universal")
+    found = [finder.find(wanted[stamp], stamp) for stamp in own]
     rows |= {row["utterance"]: row for some in gather_from_processes(found) for row in some}
     if not missing:
         return rows, f"known from {path}"
