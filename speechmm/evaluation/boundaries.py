@@ -16,13 +16,14 @@ from speechmm.alignments.ids import match_ids
 from speechmm.errors import ManifestError
 from speechmm.evaluation.alignment_sets import spoken_segments
 from speechmm.evaluation.error_rate import score_units
-from speechmm.evaluation.report_types import BoundaryReportRow, BoundaryRow
+from speechmm.evaluation.report_types import BoundaryReportRow, BoundaryRow, RangesRow
 from speechmm.evaluation.significance import bootstrap_rate, sums_by_speaker
 from speechmm.files.atomic import write_text
 from speechmm.text.normalize import normalize
 
 THRESHOLDS_MS = (10, 20, 25, 50, 100)
 ROUNDING_MS = 1e-6  # an error of 20 ms is within 20 ms, whatever floats make of it
+_SLACK = ROUNDING_MS / 1000
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,33 @@ def _summary(edges: _Edges, speakers: Sequence[str], seed: int) -> BoundaryRow:
         "p95_ms": float(np.percentile(errors, 95)) if len(errors) else None,
         "start": {"mean_ms": _mean(np.abs(starts)), "bias_ms": _mean(starts)},
         "end": {"mean_ms": _mean(np.abs(ends)), "bias_ms": _mean(ends)},
+        "ranges": _ranges([m for row in edges.matches for m in row]),
+    }
+
+
+def _ranges(matches: Sequence[Match]) -> RangesRow | None:
+    """How many of the ranges hold the edge of the reference, by their width too."""
+    rows = [
+        (1000 * (pair[1] - pair[0]), pair[0] - _SLACK <= edge <= pair[1] + _SLACK)
+        for one in matches
+        for pair, edge in (
+            (one.hypothesis.start_range, one.reference.start),
+            (one.hypothesis.end_range, one.reference.end),
+        )
+        if pair is not None
+    ]
+    if not rows:
+        return None
+    widths, holding = np.asarray(sorted(rows), np.float64).T
+    quarters = [part for part in np.array_split(np.arange(len(rows)), 4) if len(part)]
+    return {
+        "edges": len(rows),
+        "median_ms": float(np.median(widths)),
+        "holding": float(holding.mean()),
+        "quarters": [
+            {"median_ms": float(np.median(widths[part])), "holding": float(holding[part].mean())}
+            for part in quarters
+        ],
     }
 
 

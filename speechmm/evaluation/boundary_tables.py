@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speechmm.evaluation.boundaries import THRESHOLDS_MS, BoundaryScore
-from speechmm.evaluation.report_types import BoundaryRow, Interval
+from speechmm.evaluation.report_types import BoundaryRow, Interval, RangesRow
 from speechmm.evaluation.results import text_table
 
 
@@ -26,6 +26,11 @@ def boundary_table(score: BoundaryScore) -> str:
         f"95 % interval of {kind} edges by speaker: {_ends(row['ci95_ms_speakers'])} ms"
         for kind, row in score.units.items()
         if row["ci95_ms_speakers"] is not None
+    ]
+    lines += [
+        f"ranges of {kind} edges: {_holding(row['ranges'])}"
+        for kind, row in score.units.items()
+        if row["ranges"] is not None
     ]
     return "\n".join(lines)
 
@@ -50,6 +55,14 @@ def boundary_lines(score: BoundaryScore, *, command: str, commit: str | None) ->
         f"- command: `{command}`",
         f"- commit: {commit or 'not known'}",
     ]
+
+
+def _holding(ranges: RangesRow) -> str:
+    quarters = ", ".join(f"{100 * one['holding']:.0f}" for one in ranges["quarters"])
+    return (
+        f"{100 * ranges['holding']:.1f} % of {ranges['edges']} hold the reference's, median length "
+        f"{ranges['median_ms']:.0f} ms; by quarters, narrow to wide: {quarters} %"
+    )
 
 
 def _milliseconds(value: float | None) -> str:

@@ -283,6 +283,24 @@ class EdgeRow(TypedDict):
     bias_ms: float | None
 
 
+class RangeQuarterRow(TypedDict):
+    """A quarter of the ranges of edges, of about the same width."""
+
+    median_ms: float
+    holding: float
+
+
+class RangesRow(TypedDict):
+    """The ranges of edges: how many hold the edge of the reference, and how wide they are."""
+
+    edges: int
+    median_ms: float
+    holding: float
+    """Share; of well calibrated ranges 0.8."""
+    quarters: list[RangeQuarterRow]
+    """From the narrowest to the widest."""
+
+
 class BoundaryRow(TypedDict):
     """Boundary errors of one kind of unit; None where no unit was matched."""
 
@@ -299,6 +317,8 @@ class BoundaryRow(TypedDict):
     p95_ms: float | None
     start: EdgeRow
     end: EdgeRow
+    ranges: RangesRow | None
+    """None where the alignments have none."""
 
 
 class BoundaryReportRow(BoundaryRow):

@@ -53,6 +53,9 @@ _DYNAMIC_RANGE = 18.0
 and no more."""
 _SPREAD = 3.0
 """About the standard deviation of log-mel, nats."""
+OUTER_SHARE = 0.025
+"""Share of the paths through states that pass an edge before its range, and after: eight of ten ranges then
+hold the true edge in voices of two synthesisers, with noise too (docs/experiments/2026-11-28-pauses.md)."""
 
 
 @dataclass(frozen=True)
@@ -198,11 +201,12 @@ class CorpusAligner:
         heard = unit_log_probs(posteriors)
         path = token_path(text, states, heard)
         narrow, wide = (
-            text.graph.occupancy(scale * scores, tokens=len(text.labels))
+            text.graph.occupancy(scores, tokens=len(text.labels), scale=scale)
             for scale in (EDGE_SCALE, RANGE_SCALE)
         )
         left_out = silence_mask(text.aligned) & (path.first == path.last)
-        path = replace(path, edges=find_edges(narrow, wide, left_out=left_out))
+        edges = find_edges(narrow, wide, left_out=left_out, outer_share=OUTER_SHARE)
+        path = replace(path, edges=edges)
         margin = text_margin(text, path, heard)
         return PlacedPart(part.first, part.last, text, path.later(part.first), margin)
 

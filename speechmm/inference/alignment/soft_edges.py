@@ -66,19 +66,22 @@ def soften(
     return softened
 
 
-def find_edges(occupancy: Floats, wide: Floats, *, left_out: Bools) -> TokenEdges:
+def find_edges(
+    occupancy: Floats, wide: Floats, *, left_out: Bools, outer_share: float = OUTER_SHARE
+) -> TokenEdges:
     """The edges of the tokens of one utterance.
 
     Args:
         occupancy: (frames, tokens), the share of the paths that have the token in the frame.
         wide: The same by flatter scores, for the ranges.
         left_out: (tokens,), the silences that the best path leaves out.
+        outer_share: Of the paths that pass an edge before its range, and after.
     """
     frames, tokens = occupancy.shape
     middle = _crossing(_staying(occupancy), 0.5)
     flat = _staying(wide)
-    earliest = np.minimum(_crossing(flat, 1.0 - OUTER_SHARE), middle)
-    latest = np.maximum(_crossing(flat, OUTER_SHARE), middle)
+    earliest = np.minimum(_crossing(flat, 1.0 - outer_share), middle)
+    latest = np.maximum(_crossing(flat, outer_share), middle)
     ends = np.stack([earliest, middle, latest], axis=1)  # (tokens, 3)
     ends[-1] = frames
     starts = np.concatenate([np.zeros((1, 3)), ends[:-1]])

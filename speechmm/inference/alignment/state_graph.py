@@ -17,6 +17,9 @@ STATES_A_TOKEN = 3
 SILENCE_COLUMN = 0
 _FIRST, _BETWEEN, _LAST = range(STATES_A_TOKEN)
 _THIRD, _HALF = math.log(1 / 3), math.log(0.5)
+PAUSE = -8.0
+"""Log-probability of a pause between two words. The closure of a stop at the start of a word sounds like
+one; a pause speaks for itself for longer."""
 
 
 def state_columns(units: int) -> int:
@@ -72,12 +75,13 @@ class StateGraph:
         for token, quiet in enumerate(silent):
             if quiet:
                 enter[firsts[token], 0] = 0.0
+            begun = PAUSE if quiet and token < len(silent) - 1 else 0.0
             # What may come before: the token before, and the one before a silence.
             for before in range(max(0, token - 2), token):
                 if before < token - 1 and not silent[token - 1]:
                     continue
                 for state, weight in _exits(firsts[before], silent[before]):
-                    enter[firsts[token], firsts[token] - state] = weight
+                    enter[firsts[token], firsts[token] - state] = weight + begun
         for token in spoken[:1]:
             begin[: firsts[token] + 1] = 0.0
         for token in spoken[-1:]:
@@ -116,20 +120,23 @@ class StateGraph:
         kernel = loading.load("state_paths")
         return float(kernel.occupancies(emitted, self.enter, self.begin, self.finish, by_state))
 
-    def occupancy(self, scores: Floats, *, tokens: int) -> Floats:
+    def occupancy(self, scores: Floats, *, tokens: int, scale: float = 1.0) -> Floats:
         """The share of all paths, by their probability, that have each token in each frame.
 
         Args:
             scores: (frames, columns), log-likelihoods up to a constant a frame.
             tokens: Of the text.
+            scale: Power to which the probability of a whole path is raised, its moves and pauses with
+                its scores: if scores alone were flattened, the moves would decide where edges are.
 
         Returns:
             (frames, tokens); 0 where there is no path.
         """
-        emitted = np.ascontiguousarray(scores[:, self.columns], np.float32)
+        emitted = np.ascontiguousarray(scale * scores[:, self.columns], np.float32)
         by_state = np.zeros(emitted.shape, np.float32)
         kernel = loading.load("state_paths")
-        kernel.occupancies(emitted, self.enter, self.begin, self.finish, by_state)
+        moves = (np.float32(scale) * one for one in (self.enter, self.begin, self.finish))
+        kernel.occupancies(emitted, *moves, by_state)
         starts = np.searchsorted(self.tokens, np.arange(tokens))
         summed: Floats = np.add.reduceat(by_state, starts, axis=1)
         return summed

@@ -12,6 +12,7 @@ from speechmm.cli.main import main
 from speechmm.errors import AlignmentError, ManifestError
 from speechmm.evaluation.alignment_sets import read_alignment_set
 from speechmm.evaluation.boundaries import score_boundaries
+from speechmm.evaluation.boundary_tables import boundary_table
 
 Spans = list[tuple[str, float, float]]
 REFERENCE: Spans = [("the", 0.1, 0.3), ("cat", 0.3, 0.6), ("sat", 0.8, 1.2)]
@@ -39,6 +40,27 @@ def test_errors_of_both_edges() -> None:
     assert row["ci95_ms"] == pytest.approx([100 / 6, 100 / 6])
     assert row["start"]["bias_ms"] == pytest.approx(-40 / 3)
     assert row["end"]["bias_ms"] == pytest.approx(20 / 3)
+
+
+def test_ranges_that_hold_the_edges_of_the_reference_are_counted_by_width() -> None:
+    rows = [
+        Segment(label=label, start=start, end=end, start_range=first, end_range=last)
+        for label, start, end, first, last in [
+            ("the", 0.11, 0.31, (0.1, 0.11), (0.305, 0.315)),
+            ("cat", 0.3, 0.6, (0.25, 0.35), (0.5, 0.7)),
+            ("sat", 0.8, 1.2, (0.81, 0.83), None),
+        ]
+    ]
+    found = Alignment(id="u1", duration=2.0, units={"word": rows})
+    score = score_boundaries({"u1": found}, {"u1": alignment(REFERENCE)})
+    ranges = score.units["word"]["ranges"]
+    assert ranges is not None
+    assert ranges["edges"] == 5
+    assert ranges["holding"] == pytest.approx(3 / 5)  # one ends where the edge is
+    assert ranges["median_ms"] == pytest.approx(20)
+    assert [one["holding"] for one in ranges["quarters"]] == pytest.approx([0.5, 0, 1, 1])
+    assert "ranges of word edges: 60.0 % of 5 hold the reference's" in boundary_table(score)
+    assert word_row(REFERENCE)["ranges"] is None
 
 
 def test_labels_are_compared_without_case_and_punctuation() -> None:

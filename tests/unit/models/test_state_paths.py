@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from speechmm.errors import AlignmentError
-from speechmm.inference.alignment.state_graph import StateGraph
+from speechmm.inference.alignment.state_graph import PAUSE, StateGraph
 
 WORDS = [-1, 0, 1, -1, 2, -1]  # two units, then one; silence around and between
 SILENT = [unit < 0 for unit in WORDS]
@@ -31,17 +31,19 @@ def every_path(graph: StateGraph, scores: np.ndarray) -> dict[tuple[int, ...], f
     return {path: value for path, value in whole.items() if np.isfinite(value)}
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.3])
 @pytest.mark.parametrize("frames", [3, 4, 6])
-def test_the_best_path_and_the_sum_are_those_of_all_paths(frames: int) -> None:
+def test_the_best_path_and_the_sum_are_those_of_all_paths(frames: int, scale: float) -> None:
+    """Flattened, a path has that power of its probability: moves and pauses with the scores."""
     graph = StateGraph.of(WORDS, SILENT)
     scores = np.random.default_rng(frames).normal(size=(frames, 10)).astype(np.float32)
     paths = every_path(graph, scores)
     assert tuple(graph.best_path(scores)) == max(paths, key=paths.__getitem__)
-    weights = np.exp(np.array(list(paths.values())))
+    weights = np.exp(scale * np.array(list(paths.values())))
     expected = np.zeros((frames, len(WORDS)))
     for path, weight in zip(paths, weights / weights.sum(), strict=True):
         expected[np.arange(frames), graph.tokens[list(path)]] += weight
-    found = graph.occupancy(scores, tokens=len(WORDS))
+    found = graph.occupancy(scores, tokens=len(WORDS), scale=scale)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -66,3 +68,26 @@ def test_first_and_last_frames_have_their_own_states() -> None:
     assert graph.columns[states][[0, 1, 8]].tolist() == [0, 0, 0]
     moves = np.diff(states)
     assert all(np.isfinite(graph.enter[s, m]) for s, m in zip(states[1:], moves, strict=True))
+
+
+def pause_frames(nats: float, frames: int) -> int:
+    """How long the pause is between two words of a unit each, where ``frames`` frames speak for one."""
+    graph = StateGraph.of([-1, 0, -1, 1, -1], [True, False, True, False, True])
+    scores = np.full((20, 7), -30.0, np.float32)
+    scores[:8, 1:4] = scores[8 + frames :, 4:7] = 0.0
+    scores[8 : 8 + frames] = 0.0
+    scores[8 : 8 + frames, 0] = nats
+    return int((graph.tokens[graph.best_path(scores)] == 2).sum())
+
+
+def test_a_pause_between_words_needs_more_evidence_than_a_closure_has() -> None:
+    """A few quiet frames before a stop are its closure; silence at the ends costs nothing to begin."""
+    assert pause_frames(1.0, frames=3) == 0
+    assert pause_frames(6.0, frames=3) == 3
+    assert pause_frames(1.0, frames=10) == 10
+    graph = StateGraph.of(WORDS, SILENT)
+    silences = np.flatnonzero(graph.columns == 0)
+    entered = [graph.enter[state, 1] for state in silences[1:]]
+    np.testing.assert_allclose(entered, [PAUSE, 0.0])
+    assert not graph.enter[silences, 0].any()
+    assert not graph.begin[:2].any()
