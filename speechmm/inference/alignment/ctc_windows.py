@@ -2,7 +2,8 @@
 
 The head places tokens to 10 ms, but among similar sounds it can skip or repeat some, above all in
 voices it was not trained on; CTC rarely does, but its times are coarse. So a token is penalised outside
-its window. The penalty is bounded: a head whose scores differ by more than a few nats overrules it.
+its window. The penalty is bounded: a head whose scores differ by more than a few nats overrules it. And it
+is as large as CTC's own posteriors speak for the text: a CTC that has learned nothing limits nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.inference.alignment.ctc_utterances import CtcUtterance
-from speechmm.inference.alignment.viterbi import Floats, Ints, ctc_states, required_frames
+from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints, ctc_states, required_frames
 from speechmm.models.kernels.dispatch import forward_backward
 
 OUTER_SHARE = 0.1
@@ -37,6 +38,8 @@ class CtcWindows:
     """First frame of the window of each aligned token; -inf where CTC emits no label for it."""
     last: Floats
     """Last frame; inf where CTC emits no label for it."""
+    trust: float = 1.0
+    """Share of the penalty, 0 to 1 (see :func:`earned_trust`)."""
 
 
 def window_costs(
@@ -55,14 +58,17 @@ def window_costs(
         return None
     first = np.full((len(windows), scores.shape[2]), -np.inf, np.float32)
     last = np.full((len(windows), scores.shape[2]), np.inf, np.float32)
+    trust = np.ones(len(windows), np.float32)
     for row, one in enumerate(windows):
         if one is not None:
             first[row, : len(one.first)], last[row, : len(one.last)] = one.first, one.last
+            trust[row] = one.trust
     frame = torch.arange(scores.shape[1], dtype=torch.float32, device=scores.device)[None, :, None]
     begin, end = (torch.from_numpy(one).to(scores.device)[:, None] for one in (first, last))
     # How far each frame lies outside each window, in seconds; below 0 inside. (batch, frames, tokens)
     away = torch.maximum(begin - frame, frame - end) * hop
-    return ((away - FREE_SECONDS) * NATS_PER_SECOND).clamp(0.0, MAX_NATS)
+    costs = ((away - FREE_SECONDS) * NATS_PER_SECOND).clamp(0.0, MAX_NATS)
+    return costs * torch.from_numpy(trust).to(scores.device)[:, None, None]
 
 
 def find_windows(
@@ -94,26 +100,48 @@ def find_windows(
         (columns, skippable), log_probs = states[row], utterances[row].log_probs
         scores[place, : len(log_probs), : len(columns)] = torch.from_numpy(log_probs[:, columns])
         may_skip[place, : len(columns)] = torch.from_numpy(skippable)
-    given = (one.to(device) for one in (scores, lengths, sizes, may_skip))
-    _, occupancy = forward_backward(*given, compiled=False)
+    scores = scores.to(device)
+    given = (one.to(device) for one in (lengths, sizes, may_skip))
+    _, occupancy = forward_backward(scores, *given, compiled=False)
     # Of the labels alone, not the blanks: the share that has passed by each frame.
     exact = torch.float32 if device.type == "mps" else torch.float64
-    share = occupancy[:, :, 1::2].to(exact).cumsum(1)
-    share /= share[:, -1:].clone().clamp(min=1e-9)
+    labels = occupancy[:, :, 1::2].to(exact)
+    share = labels.cumsum(1)
+    totals = share[:, -1:].clone().clamp(min=1e-9)
+    share /= totals
+    # How probable a label is to CTC, on average over where the paths of the text have it. (batch, labels)
+    probable = (labels * scores[:, :, 1::2].exp()).sum(1) / totals[:, 0]
     first = (share > OUTER_SHARE).int().argmax(dim=1).cpu().numpy()  # (batch, labels)
     last = (share >= 1 - OUTER_SHARE).int().argmax(dim=1).cpu().numpy()
+    heard = probable.cpu().numpy()
     for place, row in enumerate(fitting):
-        found[row] = _windows_of(utterances[row], first[place], last[place])
+        found[row] = _windows_of(utterances[row], first[place], last[place], heard[place])
     return found
 
 
-def _windows_of(utterance: CtcUtterance, first: Ints, last: Ints) -> CtcWindows:
+def earned_trust(probable: Floats | Doubles) -> float:
+    """How far the windows of an utterance are to be trusted, 0 to 1 in hundredths, whatever its batch is.
+
+    Args:
+        probable: (labels,), how probable each label is to CTC where the paths of the text have it. Near 1
+            of a CTC that hears what the text says; about the share of the label in texts, or less, of
+            one that has learned only how often each label comes.
+    """
+    return round(float(np.clip(np.mean(probable), 0.0, 1.0)), 2) if len(probable) else 0.0
+
+
+def _windows_of(utterance: CtcUtterance, first: Ints, last: Ints, probable: Doubles) -> CtcWindows:
     """The windows of the tokens from those of the labels, in encoder frames.
 
     A label may cover several aligned tokens ("ing"), or none (a space).
     """
     labels, tokens = utterance.labels, utterance.tokens
-    windows = CtcWindows(np.full(tokens, -np.inf, np.float32), np.full(tokens, np.inf, np.float32))
+    spoken = np.asarray(labels.count, np.int64) > 0
+    windows = CtcWindows(
+        np.full(tokens, -np.inf, np.float32),
+        np.full(tokens, np.inf, np.float32),
+        earned_trust(probable[: len(spoken)][spoken]),
+    )
     for index, (place, count) in enumerate(zip(labels.first, labels.count, strict=True)):
         windows.first[place : place + count] = first[index] * utterance.subsampling
         windows.last[place : place + count] = last[index] * utterance.subsampling

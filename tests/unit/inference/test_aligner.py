@@ -194,8 +194,10 @@ def test_order_and_batches_change_nothing(random_bundle: Path, speak: Callable) 
         for found, expected in zip(together, alone, strict=True):
             assert found.confidence == pytest.approx(expected.confidence, abs=1e-4)
             for word, other in zip(found.words, expected.words, strict=True):
-                assert word.start == pytest.approx(other.start, abs=1e-6)
-                assert word.end == pytest.approx(other.end, abs=1e-6)
+                # To a thousandth of a frame: the CTC of random weights has earned no trust, so nothing
+                # limits the sums over paths, and other batches round otherwise.
+                assert word.start == pytest.approx(other.start, abs=1e-5)
+                assert word.end == pytest.approx(other.end, abs=1e-5)
 
 
 def test_text_comes_from_beside_the_audio(

@@ -8,7 +8,13 @@ import torch
 
 from speechmm.inference.alignment.ctc_labels import CtcLabels
 from speechmm.inference.alignment.ctc_utterances import CtcUtterance, place_by_ctc
-from speechmm.inference.alignment.ctc_windows import OUTER_SHARE, CtcWindows, find_windows
+from speechmm.inference.alignment.ctc_windows import (
+    MAX_NATS,
+    OUTER_SHARE,
+    CtcWindows,
+    find_windows,
+    window_costs,
+)
 from speechmm.inference.alignment.frame_times import FrameClock
 from speechmm.inference.alignment.viterbi import ctc_states
 from speechmm.text.tokenizer import AlignedTokens
@@ -63,7 +69,10 @@ def test_a_window_holds_all_but_the_outer_tenths_of_the_occupancy(
     labels = CtcLabels(ids, [1 + k for k in range(count)], [1] * count, [0] * count)
     windows = windows_of(utterance(log_probs, labels, count + 2))
     assert windows is not None
-    share = occupancies(log_probs, ids).cumsum(axis=0)
+    found = occupancies(log_probs, ids)
+    heard = (found * np.exp(log_probs[:, ids])).sum(axis=0) / found.sum(axis=0)
+    assert windows.trust == pytest.approx(heard.mean(), abs=0.006)
+    share = found.cumsum(axis=0)
     share /= share[-1:]
     first = [int(np.flatnonzero(one > OUTER_SHARE)[0]) for one in share.T]
     last = [int(np.flatnonzero(one >= 1 - OUTER_SHARE)[0]) for one in share.T]
@@ -79,6 +88,13 @@ def test_a_label_of_several_tokens_gives_them_one_window_and_a_space_none() -> N
     sure[range(5), [0, 1, 1, 2, 2]] = -0.01
     windows = windows_of(utterance(sure, CtcLabels([1, 2], [0, 3], [3, 0], [0, -1]), 4))
     assert windows is not None
+    sure[3:, 2], sure[3:, 0] = (
+        -20.0,
+        -0.01,
+    )  # a space that is not emitted says nothing of the letters
+    unspaced = windows_of(utterance(sure, CtcLabels([1, 2], [0, 3], [3, 0], [0, -1]), 4))
+    assert unspaced is not None
+    assert windows.trust == pytest.approx(unspaced.trust) == pytest.approx(np.exp(-0.01), abs=0.006)
     assert windows.first.tolist() == [4.0, 4.0, 4.0, -np.inf]
     assert windows.last.tolist() == [8.0, 8.0, 8.0, np.inf]
 
@@ -93,3 +109,19 @@ def test_a_text_with_more_labels_than_frames_has_no_window_and_no_words() -> Non
     assert [word.label for word in place_by_ctc(enough, text) or []] == ["aa"]
     wordless = utterance(np.zeros((3, 3), np.float32), CtcLabels([], [], [], []), 1)
     assert place_by_ctc(wordless, AlignedTokens([0], [-1], [])) is None
+
+
+def test_a_ctc_that_has_learned_only_how_often_labels_come_limits_the_head_little() -> None:
+    """The costs of a window follow what CTC has earned, utterance by utterance."""
+    usual = np.log(np.array([0.9, 0.05, 0.05], np.float32))  # blank nearly everywhere
+    labels = CtcLabels([1, 2], [1, 2], [1, 1], [0, 0])
+    nothing = utterance(np.tile(usual, (40, 1)), labels, 4)
+    knowing = np.full((40, 3), -20.0, np.float32)
+    knowing[:, 0] = -1e-4
+    knowing[[5, 30], [1, 2]], knowing[[5, 30], 0] = -1e-4, -20.0
+    windows = find_windows([nothing, utterance(knowing, labels, 4)], torch.device("cpu"))
+    costs = window_costs(windows, torch.zeros(2, 160, 4), hop=0.01)
+    assert costs is not None
+    assert costs[0].max() <= 0.05 * MAX_NATS + 1e-5
+    assert costs[1].max() == pytest.approx(MAX_NATS, rel=1e-3)
+    assert not costs[:, :, [0, 3]].any()
