@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,12 @@ from speechmm.models.forward_sum import forward_sum_loss, gather_tokens, label_s
 from speechmm.models.local_network import LocalNetwork
 from speechmm.text.align_units import RARE
 from speechmm.text.tokenizer import AlignedTokens
-from speechmm.training.aligner_utterances import Utterance, read_utterances, units_of
+from speechmm.training.aligner_utterances import (
+    Utterance,
+    batches_of_like_length,
+    read_utterances,
+    units_of,
+)
 
 FEATURES = LogMelConfig(n_mels=40)
 BATCH_FRAMES = 3000
@@ -49,18 +54,6 @@ def labels_of(aligned: AlignedTokens) -> CtcLabels:
     units = [aligned.ids[place] + 1 for place in places]
     words = [aligned.word_indices[place] for place in places]
     return CtcLabels(units, places, [1] * len(places), words)
-
-
-def batches(utterances: Sequence[Utterance], random: torch.Generator) -> Iterator[list[Utterance]]:
-    """Utterances of like length together, in another order every time."""
-    rows: list[list[Utterance]] = []
-    for one in sorted(utterances, key=lambda one: len(one.log_mel)):
-        if rows and len(one.log_mel) * (len(rows[-1]) + 1) <= BATCH_FRAMES:
-            rows[-1].append(one)
-        else:
-            rows.append([one])
-    for place in torch.randperm(len(rows), generator=random).tolist():
-        yield rows[place]
 
 
 def ctc_loss(scores: Tensor, lengths: Tensor, batch: Sequence[Utterance]) -> Tensor:
@@ -94,7 +87,7 @@ def learn(
         rate = LEARNING_RATE * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
         optimizer.param_groups[0]["lr"] = rate
         losses = []
-        for batch in batches(utterances, random):
+        for batch in batches_of_like_length(utterances, BATCH_FRAMES, random):
             lengths = torch.tensor([len(one.log_mel) for one in batch])
             rows = [one.log_mel for one in batch]
             log_mel = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

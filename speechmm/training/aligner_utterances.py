@@ -170,6 +170,26 @@ def read_utterances(
         yield Utterance(source.name, log_mel, text)
 
 
+def batches_of_like_length(
+    utterances: Iterable[Utterance], most_frames: int, random: torch.Generator
+) -> list[list[Utterance]]:
+    """Batches of utterances of like length, drawn in another order every time.
+
+    Args:
+        utterances: All are in one batch.
+        most_frames: Of a batch with its padding, but for an utterance that is longer by itself.
+        random: Draws the order of the batches.
+    """
+    batches: list[list[Utterance]] = []
+    for one in sorted(utterances, key=lambda one: len(one.log_mel)):
+        if batches and len(one.log_mel) * (len(batches[-1]) + 1) <= most_frames:
+            batches[-1].append(one)
+        else:
+            batches.append([one])
+    shuffled = torch.randperm(len(batches), generator=random).tolist()
+    return [batches[place] for place in shuffled]
+
+
 def padded_tokens(batch: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
     """The classes of the tokens of a batch, padded, and their numbers."""
     rows = [torch.from_numpy(one.token_classes) for one in batch]

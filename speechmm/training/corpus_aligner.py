@@ -44,6 +44,7 @@ from speechmm.text.lexicon import Lexicon
 from speechmm.training.aligner_settings import DEFAULTS, LearningSettings
 from speechmm.training.aligner_utterances import (
     Utterance,
+    batches_of_like_length,
     cut_long,
     padded_tokens,
     read_utterances,
@@ -280,7 +281,7 @@ class _Learner:
         self.report(f"{name}: {len(plan)} steps")
 
     def _batches(self) -> list[list[Utterance]]:
-        """Utterances of like length together, in another order every time."""
+        """Some of the utterances, those of like length together, in another order every time."""
         settings = self.settings
         order = torch.randperm(len(self.utterances), generator=self.random).tolist()
         chosen, frames = [], 0
@@ -289,15 +290,7 @@ class _Learner:
                 break
             chosen.append(self.utterances[place])
             frames += len(chosen[-1].log_mel)
-        chosen.sort(key=lambda one: len(one.log_mel))
-        batches: list[list[Utterance]] = []
-        for one in chosen:
-            if batches and len(one.log_mel) * (len(batches[-1]) + 1) <= self.batch_frames:
-                batches[-1].append(one)
-            else:
-                batches.append([one])
-        shuffled = torch.randperm(len(batches), generator=self.random).tolist()
-        return [batches[place] for place in shuffled]
+        return batches_of_like_length(chosen, self.batch_frames, self.random)
 
     def _masked(self, features: Tensor) -> Tensor:
         """The features with some bands of each utterance hidden."""

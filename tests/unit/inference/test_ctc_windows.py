@@ -88,10 +88,8 @@ def test_a_label_of_several_tokens_gives_them_one_window_and_a_space_none() -> N
     sure[range(5), [0, 1, 1, 2, 2]] = -0.01
     windows = windows_of(utterance(sure, CtcLabels([1, 2], [0, 3], [3, 0], [0, -1]), 4))
     assert windows is not None
-    sure[3:, 2], sure[3:, 0] = (
-        -20.0,
-        -0.01,
-    )  # a space that is not emitted says nothing of the letters
+    # A space that is not emitted says nothing of the letters.
+    sure[3:, 2], sure[3:, 0] = -20.0, -0.01
     unspaced = windows_of(utterance(sure, CtcLabels([1, 2], [0, 3], [3, 0], [0, -1]), 4))
     assert unspaced is not None
     assert windows.trust == pytest.approx(unspaced.trust) == pytest.approx(np.exp(-0.01), abs=0.006)
