@@ -30,6 +30,7 @@ from speechmm.models.bundle_config import (
 )
 from speechmm.models.bundle_upgrade import OLD_FORMAT, upgrade_config, upgrade_weights
 from speechmm.models.language_model import LanguageModel
+from speechmm.models.meta import without_values
 from speechmm.models.model_card import model_card
 from speechmm.models.pretrained.description import build, describe
 from speechmm.models.quantize import quantize as quantized
@@ -353,7 +354,7 @@ def _check_sizes(config: BundleConfig, path: Path, plain: dict[str, Any]) -> Non
 
     if plain.get("format") == OLD_FORMAT:
         return
-    with torch.device("meta"):
+    with without_values():
         wanted = {
             name: list(value.shape) for name, value in build_model(config).state_dict().items()
         }

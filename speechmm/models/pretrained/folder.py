@@ -20,6 +20,7 @@ from speechmm.errors import CheckpointError
 from speechmm.files.checksum import file_sha256
 from speechmm.files.json_text import read_json
 from speechmm.models.encoder import Encoder
+from speechmm.models.meta import without_values
 from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 
@@ -71,7 +72,7 @@ def read_pretrained(folder: Path) -> PretrainedEncoder:
         CheckpointError: The folder holds no encoder that is known, or weights and config do not fit.
     """
     kind, info = read_description(folder)
-    with torch.device("meta"):  # random weights of a large model would take longer than reading it
+    with without_values():  # random weights of a large model would take longer than reading it
         encoder: Any = build(info)
     weights, unused = _weights(folder, set(encoder.state_dict()))
     check_shapes(folder, encoder.state_dict(), weights, what="encoder")

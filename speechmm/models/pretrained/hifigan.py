@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from speechmm.errors import CheckpointError
 from speechmm.files.json_text import fits
 from speechmm.models.bundle_config import typed
+from speechmm.models.meta import without_values
 from speechmm.models.pretrained.folder import (
     CONFIG,
     check_shapes,
@@ -217,7 +218,7 @@ def read_hifigan(folder: Path, weights: Path | None = None) -> tuple[HifiGan, Vo
             f"{path}: hop_length is {mel.bands.hop_length}, and its upsample_rates make "
             f"{config.hop_length} samples of a frame; expected the same. Correct it."
         )
-    with torch.device("meta"):
+    with without_values():
         model = HifiGan(config)
     found = fold_weight_norm(
         _own_names(read_tensors([weights] if weights else weight_files(folder)))

@@ -285,7 +285,8 @@ def test_transcribing_one_file_imports_little(random_bundle: Path, two: list[str
     code = (
         "import sys; from speechmm.cli.main import main\n"
         f"code = main({['transcribe', two[0], '--model', str(random_bundle)]!r})\n"
-        "heavy = {'lightning', 'lhotse', 'matplotlib', 'librosa', 'numba', 'jiwer', 'praatio'}\n"
+        "heavy = {'lightning', 'lhotse', 'matplotlib', 'librosa', 'numba', 'jiwer', 'praatio',\n"
+        "    'torch._dynamo', 'triton', 'sympy', 'scipy'}\n"
         "print(code, sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
