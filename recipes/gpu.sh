@@ -27,19 +27,26 @@ needs_start() {
 }
 
 # Changes "pieces" (flags of speechmm tokenizer), "tokenizer" (its file) and "search" (flags of speechmm
-# transcribe) where the config goes on from something that others trained.
+# transcribe) where the config goes on from something that others trained. Sets the array "goes_on" (flags
+# of speechmm fit): where whisper.yaml goes on from a bundle, that has the tokenizer and the decoder, and no
+# tokenizer is to be made.
 #   by_config whisper --model.pretrained whisper-base
 by_config() {
-  local word before=
+  local word name=
+  goes_on=()
   case $1 in
     finetune) search=(--beam 10 --ctc-weight 1) ;; # it has no decoder
     whisper)                                       # it has no CTC, and writes Whisper's pieces
       search=(--beam 4)
       tokenizer=pieces.json
       for word in "${@:2}"; do
-        [[ $before != --model.pretrained ]] || pieces=(--kind bpe --pieces-of "$word")
-        [[ $word != --model.pretrained=* ]] || pieces=(--kind bpe --pieces-of "${word#*=}")
-        before=$word
+        [[ $word != --*=* ]] || name=${word%%=*} word=${word#*=}
+        case "$name $word" in
+          "--init_from universal") ;;
+          "--init_from "*) goes_on=(--model.pretrained_decoder null --data.tokenizer "$word/tokenizer.json") ;;
+          "--model.pretrained "*) pieces=(--kind bpe --pieces-of "$word") ;;
+        esac
+        name=$word
       done
       ;;
   esac

@@ -18,9 +18,9 @@ ways=(joint ctc)
 [[ $name != whisper ]] || ways=(decoder) # it has no CTC
 
 speechmm prepare an4 "$corpus" "$data"
-speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
-speechmm fit --config "$config" "${gpu[@]}" --ckpt_path last --trainer.default_root_dir "$run" "${@:3}" ||
-  [[ $? == 3 ]]
+((${#goes_on[@]})) || speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
+speechmm fit --config "$config" "${gpu[@]}" "${goes_on[@]}" --trainer.default_root_dir "$run" \
+  --ckpt_path last "${@:3}" || [[ $? == 3 ]]
 for split in dev test; do
   title="an4, $name, ${split/dev/train_dev}"
   for way in "${ways[@]}"; do

@@ -22,9 +22,9 @@ by_config "$name" "${@:3}"
 [[ $name != whisper ]] || pieces+=(--normalizer verbatim) # Whisper writes as one reads
 
 speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
-speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
-speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
-  [[ $? == 3 ]]
+((${#goes_on[@]})) || speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
+speechmm fit --config "$config" "${gpu[@]}" "${goes_on[@]}" --trainer.default_root_dir "$run" \
+  --ckpt_path last "${@:3}" || [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \

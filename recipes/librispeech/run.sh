@@ -19,9 +19,9 @@ search=(--beam 4)
 by_config "$name" "${@:3}"
 
 speechmm prepare librispeech "$corpus" "$data" || [[ $? == 3 ]]
-speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
-speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
-  [[ $? == 3 ]]
+((${#goes_on[@]})) || speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
+speechmm fit --config "$config" "${gpu[@]}" "${goes_on[@]}" --trainer.default_root_dir "$run" \
+  --ckpt_path last "${@:3}" || [[ $? == 3 ]]
 for split in test test-other; do
   if [[ ! -f $data/$split.jsonl.gz ]]; then continue; fi
   speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${search[@]}" \

@@ -164,17 +164,27 @@ def test_fine_tuning_asks_for_what_it_starts_from(words: str, refused: bool):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("small", "--kind char|tokenizer.json|--beam 4"),
-        ("finetune --model.pretrained w", "--kind char|tokenizer.json|--beam 10 --ctc-weight 1"),
-        ("whisper --model.pretrained w", "--kind bpe --pieces-of w|pieces.json|--beam 4"),
-        ("whisper --model.pretrained=v/w", "--kind bpe --pieces-of v/w|pieces.json|--beam 4"),
+        ("small", "--kind char|tokenizer.json|--beam 4|"),
+        ("small --init_from b", "--kind char|tokenizer.json|--beam 4|"),
+        ("finetune --model.pretrained w", "--kind char|tokenizer.json|--beam 10 --ctc-weight 1|"),
+        ("whisper --model.pretrained w", "--kind bpe --pieces-of w|pieces.json|--beam 4|"),
+        ("whisper --model.pretrained=v/w", "--kind bpe --pieces-of v/w|pieces.json|--beam 4|"),
+        (
+            "whisper --init_from=universal --trainer.devices 1 --model.pretrained w",
+            "--kind bpe --pieces-of w|pieces.json|--beam 4|",
+        ),
+        (
+            "whisper --init_from v/b",
+            "--kind char|pieces.json|--beam 4|"
+            "--model.pretrained_decoder null --data.tokenizer v/b/tokenizer.json",
+        ),
     ],
 )
 def test_a_config_may_want_other_pieces_and_another_search(words: str, found: str):
     script = (
         "set -euo pipefail; source recipes/gpu.sh; pieces=(--kind char); search=(--beam 4); "
         f"tokenizer=tokenizer.json; by_config {words}; "
-        'echo "${pieces[*]}|$tokenizer|${search[*]}"'
+        'echo "${pieces[*]}|$tokenizer|${search[*]}|${goes_on[*]}"'
     )
     done = subprocess.run(
         ["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
