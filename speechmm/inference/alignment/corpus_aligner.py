@@ -53,7 +53,7 @@ _DYNAMIC_RANGE = 18.0
 and no more."""
 _SPREAD = 3.0
 """About the standard deviation of log-mel, nats."""
-OUTER_SHARE = 0.025
+LEARNED_OUTER_SHARE = 0.025
 """Share of the paths through states that pass an edge before its range, and after: eight of ten ranges then
 hold the true edge in voices of two synthesisers, with noise too (docs/experiments/2026-11-28-pauses.md)."""
 
@@ -205,7 +205,7 @@ class CorpusAligner:
             for scale in (EDGE_SCALE, RANGE_SCALE)
         )
         left_out = silence_mask(text.aligned) & (path.first == path.last)
-        edges = find_edges(narrow, wide, left_out=left_out, outer_share=OUTER_SHARE)
+        edges = find_edges(narrow, wide, left_out=left_out, outer_share=LEARNED_OUTER_SHARE)
         path = replace(path, edges=edges)
         margin = text_margin(text, path, heard)
         return PlacedPart(part.first, part.last, text, path.later(part.first), margin)

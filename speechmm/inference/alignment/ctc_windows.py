@@ -20,7 +20,7 @@ from speechmm.inference.alignment.ctc_utterances import CtcUtterance
 from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints, ctc_states, required_frames
 from speechmm.models.kernels.dispatch import forward_backward
 
-OUTER_SHARE = 0.1
+WINDOW_OUTER_SHARE = 0.1
 """Share of a token's occupancy that may lie before its window, and after."""
 FREE_SECONDS = 0.06
 """A token may lie this far outside its window without a penalty."""
@@ -111,8 +111,8 @@ def find_windows(
     share /= totals
     # How probable a label is to CTC, on average over where the paths of the text have it. (batch, labels)
     probable = (labels * scores[:, :, 1::2].exp()).sum(1) / totals[:, 0]
-    first = (share > OUTER_SHARE).int().argmax(dim=1).cpu().numpy()  # (batch, labels)
-    last = (share >= 1 - OUTER_SHARE).int().argmax(dim=1).cpu().numpy()
+    first = (share > WINDOW_OUTER_SHARE).int().argmax(dim=1).cpu().numpy()  # (batch, labels)
+    last = (share >= 1 - WINDOW_OUTER_SHARE).int().argmax(dim=1).cpu().numpy()
     heard = probable.cpu().numpy()
     for place, row in enumerate(fitting):
         found[row] = _windows_of(utterances[row], first[place], last[place], heard[place])

@@ -10,7 +10,7 @@ from speechmm.inference.alignment.ctc_labels import CtcLabels
 from speechmm.inference.alignment.ctc_utterances import CtcUtterance, place_by_ctc
 from speechmm.inference.alignment.ctc_windows import (
     MAX_NATS,
-    OUTER_SHARE,
+    WINDOW_OUTER_SHARE,
     CtcWindows,
     find_windows,
     window_costs,
@@ -74,8 +74,8 @@ def test_a_window_holds_all_but_the_outer_tenths_of_the_occupancy(
     assert windows.trust == pytest.approx(heard.mean(), abs=0.006)
     share = found.cumsum(axis=0)
     share /= share[-1:]
-    first = [int(np.flatnonzero(one > OUTER_SHARE)[0]) for one in share.T]
-    last = [int(np.flatnonzero(one >= 1 - OUTER_SHARE)[0]) for one in share.T]
+    first = [int(np.flatnonzero(one > WINDOW_OUTER_SHARE)[0]) for one in share.T]
+    last = [int(np.flatnonzero(one >= 1 - WINDOW_OUTER_SHARE)[0]) for one in share.T]
     inside = slice(1, count + 1)
     assert (windows.first[inside] / SUBSAMPLING).tolist() == first
     assert (windows.last[inside] / SUBSAMPLING).tolist() == last
