@@ -46,7 +46,8 @@ from speechmm.options import ALIGNERS
 from speechmm.text.tokenizer import AlignedTokens
 
 ONE_PASS_SECONDS = 30.0
-"""Longer audio is placed by CTC and cut between words before the alignment head labels it."""
+"""Longer audio is searched by CTC (by the alignment head, where there is none) and cut between words before
+the alignment head labels it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,7 @@ class Aligner:
     def _chunk(
         self, segment: AudioSegment, id: str
     ) -> Chunk[ChunkText] | ChunkResult[ChunkAlignment]:
-        """A segment of long audio; one too long or too dense for the head keeps its CTC times."""
+        """A segment of long audio; one too long or too dense for the head keeps its first times."""
         rate = self.features.sample_rate
         samples = segment.last_sample - segment.first_sample
         start, seconds = segment.first_sample / rate, samples / rate

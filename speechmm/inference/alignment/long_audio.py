@@ -1,9 +1,10 @@
-"""Cuts long audio and its text into segments, between words, where CTC leaves the largest gaps.
+"""Cuts long audio and its text into segments, between words, where a first search leaves the largest gaps.
 
 The alignment head compares every frame with every token of the text. For an hour that is too much
 memory, and unlike anything it was trained on. CTC does not see the text, so it scores the hour
 block by block; one Viterbi search over all of it places every word to 40 or 80 ms, without drift,
-because every frame is in the same search. Between words the audio is cut, and the alignment head
+because every frame is in the same search. A model without CTC is searched by what its alignment head
+says of pairs of frames before it sees the text. Between words the audio is cut, and the alignment head
 places the words of each segment to 10 ms.
 """
 
@@ -18,12 +19,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.audio.log_mel import LogMelConfig
+from speechmm.errors import AlignmentError
 from speechmm.inference.alignment.ctc_labels import align_labels, ctc_labels
 from speechmm.inference.alignment.frame_times import FrameClock, FrameGrid
-from speechmm.inference.alignment.token_path import TokenPath
-from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints
+from speechmm.inference.alignment.token_path import (
+    TokenPath,
+    frames_needed,
+    path_of_states,
+    silence_mask,
+)
+from speechmm.inference.alignment.viterbi import Doubles, Floats, Ints, monotonic_path
 from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.waveform_encoder import WaveformEncoder
+from speechmm.models.front_end import length_mask
+from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import AlignedTokens, Tokenizer
 
 BLOCK_SECONDS = 30.0
@@ -31,6 +40,10 @@ BLOCK_SECONDS = 30.0
 CONTEXT_SECONDS = 2.0
 """Audio before and after a block that the encoder sees too; its output there is thrown away."""
 BLOCKS_PER_BATCH = 2
+HEAD_FRAMES = 2
+"""So many frames (20 ms) are one in a first search by the alignment head; fewer where the text is dense."""
+ROOM = 2
+"""Times the frames that a text needs, which that search should have."""
 
 MIN_SEGMENT_SECONDS = 5.0
 MAX_SEGMENT_SECONDS = 20.0
@@ -43,7 +56,7 @@ QUIET_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class AudioSegment:
-    """A part of the audio with the part of the text that is said in it, and its CTC path."""
+    """A part of the audio with the part of the text that is said in it, and its path of that search."""
 
     waveform: SampleWindow
     """Of the whole audio, from which this part may be taken until the next segment is asked for."""
@@ -52,7 +65,7 @@ class AudioSegment:
     """One past the end."""
     aligned: AlignedTokens
     path: TokenPath
-    """In encoder frames of ``clock``."""
+    """In frames of ``clock``: of the encoder by CTC, of the features by the alignment head."""
     clock: FrameClock
 
 
@@ -84,10 +97,10 @@ def segment_audio(
 ) -> Iterator[AudioSegment]:
     """Cuts long audio and its text into segments of at most about 20 s, in the order of time.
 
-    The audio is read twice and never held as a whole: once for CTC, once to be cut.
+    The audio is read twice and never held as a whole: once to be searched, once to be cut.
 
     Args:
-        encoder: Gives the CTC scores.
+        encoder: Gives the scores of CTC, or of the alignment head where CTC was not trained.
         tokenizer: Whose labels CTC emits.
         features: Say how long a frame is.
         blocks: Reads the audio from its beginning.
@@ -96,46 +109,119 @@ def segment_audio(
         expected_samples: How long the audio says that it is.
 
     Raises:
-        AlignmentError: The text has more tokens than the audio has encoder frames, or the search
-            would take more memory than it may.
+        AlignmentError: The text has more tokens than the audio has frames (of the encoder, by CTC), or
+            the search would take more memory than it may.
     """
+    model, stride = encoder.model, 1
+    by_ctc = "ctc" in model.heads
+    if by_ctc:
+        scorer = ctc_scorer(model)
+    else:
+        stride = _head_stride(aligned, features.num_frames(expected_samples))
+        scorer = head_scorer(model, np.unique(aligned.ids), stride)
+    window = SampleWindow(blocks())
     log_probs, samples = block_log_probs(
-        encoder, features, SampleWindow(blocks()), expected_samples=expected_samples
+        encoder, scorer, features, window, expected_samples=expected_samples
     )
-    labels = ctc_labels(tokenizer, aligned)
-    path = align_labels(log_probs, labels, len(aligned.ids), name=name)
-    del log_probs, labels
-    grid = FrameGrid.of(features, encoder.model.subsampling)
+    if by_ctc:
+        labels = ctc_labels(tokenizer, aligned)
+        path = align_labels(log_probs, labels, len(aligned.ids), name=name)
+        grid = FrameGrid.of(features, model.subsampling)
+    else:
+        path = _path_by_head(log_probs, aligned, stride, features.num_frames(samples), name=name)
+        grid = FrameGrid.of(features)
+    del log_probs
     waveform = SampleWindow(blocks())
     yield from _Cutter(waveform, samples, aligned, path, words_of(aligned, path), grid).segments()
 
 
+@dataclass(frozen=True)
+class BlockScorer:
+    """What a model says of each frame before it sees a text."""
+
+    log_probs: Callable[[SpeechEncoding], Float[Tensor, "batch frames columns"]]
+    """Natural logs."""
+    columns: int
+    stride: int
+    """Feature frames per frame of the scores."""
+
+
+def ctc_scorer(model: SpeechTextModel) -> BlockScorer:
+    """The scores of CTC, of each encoder frame over the vocabulary."""
+    return BlockScorer(model.ctc_log_probs, model.vocab_size, model.subsampling)
+
+
+def head_scorer(model: SpeechTextModel, ids: Ints, stride: int) -> BlockScorer:
+    """The scores of the alignment head.
+
+    Args:
+        model: Has the head.
+        ids: The aligned tokens that are columns of the scores. (columns,)
+        stride: Feature frames whose mean is a frame of the scores.
+    """
+
+    def log_probs(encoding: SpeechEncoding) -> Tensor:
+        heard = model.align_log_probs(encoding)
+        heard = heard[:, :, torch.from_numpy(ids).to(heard.device)]
+        valid = length_mask(encoding.lengths, heard.shape[1])[:, :, None]
+        parts = torch.split(heard.masked_fill(~valid, 0.0), stride, dim=1)
+        counts = torch.split(valid.float(), stride, dim=1)
+        # Of the last frame, which may have fewer, and of padding, which has none.
+        pairs = zip(parts, counts, strict=True)
+        means = [part.sum(dim=1) / count.sum(dim=1).clamp(min=1.0) for part, count in pairs]
+        return torch.stack(means, dim=1)
+
+    return BlockScorer(log_probs, len(ids), stride)
+
+
+def _head_stride(aligned: AlignedTokens, frames: int) -> int:
+    """How many frames of the alignment head are one in the first search."""
+    return max(1, min(HEAD_FRAMES, frames // (ROOM * frames_needed(aligned))))
+
+
+def _path_by_head(
+    log_probs: Floats, aligned: AlignedTokens, stride: int, frames: int, *, name: str
+) -> TokenPath:
+    """The feature frames of each token, by scores of :func:`head_scorer` for all tokens of the text."""
+    columns: Ints = np.searchsorted(np.unique(aligned.ids), aligned.ids)
+    try:
+        states = monotonic_path(log_probs, skippable=silence_mask(aligned), columns=columns)
+    except AlignmentError as error:
+        raise AlignmentError(f"{name}: {error}") from error
+    along = log_probs[np.arange(len(states)), columns[states]]
+    path = path_of_states(states, along, len(aligned.ids))
+    first, last = (np.minimum(stride * one, frames) for one in (path.first, path.last))
+    return TokenPath(first, last, stride * path.log_probs)
+
+
 def block_log_probs(
     encoder: WaveformEncoder,
+    scorer: BlockScorer,
     features: LogMelConfig,
     waveform: SampleWindow,
     *,
     expected_samples: int = 0,
 ) -> tuple[Floats, int]:
-    """CTC log-probabilities (encoder frames, vocab) of audio of any length, and its samples.
+    """Log-probabilities (frames, columns) of audio of any length, and its samples.
 
     Args:
-        encoder: Gives the scores, block by block.
+        encoder: Encodes it block by block.
+        scorer: Says what the model hears in a block.
         features: Say how long a frame is.
         waveform: The audio from its beginning; nothing is left of it.
         expected_samples: How long the audio says that it is; more or fewer will do.
     """
-    grid = FrameGrid.of(features, encoder.model.subsampling)
+    grid = FrameGrid.of(features, scorer.stride)
     block = max(1, round(grid.frames(BLOCK_SECONDS)))
     context = round(grid.frames(CONTEXT_SECONDS))
 
     def frames(samples: int) -> int:
-        return -(-features.num_frames(samples) // encoder.model.subsampling)
+        return -(-features.num_frames(samples) // scorer.stride)
 
-    scores = np.empty((frames(expected_samples), encoder.model.vocab_size), np.float32)
+    scores = np.empty((frames(expected_samples), scorer.columns), np.float32)
     total = start = 0
     while True:
-        # Encoder frames [first, last) of each block of the batch, with its context.
+        # Frames [first, last) of each block of the batch, with its context.
         starts = range(start, start + BLOCKS_PER_BATCH * block, block)
         edges = [(max(0, first - context), first + block + context) for first in starts]
         total = frames(waveform.reach(edges[-1][1] * grid.hop))  # or so far, where there is more
@@ -144,11 +230,11 @@ def block_log_probs(
             break
         with torch.inference_mode():
             encoding = encoder.encode([waveform[a * grid.hop : b * grid.hop] for a, b in edges])
-            log_probs = encoder.model.ctc_log_probs(encoding).float().cpu().numpy()
+            log_probs = scorer.log_probs(encoding).float().cpu().numpy()
         stop = min(total, start + len(edges) * block)
         if stop > len(scores):
             scores = np.concatenate([scores, np.empty_like(scores, shape=(stop, scores.shape[1]))])
-        # Without the context: log_probs is (blocks, enc_frames, vocab).
+        # Without the context: log_probs is (blocks, frames, columns).
         for row, (first, _) in enumerate(edges):
             own = start + row * block
             last = min(stop, own + block)
@@ -184,7 +270,7 @@ class _Cutter:
     path: TokenPath
     words: TextWords
     grid: FrameGrid
-    """Of the encoder frames."""
+    """Of the frames of the path."""
 
     def segments(self) -> Iterator[AudioSegment]:
         """All segments, in the order of time; they do not overlap."""

@@ -109,7 +109,7 @@ def find_paths(
     along = scores.gather(2, found[:, :, None])[:, :, 0].cpu().numpy()
     paths = found.cpu().numpy()
     return [
-        _token_path(path[:frames], values[:frames], length)
+        path_of_states(path[:frames], values[:frames], length)
         for path, values, frames, length in zip(
             paths, along, frame_lengths.tolist(), lengths, strict=True
         )
@@ -163,7 +163,14 @@ def _segment(path: TokenPath, tokens: Ints, label: str, clock: FrameClock) -> Se
     return replace(segment, start_range=(a, b), end_range=(c, d))
 
 
-def _token_path(path: Ints, log_probs: Floats, tokens: int) -> TokenPath:
+def path_of_states(path: Ints, log_probs: Floats, tokens: int) -> TokenPath:
+    """The frames of each token of a path.
+
+    Args:
+        path: The token of each frame, never falling. (frames,)
+        log_probs: Of each frame along the path. (frames,)
+        tokens: Of the text, those that the path leaves out, too.
+    """
     # A path never falls, so that the frames of each visited token are one run. (visited,)
     visited, first, counts = np.unique(path, return_index=True, return_counts=True)
     firsts = np.zeros(tokens, np.int64)

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,9 @@ from speechmm.inference.alignment.units import check_units
 from speechmm.inference.engine.sample_window import SampleWindow
 from speechmm.inference.engine.sources import Source, find_sources
 from speechmm.models.bundle import Bundle, load_bundle, save_bundle
-from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text import HEADS, SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
+from speechmm.text.tokenizer import SIL
 from speechmm.text.tokenizer_training import train_tokenizer
 
 RATE = 16_000
@@ -108,14 +109,22 @@ def test_empty_text(aligner: Aligner, speak: Callable, text: str) -> None:
         aligner.align(speak("ab").waveform, text)
 
 
+@pytest.fixture(params=[HEADS, ("decoder", "align")], ids=["with_ctc", "without_ctc"])
+def any_aligner(
+    request: pytest.FixtureRequest, tone_bundle: Bundle, with_heads: Callable
+) -> Aligner:
+    """Of models of several kinds."""
+    return Aligner(with_heads(tone_bundle, request.param))
+
+
 @pytest.mark.parametrize("pauses", [[0.3], [0.15, 0.4, 12.0], [0.05, 45.0, 0.3, 0.3, 0.3]])
 def test_long_audio_is_as_exact_at_the_end_as_at_the_start(
-    aligner: Aligner, speak: Callable, tmp_path: Path, pauses: list[float]
+    any_aligner: Aligner, speak: Callable, tmp_path: Path, pauses: list[float]
 ) -> None:
     text = random_text(150)
     speech = speak(text, pauses=pauses)
     assert len(speech.waveform) > 80 * RATE
-    found = aligner.align(speech.save(tmp_path / "long.wav"), text.replace(" ", " - "))
+    found = any_aligner.align(speech.save(tmp_path / "long.wav"), text.replace(" ", " - "))
     assert found.flags == ()
     spoken = [word for word in found.words if word.label != "-"]
     assert len(found.words) == 2 * len(spoken) - 1
@@ -134,9 +143,22 @@ def test_long_audio_with_too_much_text(aligner: Aligner, speak: Callable) -> Non
         aligner.align(waveform, random_text(600))
 
 
-def test_long_audio_with_a_wrong_text_never_crashes(aligner: Aligner, speak: Callable) -> None:
+def test_long_audio_without_ctc_holds_a_token_a_frame(
+    tone_bundle: Bundle, with_heads: Callable, speak: Callable
+) -> None:
+    """Where CTC has one label every 40 ms, and coarse frames of the head would be too few."""
+    aligner = Aligner(with_heads(tone_bundle, ["align"]))
+    waveform = speak(random_text(60), pauses=[0.3]).waveform
+    text = random_text(1200)
+    assert len(text.replace(" ", "")) > 0.5 * 100 * len(waveform) / RATE
+    assert [word.label for word in aligner.align(waveform, text).words] == text.split()
+    with pytest.raises(AlignmentError, match="longer than the audio allows"):
+        aligner.align(waveform, random_text(2500))
+
+
+def test_long_audio_with_a_wrong_text_never_crashes(any_aligner: Aligner, speak: Callable) -> None:
     waveform = speak(random_text(100, seed=1), pauses=[0.3]).waveform
-    found = aligner.align(waveform, random_text(60, seed=2))
+    found = any_aligner.align(waveform, random_text(60, seed=2))
     assert "low_confidence" in found.flags
     assert len(found.words) == 60
     edges = [time for word in found.words for time in (word.start, word.end)]
@@ -146,18 +168,33 @@ def test_long_audio_with_a_wrong_text_never_crashes(aligner: Aligner, speak: Cal
 
 def test_blocks_give_the_frames_of_the_whole(tone_bundle: Bundle, speak: Callable) -> None:
     aligner = Aligner(tone_bundle)
+    model = aligner.encoder.model
     waveform = speak(random_text(130), pauses=[0.3]).waveform
-    whole = aligner.encoder.model.ctc_log_probs(aligner.encoder.encode([waveform]))[0]
-    for pieces in (1, 7, 1000):
-        window = SampleWindow(waveform.tensor_split(pieces))
-        parts, samples = long_audio.block_log_probs(aligner.encoder, tone_bundle.features, window)
-        assert samples == len(waveform)
-        np.testing.assert_allclose(parts, whole.numpy(), atol=1e-5)
+    encoding = aligner.encoder.encode([waveform])
+    head = model.align_log_probs(encoding)[0]
+    odd = len(head) // 3 * 3  # the last of three frames each is the mean of fewer
+    threes = [head[:odd].reshape(-1, 3, head.shape[1]).mean(1), head[odd:].mean(0, keepdim=True)]
+    ids = np.array([SIL, 5, 7])
+    for scorer, whole in [
+        (long_audio.ctc_scorer(model), model.ctc_log_probs(encoding)[0]),
+        (long_audio.head_scorer(model, ids, 1), head[:, ids]),
+        (long_audio.head_scorer(model, ids, 3), torch.cat(threes)[:, ids]),
+    ]:
+        for pieces in (1, 7, 1000):
+            window = SampleWindow(waveform.tensor_split(pieces))
+            parts, samples = long_audio.block_log_probs(
+                aligner.encoder, scorer, tone_bundle.features, window
+            )
+            assert samples == len(waveform)
+            np.testing.assert_allclose(parts, whole.numpy(), atol=1e-5)
 
 
-def test_segments_cover_every_word_once(random_bundle: Path) -> None:
+@pytest.mark.parametrize("heads", [HEADS, ("align",)])
+def test_segments_cover_every_word_once(
+    random_bundle: Path, with_heads: Callable, heads: Sequence[str]
+) -> None:
     """Whatever CTC says: a model that has learnt nothing gives nonsense, but no word is lost."""
-    bundle = load_bundle(random_bundle)
+    bundle = with_heads(load_bundle(random_bundle), heads)
     aligner = Aligner(bundle)
     text = " - " + random_text(120) + " ?"
     aligned = bundle.tokenizer.encode_aligned(text)
@@ -170,6 +207,7 @@ def test_segments_cover_every_word_once(random_bundle: Path) -> None:
             lambda: waveform.split(5000),
             aligned,
             name="noise",
+            expected_samples=len(waveform),
         )
     )
     assert len(found) > 2
