@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class StoredFrames:
         """
         self.folder = folder
         self.width = width
-        self._paths: dict[str, Path] = {}
+        self._paths: dict[tuple[Any, ...], Path] = {}
 
     def path(self, cut: MonoCut) -> Path:
         """Where the frames of a cut are, or would be.
@@ -43,14 +44,13 @@ class StoredFrames:
         Raises:
             ManifestError: The cut's audio is not one file.
         """
-        known = self._paths.get(cut.id)
+        audio, *span = recorded_span(cut)
+        sound = (str(audio), *span, speed_factor(cut))  # ids of several sets may be the same
+        known = self._paths.get(sound)
         if known is None:
-            audio, *span = recorded_span(cut)
             member = find_member(audio)
-            name = make_stamp(
-                [str(audio), *span, speed_factor(cut)], [audio if member is None else member[0]]
-            )
-            known = self._paths[cut.id] = self.folder / name[:2] / f"{name[2:34]}.npy"
+            name = make_stamp(list(sound), [audio if member is None else member[0]])
+            known = self._paths[sound] = self.folder / name[:2] / f"{name[2:34]}.npy"
         return known
 
     def save(self, cut: MonoCut, frames: Float[Tensor, "frames width"]) -> None:

@@ -35,7 +35,7 @@ from speechmm.training.tasks import TasksConfig
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "speechmm-frames/1"
+FORMAT = "speechmm-frames/2"
 SETTINGS_FILE = "frames.json"
 _NOT_BELOW = ("decoder_layers", "align_dim", "align_prior", "dropout")
 Cut = int | Literal["top"]
@@ -125,6 +125,7 @@ class FrozenFrames:
             data.text_tokenizer, data.features, keep_samples=model.reads_waveforms
         )
         missing = [cut for cut in data.cuts() if not _is_there(self.store, cut)]
+        gather_from_processes(None)  # all have the same list before the first file is written
         was_training = model.training
         model.eval()
         began = time.monotonic()
