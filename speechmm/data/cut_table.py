@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 from lhotse import MonoCut
 
-from speechmm.data.cut_rows import CutRow, make_object
+from speechmm.data.cut_rows import SYNTHETIC, CutRow, make_object
 from speechmm.errors import ConfigError
 
 FILES_TOGETHER = 1000
@@ -36,6 +36,7 @@ class CutTable(Sequence[MonoCut]):
         self._seconds = array("d")  # at the recorded speed
         self._rates = array("l")  # Hz
         self._shards = array("l")  # which archive, as numbered here
+        self._synthetic = array("b")  # whether nobody said it
         self._archives: dict[Path | int, int] = {}
         # Of each item: its line, its speed factor, its seconds; (items,).
         self._places: np.ndarray | None = None
@@ -48,6 +49,7 @@ class CutTable(Sequence[MonoCut]):
         self._ids.append(row.data["id"])
         self._seconds.append(row.data["duration"])
         self._rates.append(_sampling_rate(row.data))
+        self._synthetic.append(bool((row.data.get("custom") or {}).get(SYNTHETIC)))
         archive = row.archive or len(self._lines) // FILES_TOGETHER
         self._shards.append(self._archives.setdefault(archive, len(self._archives)))
         self.has_features = self.has_features or "features" in row.data
@@ -61,7 +63,7 @@ class CutTable(Sequence[MonoCut]):
             table.add(CutRow(json.dumps(data).encode(), data))
         return table
 
-    def keep(self, wanted: Sequence[bool]) -> CutTable:
+    def keep(self, wanted: Sequence[bool] | np.ndarray) -> CutTable:
         """The items that are wanted."""
         chosen = np.flatnonzero(np.asarray(wanted, dtype=bool))
         return self._with(self.places[chosen], self.factors[chosen], self.durations[chosen])
@@ -127,6 +129,12 @@ class CutTable(Sequence[MonoCut]):
         """Of each item the number of its archive, or of the group of files it is in."""
         numbers: np.ndarray = np.frombuffer(self._shards, dtype=np.dtype("l"))[self.places]
         return numbers
+
+    @property
+    def synthetic(self) -> np.ndarray:
+        """Of each item whether it says that its speech is synthetic."""
+        flags: np.ndarray = np.frombuffer(self._synthetic, dtype=np.bool_)[self.places]
+        return flags
 
     @cached_property
     def by_id(self) -> Mapping[str, MonoCut]:

@@ -37,7 +37,7 @@ from speechmm.errors import ConfigError, ManifestError
 from speechmm.models.bundle_config import UtteranceSeconds
 from speechmm.training.augmentation.planning import BatchPlanner, PlannedBatches
 from speechmm.training.feature_statistics import measure_lengths, measure_statistics
-from speechmm.training.mixing import MixedCuts, MixedSet, all_manifests, check_mix, with_more
+from speechmm.training.mixing import MixedCuts, MixedSet, all_manifests, check_mix, mix, with_more
 from speechmm.training.processes import gather_from_processes, most_workers, usable_cores
 from speechmm.training.resumable import ResumableSampler
 from speechmm.training.trainable import TrainingData
@@ -182,8 +182,9 @@ class SpeechDataModule(TrainingData):
             )
             self.utterance_seconds = measure_lengths(train.cuts)
             at_speeds = self._at_speeds("train", train)
-            self._splits["train"] = objects_where_few(at_speeds)
-            self._read_mixed(float(at_speeds.durations.sum()))
+            beside = self._read_mixed()
+            natural, self._mixed = mix(at_speeds, beside, self.batch_seconds, self.seed)
+            self._splits["train"] = objects_where_few(natural)
             if self.text_paths and self.text_share:
                 self._texts = make_pool(
                     [Path(path) for path in self.text_paths],
@@ -200,12 +201,11 @@ class SpeechDataModule(TrainingData):
         if stage == "test":
             self._splits["test"] = objects_where_few(self._read("test", self.test_paths).cuts)
 
-    def _read_mixed(self, train_seconds: float) -> None:
-        """Reads the sets of ``mix``."""
+    def _read_mixed(self) -> Iterator[tuple[MixedSet, CutTable]]:
+        """The sets of ``mix`` and their cuts."""
         for one in self.mix:
             name = f"mix, {one.name}"
-            cuts = self._at_speeds(name, self._read(name, list(one.manifests)))
-            self._mixed.append(MixedCuts(one, cuts, self.batch_seconds, train_seconds, self.seed))
+            yield one, self._at_speeds(name, self._read(name, list(one.manifests)))
             self._stand_ins["train"] = self._stand_ins.get("train") or self._stand_ins.get(name)
 
     @property

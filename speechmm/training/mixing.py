@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ from lhotse import MonoCut
 
 from speechmm.data.cut_table import CutTable
 from speechmm.data.large_sampling import LargeSampler
-from speechmm.data.manifest import is_synthetic
 from speechmm.data.plan import BatchPlan
 from speechmm.data.sampling import SamplerOfProcess
 from speechmm.errors import ConfigError
 from speechmm.training.unpaired import TextPool, WithTexts
 
+SPOKEN_IN_TRAIN = "train-synthetic"
+"""Name of the set of synthetic speech that is in ``data.train`` itself."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -33,8 +34,8 @@ class MixedSet:
     share: float = 0.5
     """Seconds of it in an epoch, relative to those of data.train; 0 for none."""
     synthetic: bool = False
-    """Whether it is synthetic speech, from which only recognition learns. So are batches with a cut that
-    says so itself, as those of ``speechmm synthesize`` do."""
+    """Whether it is synthetic speech, from which only recognition learns. So are cuts that say so
+    themselves, as those of ``speechmm synthesize`` do; they have batches of their own."""
 
     def __post_init__(self) -> None:
         if (
@@ -149,7 +150,7 @@ class MixedCuts:
             yield dataclasses.replace(
                 BatchPlan.of(batch),
                 source=self.config.name,
-                synthetic=self.config.synthetic or any(map(is_synthetic, batch)),
+                synthetic=self.config.synthetic,
             )
 
     def _find(self, place: int, world_size: int) -> tuple[int, int]:
@@ -166,6 +167,56 @@ class MixedCuts:
         cut = self.cuts[index if index >= 0 else -1 - index]
         named: MonoCut = cut.with_id(f"{self.config.name}:{cut.id}")
         return named
+
+
+def mix(
+    train: CutTable,
+    sets: Iterable[tuple[MixedSet, CutTable]],
+    batch_seconds: float,
+    seed: int = 0,
+) -> tuple[CutTable, list[MixedCuts]]:
+    """What the batches of ``data.train`` are made of, and the batches beside them.
+
+    Natural and synthetic speech share no batch, so that all processes do the same in a step: where both
+    are in one set, it becomes two, whose shares are as their lengths. The synthetic speech of
+    ``data.train`` is a set of that kind too, unless there is no other there.
+
+    Args:
+        train: At all speeds.
+        sets: At all speeds, at least one cut each.
+        batch_seconds: As in :class:`MixedCuts`.
+        seed: Of the order.
+    """
+    seconds = float(train.durations.sum())
+    found = [part for one, cuts in sets for part in _by_origin(one, cuts)]
+    flags = train.synthetic
+    if flags.any() and not flags.all():
+        spoken = train.keep(flags)
+        share = float(spoken.durations.sum()) / seconds
+        config = MixedSet(
+            name=SPOKEN_IN_TRAIN, manifests=["data.train"], share=share, synthetic=True
+        )
+        found.append((config, spoken))
+        train = train.keep(~flags)
+    return train, [MixedCuts(*part, batch_seconds, seconds, seed) for part in found]
+
+
+def _by_origin(one: MixedSet, cuts: CutTable) -> list[tuple[MixedSet, CutTable]]:
+    flags = cuts.synthetic
+    if one.synthetic or not flags.any():
+        return [(one, cuts)]
+    parts = [(kind, cuts.keep(flags == kind)) for kind in (False, True)]
+    whole = float(cuts.durations.sum())
+    return [
+        (
+            dataclasses.replace(
+                one, share=one.share * float(part.durations.sum()) / whole, synthetic=kind
+            ),
+            part,
+        )
+        for kind, part in parts
+        if len(part)
+    ]
 
 
 class WithMixed(SamplerOfProcess):

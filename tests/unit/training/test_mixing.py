@@ -3,11 +3,13 @@
 import csv
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lhotse import MonoCut
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.data.cut_table import CutTable
@@ -17,7 +19,7 @@ from speechmm.data.plan import BatchPlan
 from speechmm.data.spoken import TargetReader, read_speakers
 from speechmm.errors import ConfigError
 from speechmm.text.tokenizer import Tokenizer
-from speechmm.training.mixing import MixedCuts, MixedSet, WithMixed, check_mix
+from speechmm.training.mixing import MixedCuts, MixedSet, WithMixed, check_mix, mix
 from speechmm.training.tasks import GuidedAttention, TasksConfig, Text, sum_losses
 from speechmm.training.tasks.text import text_front_end
 
@@ -167,8 +169,7 @@ def test_cuts_that_say_so_are_synthetic_wherever_they_are(shop):
     path = marked(shop, "machine", 4)
     cuts = list(read_cuts(path))
     assert all(map(is_synthetic, cuts))
-    found = MixedCuts(MixedSet(name="a", manifests=[str(path)]), CutTable.of(cuts), 4.0, 10.0)
-    assert all(plan.synthetic for plan in found.draw(0))
+    assert CutTable.of(cuts).synthetic.all()
     assert read_speakers([str(path)]) == ("",)
     reader = TargetReader(LogMelConfig(), ("",))
     real = next(iter(read_cuts(shop.corpus("human", 1))))
@@ -179,6 +180,53 @@ def test_cuts_that_say_so_are_synthetic_wherever_they_are(shop):
     dataset = SpeechDataset(Tokenizer.load(shop.tokenizer), LogMelConfig(), targets=reader)
     assert dataset[plan].spoken is not None
     assert dataset[dataclasses.replace(plan, synthetic=True)].spoken is None
+
+
+@pytest.fixture(scope="module")
+def both(shop) -> CutTable:
+    """Twelve natural utterances, and four that nobody said, among them."""
+    natural = list(read_cuts(shop.corpus("natural", 12)))
+    spoken = list(read_cuts(marked(shop, "spoken", 4)))
+    return CutTable.of([*natural[:5], *spoken[:3], *natural[5:], *spoken[3:]])
+
+
+def said_so(cuts: Sequence[MonoCut]) -> list[bool]:
+    return [is_synthetic(cut) for cut in cuts]
+
+
+def test_natural_and_synthetic_speech_of_a_set_share_no_batch(table: CutTable, both: CutTable):
+    """Else one process would have losses in a step that another has not, and they would wait."""
+    config = MixedSet(name="a", manifests=["x"], share=0.6)
+    train, found = mix(table, [(config, both)], 2.0)
+    assert len(train) == len(table)
+    assert [one.config.synthetic for one in found] == [False, True]
+    assert [len(one.cuts) for one in found] == [12, 4]
+    assert sum(one.config.share for one in found) == pytest.approx(0.6)
+    seconds = [float(one.cuts.durations.sum()) for one in found]
+    shares = [one.config.share for one in found]
+    assert shares[0] / shares[1] == pytest.approx(seconds[0] / seconds[1])
+    kinds = []
+    for rank in range(2):
+        plans = list(WithMixed([], found, batches=1, world_size=2, rank=rank))
+        assert plans
+        for plan in plans:
+            cuts = [cut.cut for row in plan.rows for cut in row]
+            assert said_so(cuts) == [plan.synthetic] * len(cuts)
+            assert plan.source == "a"
+        kinds.append([plan.synthetic for plan in plans])
+    assert kinds[0] == kinds[1]
+
+
+def test_synthetic_speech_of_the_training_set_has_batches_of_its_own(both: CutTable):
+    train, found = mix(both, [], 4.0)
+    assert said_so(train) == [False] * 12
+    assert [(one.config.name, one.config.synthetic) for one in found] == [("train-synthetic", True)]
+    plans = [plan for epoch in range(20) for plan in found[0].draw(epoch)]
+    assert seconds_of(plans) == pytest.approx(20 * found[0].cuts.durations.sum(), abs=4.0)
+    spoken = both.keep(both.synthetic)
+    train, found = mix(spoken, [], 4.0)  # nothing else is there: it is taken as it is
+    assert len(train) == 4
+    assert not found
 
 
 def test_fit_mixes_sets_and_shows_their_losses_apart(shop):
