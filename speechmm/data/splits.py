@@ -56,6 +56,9 @@ def draw_missing(
     if wanted:
         known = _speakers(splits["train"], at_least=1 + len(wanted)) is not None
         how = "speaker" if known else "recording, as too few speakers are known"
+        unknown = sum(not _speaker(cut) for cut in splits["train"])
+        if known and unknown:
+            how += f", {unknown} utterances of unknown speakers by recording"
         report.remark(f"{' and '.join(wanted)}: the corpus has none, drawn from train by {how}")
     return {**splits, "train": drawn["train"], **{name: drawn[name] for name in wanted}}
 
@@ -125,12 +128,16 @@ def _seconds(cuts: Iterable[MonoCut]) -> float:
 
 
 def _speaker_groups(cuts: list[MonoCut], *, at_least: int) -> list[list[MonoCut]]:
-    """Cuts by speaker, or by recording where speakers are not known or fewer than ``at_least``."""
-    from speechmm.data.waveforms import audio_path
-
+    """Cuts by speaker, or by recording where the speaker is not known, or fewer than ``at_least`` are."""
     by_speaker = _speakers(cuts, at_least=at_least)
     if by_speaker is not None:
-        return list(by_speaker.values())
+        return list(by_speaker.values()) + _recordings([one for one in cuts if not _speaker(one)])
+    return _recordings(cuts)
+
+
+def _recordings(cuts: list[MonoCut]) -> list[list[MonoCut]]:
+    from speechmm.data.waveforms import audio_path
+
     by_audio: dict[str, list[MonoCut]] = {}
     for cut in cuts:
         by_audio.setdefault(str(audio_path(cut)), []).append(cut)
@@ -138,12 +145,16 @@ def _speaker_groups(cuts: list[MonoCut], *, at_least: int) -> list[list[MonoCut]
 
 
 def _speakers(cuts: list[MonoCut], *, at_least: int) -> dict[str, list[MonoCut]] | None:
-    """Cuts of each speaker; None where some are not known, or there are fewer than ``at_least``."""
+    """Cuts of each known speaker; None where there are fewer than ``at_least``."""
     found: dict[str, list[MonoCut]] = {}
     for cut in cuts:
-        speaker = next((s.speaker for s in cut.supervisions if s.speaker), "")
-        found.setdefault(speaker, []).append(cut)
-    return found if "" not in found and len(found) >= at_least else None
+        if speaker := _speaker(cut):
+            found.setdefault(speaker, []).append(cut)
+    return found if len(found) >= at_least else None
+
+
+def _speaker(cut: MonoCut) -> str:
+    return next((s.speaker for s in cut.supervisions if s.speaker), "")
 
 
 def _take_share(groups: list[list[MonoCut]], seconds: float, *, leave: int) -> list[MonoCut]:

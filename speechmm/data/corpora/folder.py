@@ -127,7 +127,7 @@ def prepare(
         for path, error in unreadable.items():
             report.add(path.relative_to(root).as_posix(), error)
         splits = {"": read_sidecars(root, files, audio, report)}
-    splits = _use_folder_names(splits, speakers)
+    splits = _use_folder_names(splits, speakers, report)
     if language is not None:
         splits = {
             split: [replace(u, language=u.language or language) for u in utterances]
@@ -170,7 +170,7 @@ def _locate(transcripts: Path, root: Path) -> Path:
 
 
 def _use_folder_names(
-    splits: dict[str, list[Utterance]], speakers: str
+    splits: dict[str, list[Utterance]], speakers: str, report: SkipReport
 ) -> dict[str, list[Utterance]]:
     """Splits and speakers by the folders of the recordings, where no transcript tells them."""
     everything = [u for utterances in splits.values() for u in utterances]
@@ -179,7 +179,7 @@ def _use_folder_names(
         return {"train": everything}
     top = common_folder(present)
     if set(splits) == {""}:
-        splits = _split_by_folder(everything, top)
+        splits = _split_by_folder(everything, top, report)
     if speakers == "none":
         return {
             split: [replace(u, speaker=None) for u in utterances]
@@ -200,17 +200,25 @@ def _use_folder_names(
     }
 
 
-def _split_by_folder(utterances: list[Utterance], top: Path) -> dict[str, list[Utterance]]:
-    """The splits of folders named train, dev and test; all is train where there are none."""
+def _split_by_folder(
+    utterances: list[Utterance], top: Path, report: SkipReport
+) -> dict[str, list[Utterance]]:
+    """The splits of folders named train, dev and test; what is in no such folder is trained on."""
     by_split: dict[str, list[Utterance]] = {}
+    others: set[str] = set()
     for utterance in utterances:
         split = "train"  # of what is not there, and will be reported
         if utterance.audio.is_file():
-            first = utterance.audio.relative_to(top).parts[0].lower()
-            split = SPLIT_NAMES.get(first, "")
+            first = utterance.audio.relative_to(top).parts[0]
+            split = SPLIT_NAMES.get(first.lower(), "train")
+            if first.lower() not in SPLIT_NAMES:
+                others.add(first)
         by_split.setdefault(split, []).append(utterance)
-    if "" in by_split or "train" not in by_split:
+    if "train" not in by_split or len(by_split) == 1:
         return {"train": utterances}
+    if others:
+        few = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
+        report.remark(f"{few}: in no folder of a split, trained on")
     logger.info("splits: by the folders %s", ", ".join(sorted(by_split)))
     return by_split
 

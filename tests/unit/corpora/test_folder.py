@@ -89,6 +89,15 @@ def test_folders_named_after_splits(tmp_path, record):
     assert ids(splits) == {"train": ["a", "b"], "dev": ["c"], "test": ["d"]}
 
 
+def test_a_folder_beside_those_of_splits_is_trained_on(tmp_path, record):
+    for split, name in (("train", "a"), ("extra", "b"), ("dev", "c"), ("test", "d"), ("", "e")):
+        record(tmp_path / split / f"{name}.wav")
+        (tmp_path / split / f"{name}.txt").write_text(name)
+    _, splits, report = prepare(tmp_path)
+    assert ids(splits) == {"train": ["a", "b", "e"], "dev": ["c"], "test": ["d"]}
+    assert report.remarks == ["e.wav, extra: in no folder of a split, trained on"]
+
+
 def test_what_cannot_be_used_is_named(tmp_path, record):
     for name in ("good1", "good2", "good3", "silent", "blank", "broken", "latin", "short"):
         record(tmp_path / f"{name}.wav")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 from lhotse import MonoCut
 
-from speechmm.data.splits import split_by_speaker
+from speechmm.data.skips import SkipReport
+from speechmm.data.splits import draw_missing, split_by_speaker
 from speechmm.errors import ConfigError
 
 MakeCuts = Callable[..., list[MonoCut]]
@@ -62,3 +63,15 @@ def test_a_share_of_zero_stays_empty(make_cuts: MakeCuts) -> None:
 def test_impossible_shares(dev: float, test: float) -> None:
     with pytest.raises(ConfigError, match="sum below 1"):
         split_by_speaker([], dev=dev, test=test)
+
+
+def test_one_unknown_speaker_mixes_no_others(make_cuts: MakeCuts) -> None:
+    names = [f"s{index % 10}" for index in range(30)] + [None, None]
+    cuts = _with_speakers(make_cuts(*[0.2] * 32), names)
+    report = SkipReport()
+    splits = draw_missing({"train": cuts}, report, dev=0.1, test=0.2, seed=0)
+    voices = [_speakers(split) - {None} for split in splits.values()]
+    assert len(set.union(*voices)) == sum(map(len, voices)) == 10
+    assert sum(map(len, splits.values())) == 32
+    how = "drawn from train by speaker, 2 utterances of unknown speakers by recording"
+    assert report.remarks[0].endswith(how)
