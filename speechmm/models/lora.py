@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -58,8 +58,13 @@ class LowRank(nn.Module):
         return torch.addmm(weight, self.up, self.down, alpha=self.scale)
 
 
-def add_lora(network: nn.Module, config: LoraConfig) -> int:
+def add_lora(network: nn.Module, config: LoraConfig, among: Collection[str] | None = None) -> int:
     """Adds updates to the layers that the config names; the number of values they have.
+
+    Args:
+        network: It is changed.
+        config: Which layers, and how large updates.
+        among: Names of the weights that may have one; None for all.
 
     Raises:
         ConfigError: It names no layer.
@@ -67,12 +72,15 @@ def add_lora(network: nn.Module, config: LoraConfig) -> int:
     found = [
         module
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and _is_target(name, config.targets)
+        if isinstance(module, nn.Linear)
+        and _is_target(name, config.targets)
+        and (among is None or f"{name}.weight" in among)
     ]
     if not found:
         raise ConfigError(
-            f"model.lora.targets: {', '.join(config.targets)} names no linear layer; expected names "
-            'such as "*attention" or "encoder". Correct the config.'
+            f"model.lora.targets: {', '.join(config.targets)} names no linear layer that the training "
+            'starts from and may change; expected names such as "*attention" or "encoder". Correct the '
+            "config."
         )
     for module in found:
         rank = min(config.rank, *module.weight.shape)

@@ -159,6 +159,15 @@ class SpeechTextModel(nn.Module):
         return self.encoder.subsampling
 
     @property
+    def masked_subsampling(self) -> int:
+        """Feature frames per frame of what a mask of ``encode_speech`` is given.
+
+        Under layers of our own that is what the pretrained encoder below them makes.
+        """
+        lower: Encoder = getattr(self.encoder, "lower", self.encoder)
+        return lower.subsampling
+
+    @property
     def decoder(self) -> TextDecoder:
         """The head that writes texts by attention."""
         return cast(TextDecoder, self.heads["decoder"])

@@ -62,6 +62,15 @@ class Freezing:
     def __len__(self) -> int:
         return len(self._thaw)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a parameter is frozen, for a time or for good."""
+        return name in self._thaw
+
+    @property
+    def thaws(self) -> bool:
+        """Whether anything learns from some step on."""
+        return bool(self._later)
+
     def describe(self) -> str:
         """How many weights are frozen, and until when, in one line."""
         parts = []
@@ -97,21 +106,34 @@ def check_lora_strategy(config: LoraConfig, trainer: L.Trainer) -> None:
         )
 
 
-def start_lora(network: nn.Module, config: LoraConfig, known: Collection[str]) -> str:
+def start_lora(
+    network: nn.Module, config: LoraConfig, known: Collection[str], freezing: Freezing | None = None
+) -> str:
     """Freezes what a training starts from and adds the low-rank updates that learn in its place.
 
     Args:
         network: It is changed.
         config: The updates.
         known: Names of the weights that it starts from; others, such as new heads, go on learning.
+        freezing: What stays as it is, without an update too.
 
     Returns:
         What a user is told, in one line.
+
+    Raises:
+        ConfigError: Something is to thaw, or no layer is left that may change.
     """
+    if freezing is not None and freezing.thaws:
+        raise ConfigError(
+            f"model.lora.rank is {config.rank} and model.thaw_at names a step; expected none, as what a "
+            "training with LoRA starts from stays as it is. Leave thaw_at out."
+        )
     for name, weight in network.named_parameters():
         if name in known:
             weight.requires_grad_(False)
-    size = add_lora(network, config)
+    size = add_lora(
+        network, config, {one for one in known if freezing is None or one not in freezing}
+    )
     learning = sum(one.numel() for one in network.parameters() if one.requires_grad)
     values = f"{size / 1e6:.2f} M values in updates, {learning / 1e6:.2f} M learn in all"
     return f"lora: rank {config.rank}, {values}"

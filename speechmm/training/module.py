@@ -247,7 +247,7 @@ class JointModule(TrainingModule):
     def _losses(self, augmented: Augmented) -> dict[str, Tensor]:
         """Every loss of a step by its name, and the soft alignment where a task gives one."""
         assert self._augmenter is not None
-        batch, mask = augmented.batch, self._augmenter.mask_frames(self.model.subsampling)
+        batch, mask = augmented.batch, self._augmenter.mask_frames(self.model.masked_subsampling)
         names = recorded_names(batch)
 
         def compute(masked: Tensor, clean: Tensor, *read: Tensor) -> dict[str, Tensor]:

@@ -111,7 +111,7 @@ def start_network(
         freezing = Freezing(network, *freeze)
         said.append(freezing.describe())
     if lora.rank:
-        said.append(start_lora(network, lora, known))
+        said.append(start_lora(network, lora, known, freezing))
     return freezing, said
 
 

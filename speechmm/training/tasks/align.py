@@ -39,7 +39,6 @@ class Align(Task):
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="boundary_ms", text="boundaries {:.0f} ms"),
     )
-    gives: ClassVar[frozenset[str]] = frozenset({OCCUPANCY})
 
     weight: float = 1.0
     """Weight of the task (nats per frame); 0 switches it off."""
@@ -53,6 +52,11 @@ class Align(Task):
                 f"model.tasks.align: weight is {self.weight}, warmup_steps {self.warmup_steps}; expected "
                 "nothing negative. Correct the config."
             )
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Where each token is spoken."""
+        return frozenset({OCCUPANCY})
 
     @property
     def heads(self) -> frozenset[str]:

@@ -42,7 +42,6 @@ class Asr(Task):
         Metric(name="wer", text="dev WER {:.1f} %", scale=100.0, selects=True),
         Metric(name="language_errors", text="language wrong {:.1f} %", scale=100.0),
     )
-    gives: ClassVar[frozenset[str]] = frozenset({LOG_ATTENTION})
     synthetic: ClassVar[bool] = True
 
     weight: float = 1.0
@@ -106,6 +105,11 @@ class Asr(Task):
         return frozenset(head for head, share in shares.items() if share > 0)
 
     @property
+    def gives(self) -> frozenset[str]:
+        """Where the decoder attends to, if it is trained."""
+        return frozenset({LOG_ATTENTION} if "decoder" in self.heads else ())
+
+    @property
     def views(self) -> int:
         """Two where they are made consistent."""
         return 2 if self.consistency_weight else 1
@@ -133,7 +137,7 @@ class Asr(Task):
             decoded = step.model.decode(
                 batch.tokens,
                 step.encoding,
-                _tags_of(step),
+                tags_of(step),
                 with_attention=LOG_ATTENTION in step.wanted,
             )
             attention = attention_loss(
@@ -184,7 +188,7 @@ class Asr(Task):
     def measure(self, step: Step) -> dict[str, tuple[float, float]]:
         """Word errors of a greedy search, and words of the references."""
         options = SearchOptions(decoder="ctc" if "ctc" in self.heads else "attention")
-        found = search(step.model, step.encoding, options, tag=_tags_of(step))
+        found = search(step.model, step.encoding, options, tag=tags_of(step))
         texts = [step.tokenizer.decode(best.tokens) for best, *_ in found]
         normalizer = step.tokenizer.normalizer
         counts = count_errors([normalize(text, normalizer) for text in step.batch.texts], texts)
@@ -198,7 +202,7 @@ class Asr(Task):
         return measured
 
 
-def _tags_of(step: Step) -> Tag:
+def tags_of(step: Step) -> Tag:
     """What is asked of the decoder: the language of each row, or whichever it is where nobody knows."""
     if step.batch.languages is None:
         return "asr"

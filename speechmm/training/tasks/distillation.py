@@ -21,6 +21,9 @@ from speechmm.models.bundle import Bundle, load_bundle
 from speechmm.models.front_end import length_mask
 from speechmm.models.precision import at_least_float32
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.models.text_decoder import Tag
+from speechmm.training.constants import constant
+from speechmm.training.tasks.asr import tags_of
 from speechmm.training.tasks.task import Step, Task, TaskLosses
 
 BLANK = 0
@@ -100,8 +103,9 @@ class Distillation(Task):
     def _decoder(self, step: Step, teacher: SpeechTextModel, taught: SpeechEncoding) -> Tensor:
         tokens, lengths = step.batch.tokens, step.batch.token_lengths
         with torch.no_grad():
-            target = at_least_float32(teacher.decode(tokens, taught).logits).log_softmax(dim=-1)
-        logits = step.model.decode(tokens, step.encoding).logits
+            logits = teacher.decode(tokens, taught, asked_of_teacher(step, teacher, taught)).logits
+            target = at_least_float32(logits).log_softmax(dim=-1)
+        logits = step.model.decode(tokens, step.encoding, tags_of(step)).logits
         said = at_least_float32(logits).log_softmax(dim=-1)
         return self._divergence(step, said, target, length_mask(lengths + 1, said.shape[1]))
 
@@ -140,6 +144,28 @@ class Distillation(Task):
             known = bundle.model.eval().requires_grad_(False).to(step.encoding.encoded.device)
             _TEACHERS[step.model] = known
         return known
+
+
+def asked_of_teacher(step: Step, teacher: SpeechTextModel, taught: SpeechEncoding) -> Tag:
+    """What the teacher's decoder is asked for: it writes well only where it has learned to.
+
+    Of a teacher that has languages, the one of each row; where nobody says it, or the teacher does not
+    know it, the one that the teacher hears.
+    """
+    places = teacher.decoder.tags_of("asr")
+    if not places:
+        return "asr"
+    heard = teacher.language_logits(taught).argmax(dim=1) + places.start
+    tags = tags_of(step)
+    if isinstance(tags, str):
+        return heard
+    theirs = teacher.decoder.names
+    known = [
+        theirs.index(name) if name in theirs and name != "asr" else -1
+        for name in step.model.decoder.names
+    ]
+    asked = constant(tuple(known), tags.device)[tags]
+    return torch.where(asked < 0, heard, asked)
 
 
 _TEACHERS: WeakKeyDictionary[SpeechTextModel, SpeechTextModel] = WeakKeyDictionary()

@@ -88,8 +88,6 @@ class Task:
     metrics: ClassVar[tuple[Metric, ...]] = ()
     reads: ClassVar[frozenset[str]] = frozenset()
     """What it reads of the tasks before it (:attr:`TaskLosses.shared`)."""
-    gives: ClassVar[frozenset[str]] = frozenset()
-    """What it shares with later tasks that read it."""
     unpaired: ClassVar[bool] = False
     """Whether it reads texts without audio (``data.text``)."""
     synthetic: ClassVar[bool] = False
@@ -105,6 +103,11 @@ class Task:
     @property
     def requires(self) -> frozenset[str]:
         """Heads that other tasks must train for this one to make sense."""
+        return frozenset()
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """What it shares with later tasks that read it."""
         return frozenset()
 
     @property

@@ -1,6 +1,7 @@
 """A trained model teaches another one: CTC at another rate, decoder, alignment; nothing of it is kept."""
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import yaml
 from safetensors.torch import load_file
 
 from speechmm.models.bundle import load_bundle
+from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer_training import train_tokenizer
-from speechmm.training.tasks.distillation import at_other_rate
+from speechmm.training.tasks import TasksConfig
+from speechmm.training.tasks.distillation import asked_of_teacher, at_other_rate
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -130,3 +134,31 @@ def test_a_teacher_that_cannot_teach_is_refused_in_one_line(study: Study) -> Non
     assert outcome.mistake
     outcome = study.fit("cold", temperature=0.0)
     assert "a temperature above 0" in outcome.mistake
+
+
+def test_a_teacher_is_asked_for_what_it_has_learned_to_write(make_step) -> None:
+    """With languages, that is a tag of one of them: the plain tag has learned to tell them apart."""
+    tokenizer = train_tokenizer(["go home now"], kind="char")
+
+    def model(*tags: str) -> SpeechTextModel:
+        config = SpeechTextConfig(
+            d_model=16, heads=2, ff_dim=16, encoder_layers=2, decoder_layers=1, front_channels=4
+        )
+        return SpeechTextModel(config, vocab_size=tokenizer.vocab_size, n_mels=20, tags=tags).eval()
+
+    teacher, student = model("asr", "asr:en", "asr:de"), model("asr", "asr:de", "asr:fr")
+    said = ("go", "home", "now")
+    step = make_step(tokenizer, TasksConfig(), said, languages=torch.tensor([0, 1, -1]))
+    taught = teacher.encode_speech(step.batch.features, step.batch.feature_lengths)
+    heard = 1 + teacher.language_logits(taught).argmax(dim=1)
+    asked = asked_of_teacher(dataclasses.replace(step, model=student), teacher, taught)
+    assert asked.tolist() == [
+        2,
+        heard[1],
+        heard[2],
+    ]  # German; French, which it has not; nobody knows
+    plain = dataclasses.replace(step.batch, languages=None)
+    one = model("asr")
+    asked = asked_of_teacher(dataclasses.replace(step, model=one, batch=plain), teacher, taught)
+    assert asked.tolist() == heard.tolist()
+    assert asked_of_teacher(dataclasses.replace(step, batch=plain), one, taught) == "asr"

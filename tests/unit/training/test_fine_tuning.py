@@ -14,11 +14,12 @@ from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError
 from speechmm.models.adapter import load_adapted
 from speechmm.models.bundle import load_bundle, save_bundle
+from speechmm.models.lora import LoraConfig, updates
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import SPECIALS
 from speechmm.text.tokenizer_training import train_tokenizer
-from speechmm.training.freezing import Freezing
+from speechmm.training.freezing import Freezing, start_lora
 from speechmm.training.optimization import OptimizationConfig, learning_rates, make_optimizer
 from speechmm.training.starting_weights import take_weights
 
@@ -324,3 +325,34 @@ def test_lora_needs_something_to_start_from(study: Study) -> None:
     assert "the training starts from nothing" in study.shop.fit(config).mistake
     none = study.config("none", lora={"rank": 4, "targets": ["no such layer"]})
     assert "names no linear layer" in study.shop.fit(none).mistake
+
+
+def three_heads() -> SpeechTextModel:
+    config = SpeechTextConfig(
+        d_model=16, heads=2, ff_dim=16, encoder_layers=2, decoder_layers=1, front_channels=4
+    )
+    return SpeechTextModel(config, vocab_size=9, n_mels=20)
+
+
+def test_lora_has_no_updates_of_what_is_new_or_frozen() -> None:
+    """An adapter adds updates to weights of its base: a new head has none there."""
+    model = three_heads()
+    known = [name for name, _ in model.named_parameters() if "heads.decoder" not in name]
+    freezing = Freezing(model, ["encoder.stack.layers.0"], [])
+    start_lora(model, LoraConfig(rank=2), known, freezing)
+    names = [name for name, _ in updates(model)]
+    assert names
+    assert all(name.startswith("encoder.stack.layers.1.") for name in names)
+    learning = [name for name, one in model.named_parameters() if one.requires_grad]
+    assert any(name.startswith("heads.decoder") for name in learning)
+    assert not any("encoder.stack.layers.0" in name for name in learning)
+
+
+def test_what_lora_starts_from_never_thaws() -> None:
+    model = three_heads()
+    known = [name for name, _ in model.named_parameters()]
+    with pytest.raises(ConfigError, match="thaw_at names a step; expected none"):
+        start_lora(model, LoraConfig(rank=2), known, Freezing(model, ["encoder"], [5]))
+    model = three_heads()
+    with pytest.raises(ConfigError, match="names no linear layer that the training starts from"):
+        start_lora(model, LoraConfig(rank=2), [], None)

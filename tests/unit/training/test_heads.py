@@ -13,7 +13,7 @@ from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import load_bundle
 from speechmm.models.speech_text import SpeechTextModel
-from speechmm.training.tasks import Align, Asr, GuidedAttention, Task, TasksConfig
+from speechmm.training.tasks import Align, Asr, GuidedAttention, Task, TasksConfig, Translate
 
 PARTS = {
     ("ctc",): {"align.weight": 0.0, "asr.ctc_weight": 1.0},
@@ -123,3 +123,13 @@ def test_a_weight_that_is_no_number_is_one_line(shop, task: str) -> None:
     train, dev = shop.corpus("word-train", 2), shop.corpus("word-dev", 1)
     outcome = shop.fit(shop.config("word", train, dev), f"--model.tasks.{task}.weight=abc")
     assert f"model.tasks.{task}.weight" in outcome.mistake
+
+
+def test_guidance_needs_recognition_to_attend() -> None:
+    """Another task may have brought the decoder: nobody says where recognition attends to then."""
+    with pytest.raises(ConfigError, match="reads log_attention; expected an active task before it"):
+        TasksConfig(
+            asr=Asr(ctc_weight=1.0),
+            translate=Translate(weight=1.0),
+            guided_attention=GuidedAttention(weight=0.3),
+        )

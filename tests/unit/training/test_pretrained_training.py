@@ -333,6 +333,7 @@ def test_layers_of_our_own_stand_on_frames_that_are_kept(
     bundle = load_bundle(frozen.run("own") / "bundle")
     encoder = bundle.model.encoder
     assert (encoder.width, encoder.subsampling) == (8, 4)
+    assert bundle.model.masked_subsampling == 2  # of the frames below, which masks are put on
     assert getattr(encoder, "reads_silence", False) == (frozen.kind == "whisper")
     prefix = "model.encoder." if frozen.kind == "whisper" else "wav2vec2."
     given = load_file(frozen.folder / "model.safetensors")
