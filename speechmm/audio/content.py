@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
+
+from speechmm.files.file_cache import State, file_state
 
 _BLOCK = 1 << 18
 
@@ -17,6 +21,13 @@ class Content:
         self._block_at, self._block = 0, b""
         self.size = len(source) if isinstance(source, bytes) else os.fstat(source).st_size
         """Bytes."""
+
+    @cached_property
+    def state(self) -> State:
+        """What is another when the content is another."""
+        if isinstance(self._source, bytes):
+            return self.size, zlib.crc32(self._source)
+        return file_state(os.fstat(self._source))
 
     def read(self, at: int, count: int) -> bytes:
         """The bytes from ``at`` on, fewer at the end of the file."""

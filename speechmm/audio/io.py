@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from speechmm.audio.media_extra import INSTALL, media_installed
 from speechmm.audio.resample import resample_blocks
 from speechmm.errors import AudioError
 from speechmm.files.archives import find_member, read_member
+from speechmm.files.file_cache import FileCache
 from speechmm.files.pipes import is_pipe, read_pipe
 from speechmm.timing import samples_to_seconds, seconds_to_samples
 
@@ -43,6 +43,7 @@ _END_TOLERANCE = 0.025  # seconds by which a rounded time may pass the end of th
 _BLOCK_SECONDS = 30.0
 _MP3_FRAME = 1152  # samples: what decoders may drop or add at the end of an mp3
 _UNKNOWN = ("not recognised", "Unrecognised", "nimplemented", "nsupported", "in flac decoder")
+_chosen_columns: FileCache[tuple[int, ...]] = FileCache(1 << 16)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def audio_info(path: str | Path) -> AudioInfo:
         AudioError: The file is missing, empty, of length zero, cut short (as far as the header
             tells) or not audio.
     """
-    with _open(Path(path)) as pieces:
+    with _open(Path(path)) as (_, pieces):
         return _info(pieces, Path(path))
 
 
@@ -156,7 +157,7 @@ class _Piece:
 
 
 @contextmanager
-def _open(path: Path, *, whole: bool = False) -> Iterator[list[_Piece]]:
+def _open(path: Path, *, whole: bool = False) -> Iterator[tuple[Content, list[_Piece]]]:
     """Opens a file by its content, whatever its name; every failure is an AudioError.
 
     Args:
@@ -174,8 +175,8 @@ def _open(path: Path, *, whole: bool = False) -> Iterator[list[_Piece]]:
             try:
                 pieces = _pieces(content, path, source, stack)
             except soundfile.LibsndfileError as error:
-                pieces = [_media_piece(content, path, source, stack, error)]
-            yield pieces
+                pieces = [_media_piece(content, path, stack, error)]
+            yield content, pieces
         except (soundfile.LibsndfileError, TypeError) as error:
             raise damaged(path, _reason(error)) from error
 
@@ -195,9 +196,7 @@ def _pieces(content: Content, path: Path, source: int | bytes, stack: ExitStack)
     return pieces
 
 
-def _media_piece(
-    content: Content, path: Path, source: int | bytes, stack: ExitStack, error: Exception
-) -> _Piece:
+def _media_piece(content: Content, path: Path, stack: ExitStack, error: Exception) -> _Piece:
     """The sound of a file that libsndfile does not read, if it may be one of FFmpeg's."""
     reason = _reason(error)
     if not any(sign in reason for sign in _UNKNOWN):
@@ -208,14 +207,9 @@ def _media_piece(
             f"ogg, mp3, sph or the like; m4a, mp4, webm and others it needs {INSTALL}. Install "
             'that, or convert it, for example with "ffmpeg -i IN OUT.flac".'
         ) from error
-    file = MediaFile(content, path, () if isinstance(source, bytes) else _state(os.fstat(source)))
+    file = MediaFile(content, path)
     stack.callback(file.close)
     return _Piece(file, file.frames, 0)
-
-
-def _state(status: os.stat_result) -> tuple[int, ...]:
-    """What is another when a file is another."""
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _reason(error: Exception) -> str:
@@ -299,9 +293,9 @@ def _resampled(path: Path, sample_rate: int, span: _Span, block_seconds: float) 
 
 def _read_blocks(path: Path, wanted: _Span, block_seconds: float) -> Iterator[tuple[int, Tensor]]:
     """Pairs of sample rate and mono block, at the file's own rate; at least one pair."""
-    with _open(path, whole=wanted.is_whole) as pieces:
+    with _open(path, whole=wanted.is_whole) as (content, pieces):
         info = _info(pieces, path)
-        columns = _columns(path, info.channels, wanted.channels)
+        columns = _columns(path, content, info.channels, wanted.channels)
         first, last = _span(info, wanted.start, wanted.duration)
         block_samples = max(1, seconds_to_samples(block_seconds, info.sample_rate))
         for frames, position in _frames(pieces, info, first, last, block_samples):
@@ -332,21 +326,21 @@ def _frames(
         before += piece.num_samples
 
 
-def _columns(path: Path, there: int, channels: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _columns(
+    path: Path, content: Content, there: int, channels: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
     """The channels to average, of those that are there; None where a file has but one."""
     wanted = check_channels(range(there) if channels is None else channels, there, path)
     if there == 1:
         return None
-    if len(wanted) == 1 or is_pipe(path):
-        return _chosen(path, wanted, ()) if len(wanted) > 1 else wanted
-    file = (find_member(path) or (path,))[0]
-    return _chosen(path, wanted, _state(file.stat()))
+    if len(wanted) == 1:
+        return wanted
+    return _chosen_columns.get(path, content.state, lambda: _choose(path, wanted), wanted)
 
 
-@lru_cache(maxsize=4096)
-def _chosen(path: Path, wanted: tuple[int, ...], state: tuple[int, ...]) -> tuple[int, ...]:
+def _choose(path: Path, wanted: tuple[int, ...]) -> tuple[int, ...]:
     """What `choose_columns` says of a whole file: the same for every part of it."""
-    with _open(path) as pieces:
+    with _open(path) as (_, pieces):
         info = _info(pieces, path)
         blocks = _frames(pieces, info, 0, info.num_samples, info.sample_rate)
         return tuple(choose_columns((frames for frames, _ in blocks), wanted, path))

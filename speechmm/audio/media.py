@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from speechmm.audio.containers import cut_short
 from speechmm.audio.content import Content
 from speechmm.audio.ffmpeg import Decoded, Decoder, Entry
+from speechmm.files.file_cache import FileCache
 
 _LEADING_GAP, _SHORTEST_GAP, _LONGEST_GAP = 0.01, 0.1, 3600.0
 """Seconds without sound, at the beginning and later, that are silence; more is a broken clock."""
@@ -25,7 +26,8 @@ _RUN_UP = 4
 """Packets of which there are notes, at least, that are decoded before a place that is sought."""
 _MISSING_SECONDS = 0.5
 """More than this under what a header promises is a file cut short."""
-_MOST_NOTES = 1000
+_MOST_PLACES = 1 << 19
+"""Of which there are notes, of all files together."""
 
 
 @dataclass
@@ -53,19 +55,18 @@ class _Block:
     """What is heard; None is silence."""
 
 
-_kept: dict[tuple[object, ...], _Notes] = {}
+_kept: FileCache[_Notes] = FileCache(_MOST_PLACES, lambda notes: 1 + len(notes.places))
 
 
 class MediaFile:
     """The sound of a media file, to be read as a `soundfile.SoundFile` is."""
 
-    def __init__(self, content: Content, path: Path, state: tuple[int, ...]) -> None:
+    def __init__(self, content: Content, path: Path) -> None:
         """Opens it.
 
         Args:
             content: The file.
             path: Its name.
-            state: What is another when the file is another.
 
         Raises:
             AudioError: It is no media file, holds no sound, or is damaged or cut short.
@@ -73,16 +74,7 @@ class MediaFile:
         self._content, self._path = content, path
         self._decoder = Decoder(content, path)
         self.format, self.subtype = self._decoder.format.upper(), self._decoder.codec.upper()
-        key = (path, content.size, *state)
-        if key not in _kept:
-            if len(_kept) >= _MOST_NOTES:
-                _kept.clear()
-            try:
-                _kept[key] = _take_notes(self._decoder, path)
-            finally:
-                self._decoder.close()
-            self._decoder = Decoder(content, path)
-        self._notes = _kept[key]
+        self._notes = _kept.get(path, content.state, self._take_notes)
         self.samplerate, self.channels = self._notes.sample_rate, self._notes.channels
         self.frames = self._notes.num_samples
         self._rest = np.zeros((0, self.channels), np.float32)
@@ -108,6 +100,14 @@ class MediaFile:
     def close(self) -> None:
         """Frees the decoder; the file stays open."""
         self._decoder.close()
+
+    def _take_notes(self) -> _Notes:
+        try:
+            notes = _take_notes(self._decoder, self._path)
+        finally:
+            self._decoder.close()
+        self._decoder = Decoder(self._content, self._path)
+        return notes
 
     def _from_start(self, sample: int) -> Iterator[NDArray[np.float32]]:
         yield from self._between(_placed(self._decoder, self._decoder.packets(), 0), sample)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from speechmm.audio.content import Content, Part
 from speechmm.errors import AudioError
+from speechmm.files.file_cache import FileCache
 
 _KBITS = {  # by version 1 or 2 (2.5 alike) and layer
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -26,6 +27,7 @@ _KBITS = {  # by version 1 or 2 (2.5 alike) and layer
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _SEARCHED = 1 << 16  # bytes looked through for the next frame
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_walked: FileCache[list[Part]] = FileCache(1 << 16, len)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,10 @@ def mp3_parts(content: Content, path: Path) -> list[Part]:
     assert frame is not None, path
     if frame.layer != 3 or _is_whole(content, start, frame):
         return [Part(0, content.size)]
+    return _walked.get(path, content.state, lambda: _counted_parts(content, path, start, frame))
+
+
+def _counted_parts(content: Content, path: Path, start: int, frame: _Frame) -> list[Part]:
     streams = list(_mp3_streams(content, path, start))
     parts = []
     for number, stream in enumerate(streams):
@@ -230,6 +236,10 @@ def ogg_parts(content: Content, path: Path) -> list[Part]:
     Raises:
         AudioError: A page is missing or damaged, or the last stream has no end.
     """
+    return _walked.get(path, content.state, lambda: _links(content, path))
+
+
+def _links(content: Content, path: Path) -> list[Part]:
     starts: list[int] = []
     numbers: dict[int, int] = {}
     at, body_seen, ended = 0, True, False

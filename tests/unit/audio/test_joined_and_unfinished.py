@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechmm.audio import streams
 from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.errors import AudioError
 
@@ -86,6 +87,31 @@ def test_mp3_after_one_that_is_counted(tmp_path: Path) -> None:
     counted = coded(path, FIRST, "MP3")
     path.write_bytes(counted + without_xing(coded(path, SECOND, "MP3")))
     assert 85000 <= audio_info(path).num_samples <= 85000 + 4 * 576
+
+
+@pytest.mark.parametrize("format", ["MP3", "OGG"])
+def test_a_file_is_walked_through_once_for_all_its_parts(
+    tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    content = coded(path, FIRST, format)
+    path.write_bytes(without_xing(content) if format == "MP3" else content)
+    walks = []
+    name = "_mp3_streams" if format == "MP3" else "_checksum_fits"
+    walk = getattr(streams, name)
+    monkeypatch.setattr(streams, name, lambda *given: walks.append(0) or walk(*given))
+    whole = read_audio(path, sample_rate=RATE)
+    once = len(walks)
+    assert once
+    for start in (0.0, 0.5, 1.0, 2.0):
+        part = read_audio(path, sample_rate=RATE, start=start, duration=0.5)
+        first = round(start * RATE)
+        np.testing.assert_allclose(part, whole[first : first + 8000], atol=2e-2)
+    assert len(walks) == once
+    content = coded(path, SECOND, format)
+    path.write_bytes(without_xing(content) if format == "MP3" else content)
+    assert 37000 <= audio_info(path).num_samples < 37000 + 4 * 576
+    assert len(walks) > once
 
 
 def test_ogg_with_a_broken_page_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import logging
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import soundfile
 from speechmm.audio import media
 from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.errors import AudioError
+from speechmm.files.file_cache import FileCache
 
 av = pytest.importorskip("av")
 RATE = 16000
@@ -266,6 +268,16 @@ def test_an_altered_file_is_read_anew(tmp_path: Path) -> None:
     assert audio_info(path).num_samples == SECONDS * RATE
     write(path, [speech(RATE, 3)], "aac", RATE)
     assert audio_info(path).num_samples == 3 * RATE
+
+
+def test_threads_read_more_files_than_there_are_notes_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "_kept", FileCache(2))
+    paths = [write(tmp_path / f"{n}.m4a", [speech(RATE, 1 + n)], "aac", RATE) for n in range(5)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda path: audio_info(path).num_samples, paths * 40))
+    assert found == [RATE * (1 + n) for n in range(5)] * 40
 
 
 def test_pyav_is_loaded_only_when_needed(tmp_path: Path) -> None:
