@@ -123,7 +123,7 @@ class Text(Task):
             total = total + self.ctc_weight * losses["loss_text_ctc"]
         if self.ctc_weight < 1:
             loss = attention_loss(
-                step.model.decode(texts.tokens, encoding).logits,
+                step.model.decode(texts.tokens, encoding, _written_by(step.model)).logits,
                 texts.tokens,
                 texts.token_lengths,
                 eos=EOS,
@@ -149,6 +149,15 @@ class Text(Task):
             factor=step.model.subsampling,
             masked=masked,
         )
+
+
+def _written_by(model: SpeechTextModel) -> str:
+    """The tag that recognition writes by: that of its language, where it has one alone.
+
+    Texts name no language. Of several languages none is asked for.
+    """
+    places = model.decoder.tags_of("asr")
+    return model.decoder.names[places.start] if len(places) == 1 else "asr"
 
 
 def untouched(module: nn.Module) -> Float[Tensor, ""]:

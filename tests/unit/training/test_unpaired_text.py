@@ -72,6 +72,17 @@ def test_text_teaches_the_layers_and_neither_the_audio_front_end_nor_the_alignme
                for layer in layers)  # fmt: skip
 
 
+@pytest.mark.parametrize(("codes", "taught"), [("", 0), ("de", 1), ("de en", 0)])
+def test_text_teaches_the_tag_that_recognition_writes_by(tokenizer, make_step, codes, taught):
+    tasks = TasksConfig(text=Text(weight=1.0))
+    step = make_step(tokenizer, tasks, SAID, unpaired=unpaired(tokenizer, TEXTS))
+    decoder = step.model.decoder
+    decoder.names = ("asr", *(f"asr:{code}" for code in codes.split()))
+    decoder.tags = torch.nn.Embedding(len(decoder.names), step.model.config.d_model)
+    losses_of(step, tasks)["loss_text_attention"].backward()
+    assert decoder.tags.weight.grad.any(dim=1).nonzero().tolist() == [[taught]]
+
+
 def test_match_moves_text_to_speech_and_not_speech_to_text(tokenizer, make_step):
     tasks = TasksConfig(match=Match(weight=1.0))
     step = make_step(tokenizer, tasks, SAID)
