@@ -56,7 +56,7 @@ class Model:
             audio: The path of a file of any length, or samples as
                 :func:`~speechmm.inference.engine.samples.as_audio` takes them: numpy arrays, tensors
                 and lists, floats or integers, one channel or several.
-            options: How to search; None means the defaults.
+            options: How to search; None means the defaults, by the heads that the model has.
             task: "asr" or "translate"; None means that of the options.
             language: That is spoken, such as "de", of a model of several; None lets the decoder tell.
             target_language: To translate into; None where the model knows one only.
@@ -70,10 +70,11 @@ class Model:
         audio = self._as_audio(audio, sample_rate)
         asked = {"task": task, "language": language, "target_language": target_language}
         given: dict[str, Any] = {name: one for name, one in asked.items() if one is not None}
-        if given:
-            if options is None and task is not None:
-                given["decoder"] = decoder_for(task)
-            options = replace(options or SearchOptions().by_heads(self.bundle.heads), **given)
+        if given and options is not None:
+            options = replace(options, **given)
+        elif given:
+            decoder = SearchOptions.decoder if task is None else decoder_for(task)
+            options = SearchOptions(decoder=decoder, **given).by_heads(self.bundle.heads)
         if options is None:
             return self._transcriber.transcribe(audio)
         return Transcriber(self.bundle, options=options, device=self.device).transcribe(audio)

@@ -11,6 +11,7 @@ import speechmm
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.cli.main import main
 from speechmm.errors import ConfigError
+from speechmm.inference.api import Model
 from speechmm.inference.engine.sources import Source
 from speechmm.inference.recognition.languages import most_written
 from speechmm.inference.recognition.options import SearchOptions, decoder_for
@@ -19,7 +20,7 @@ from speechmm.inference.recognition.search import search
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.onnx_export import DecoderStepGraph, export_bundle
-from speechmm.models.speech_text import SpeechTextModel
+from speechmm.models.speech_text import HEADS, SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
 
 TINY = SpeechTextConfig(
@@ -69,6 +70,23 @@ def test_the_language_that_is_named_is_asked_for(bundles, decoder):
         assert expected
         texts.add(expected)
     assert len(texts) == 2
+
+
+@pytest.mark.parametrize("heads", [("decoder", "align"), ("decoder",), ("ctc", "align"), HEADS])
+def test_a_named_task_is_searched_by_the_heads_of_the_model(bundles, with_heads, heads):
+    model = Model(with_heads(load_bundle(bundles("asr")), heads))
+    assert model.transcribe(noise(), task="asr") == model.transcribe(noise())
+
+
+def test_a_named_language_is_searched_by_the_heads_of_the_model(bundles, with_heads):
+    model = Model(with_heads(load_bundle(bundles(*TAGS)), ["decoder", "align"]))
+    expected = model.transcribe(
+        noise(), options=SearchOptions(decoder="attention", task="asr", language="de")
+    )
+    assert model.transcribe(noise(), task="asr", language="de") == expected
+    assert model.transcribe(noise(), language="de") == expected
+    translated = model.transcribe(noise(), task="translate", target_language="fr")
+    assert (translated.task, translated.language) == ("translate", "fr")
 
 
 def test_the_decoder_finds_the_language_of_each_utterance(bundles, monkeypatch):
