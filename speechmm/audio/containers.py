@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import soundfile
@@ -48,7 +49,9 @@ def find_parts(content: Content, path: Path) -> list[Part]:
     head = content.read(0, 16)
     form = (head[:4], head[8:12])
     if form in _CHUNKED:
-        return _chunked_parts(content, path, *_CHUNKED[form], 0)
+        return _joined_parts(partial(_chunked_part, content, path, *_CHUNKED[form]))
+    if head[:4] == b".snd":
+        return _joined_parts(partial(_au_part, content, path))
     if head[:4] in _BY_MAGIC:
         return _BY_MAGIC[head[:4]](content, path)
     return mp3_parts(content, path) if starts_mp3(content) else [Part(0, content.size)]
@@ -64,32 +67,46 @@ def check_one_flac(content: Content, path: Path) -> None:
         raise _more_than_told(path, "another FLAC file begins in it")
 
 
-def _chunked_parts(
+def _joined_parts(part_at: Callable[[int], tuple[Part, int | None]]) -> list[Part]:
+    """The files that were joined in one.
+
+    Args:
+        part_at: Gives the part that begins at a byte, and where the next begins, if there is one.
+    """
+    parts: list[Part] = []
+    origin: int | None = 0
+    while origin is not None:
+        part, origin = part_at(origin)
+        parts.append(part)
+    return parts
+
+
+def _chunked_part(
     content: Content, path: Path, name: bytes, number: str, origin: int
-) -> list[Part]:
+) -> tuple[Part, int | None]:
     """Of WAV and AIFF: files whose chunks have sizes of 32 bits."""
+    rest = Part(origin, content.size)
     chunk = _find_chunk(content, name, number, origin + 12)
     if chunk is None:
-        return [Part(origin, content.size)]
+        return rest, None
     left = content.size - chunk.start
     if chunk.size > left:
         if not any(chunk.size in sizes for sizes in _PIPE_SIZES):
             raise damaged(path, f"{left} bytes where the header says {chunk.size}")
-        return [Part(origin, content.size)]
+        return rest, None
     end = chunk.start + chunk.size
     follower = _after(content, end, number)
     if follower is None:  # chunks, or nothing, to the end
-        return [Part(origin, content.size)]
+        return rest, None
     magic = content.read(follower, 4)
     if magic == content.read(origin, 4) and content.read(follower + 8, 4) == content.read(
         origin + 8, 4
     ):
-        rest = _chunked_parts(content, path, name, number, follower)
-        return [Part(origin, follower), *rest]
+        return Part(origin, follower), follower
     told = struct.unpack(number, content.read(origin + 4, 4))[0] + 8 + origin
     if chunk.size and end <= told <= end + 1:
         raise _more_than_told(path, f"{content.size - end} bytes follow its last sample")
-    return [_mended(content, chunk, struct.pack(number, min(left, 0xFFFF_FFFF)), origin)]
+    return _mended(content, chunk, struct.pack(number, min(left, 0xFFFF_FFFF)), origin), None
 
 
 def _find_chunk(content: Content, name: bytes, number: str, at: int) -> _Chunk | None:
@@ -151,7 +168,7 @@ def _mended(content: Content, chunk: _Chunk, size: bytes, origin: int = 0) -> Pa
 def _rf64_parts(content: Content, path: Path) -> list[Part]:
     """The sizes are in "ds64": of the file, of the samples, and the number of samples."""
     sizes, chunk = content.read(12, 36), _find_chunk_64(content)
-    if sizes[:4] != b"ds64" or chunk is None:
+    if sizes[:4] != b"ds64" or len(sizes) < 36 or chunk is None:
         return [Part(0, content.size)]
     told = struct.unpack("<Q", sizes[16:24])[0]
     left = content.size - chunk.start
@@ -196,19 +213,22 @@ def _caf_parts(content: Content, path: Path) -> list[Part]:
     return [Part(0, content.size)]
 
 
-def _au_parts(content: Content, path: Path, origin: int = 0) -> list[Part]:
-    start, size = struct.unpack(">II", content.read(origin + 4, 8))
+def _au_part(content: Content, path: Path, origin: int) -> tuple[Part, int | None]:
+    header = content.read(origin + 4, 8)
+    if len(header) < 8:
+        raise damaged(path, f"{content.size - origin} bytes are all of its header")
+    start, size = struct.unpack(">II", header)
     end = origin + start + size
     if size == 0 and content.size > origin + start:
         chunk = _Chunk(origin + 8, origin + start, size)
-        return [_mended(content, chunk, b"\xff\xff\xff\xff", origin)]
+        return _mended(content, chunk, b"\xff\xff\xff\xff", origin), None
     if end > content.size and not any(size in sizes for sizes in _PIPE_SIZES):
         left = content.size - origin - start
         raise damaged(path, f"{left} bytes where the header says {size}")
     if size == 0xFFFF_FFFF or end >= content.size or not _is_something(content, end):
-        return [Part(origin, content.size)]
+        return Part(origin, content.size), None
     if content.read(end, 4) == b".snd":
-        return [Part(origin, end), *_au_parts(content, path, end)]
+        return Part(origin, end), end
     raise _more_than_told(path, f"{content.size - end} bytes follow its last sample")
 
 
@@ -263,6 +283,5 @@ _BY_MAGIC: dict[bytes, Callable[[Content, Path], list[Part]]] = {
     b"RF64": _rf64_parts,
     b"BW64": _rf64_parts,
     b"caff": _caf_parts,
-    b".snd": _au_parts,
     b"OggS": ogg_parts,
 }

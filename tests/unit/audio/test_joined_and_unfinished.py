@@ -52,6 +52,14 @@ def test_joined_files_are_read_whole(tmp_path: Path, format: str, subtype: str |
     assert sum(map(len, blocks)) == 85000
 
 
+@pytest.mark.parametrize("format", ["WAV", "AU", "AIFF"])
+def test_many_joined_files_are_read_whole(tmp_path: Path, format: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(coded(path, FIRST[:160], format, "PCM_16") * 1500)
+    read = read_audio(path, sample_rate=RATE).numpy().reshape(1500, 160)
+    np.testing.assert_allclose(read, np.tile(FIRST[:160], (1500, 1)), atol=1e-4)
+
+
 def test_joined_flac_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     path.write_bytes(coded(path, FIRST, "FLAC") + coded(path, SECOND, "FLAC"))
@@ -158,6 +166,14 @@ def test_au_of_unknown_length(tmp_path: Path, size: int) -> None:
     content[8:12] = struct.pack(">I", size)
     path.write_bytes(content)
     np.testing.assert_allclose(read_audio(path, sample_rate=RATE), FIRST, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b".snd\0\0", b"RF64????WAVEds64\0\0\0\0data\0\0\0\0"])
+def test_a_header_cut_short(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="Get the file again"):
+        audio_info(path)
 
 
 @pytest.mark.parametrize("size", [0, -1])
