@@ -104,7 +104,7 @@ def _write_report(found: Sequence[Labelled], path: Path) -> None:
             "text": one.transcript.text,
             "confidence": _rounded(one.transcript.confidence),
             "alignment": None if one.alignment is None else _rounded(one.alignment.confidence),
-            "flags": [] if one.alignment is None else list(one.alignment.flags),
+            "flags": [*one.transcript.flags, *(one.alignment.flags if one.alignment else ())],
             "duration_error": _rounded(one.duration_error),
             "dropped": one.reason or None,
         }

@@ -18,6 +18,7 @@ from speechmm.errors import ConfigError
 from speechmm.inference.alignment.aligner import ONE_PASS_SECONDS, Aligner
 from speechmm.inference.alignment.units import FINEST_UNITS
 from speechmm.inference.engine.sources import Source
+from speechmm.inference.recognition.repeats import REPEATED
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import Bundle
 
@@ -62,15 +63,23 @@ class Labelled:
     """Why the transcript is not believed; "" where it is."""
 
     def cut(self) -> MonoCut:
-        """The utterance with the transcript in place of any text that it had, and when it was said."""
+        """The utterance with the transcript in place of any text that it had, and when it was said.
+
+        Its language is that which was recognised, where the utterance has none.
+        """
         source, text = self.source, self.transcript.text
         assert self.alignment is not None
         cut = source.cut
         if cut is None:
             cut = make_cut(id=source.id, audio=source.audio, text=text, channel=source.channel)
         aligned = with_alignment(cut, self.alignment, text=text)
+        language = self.transcript.language or None
+        supervisions = [
+            fastcopy(one, language=one.language or language) for one in aligned.supervisions
+        ]
         confidence = round(self.transcript.confidence or 0.0, 4)
-        out: MonoCut = fastcopy(aligned, custom=(cut.custom or {}) | {PSEUDO_LABEL: confidence})
+        custom = (cut.custom or {}) | {PSEUDO_LABEL: confidence}
+        out: MonoCut = fastcopy(aligned, supervisions=supervisions, custom=custom)
         return out
 
 
@@ -125,6 +134,8 @@ class PseudoLabeller:
             return NOTHING_SAID
         if seconds > ONE_PASS_SECONDS:
             return TOO_LONG
+        if any(flag.startswith(f"{REPEATED}:") for flag in one.transcript.flags):
+            return REPEATED
         sure = (one.transcript.confidence or 0.0) >= self.agreement.confidence
         return "" if sure else LOW_CONFIDENCE
 

@@ -8,6 +8,8 @@ TIMES_BY_LENGTH = ((6, 2), (3, 3), (1, 5))
 """So many words or more, said so many times or more in a row, are a loop; fewer words are said on
 purpose ("no no no", "one one one")."""
 MAX_LOOP_WORDS = 40
+REPEATED = "repeated"
+"""What flags of such words begin with."""
 
 
 def repeated_words(words: Sequence[str]) -> tuple[str, ...]:
@@ -24,7 +26,7 @@ def repeated_words(words: Sequence[str]) -> tuple[str, ...]:
             place += 1
             continue
         length, times = loop
-        flags.append(f"repeated: {' '.join(words[place : place + length])} ({times} times)")
+        flags.append(f"{REPEATED}: {' '.join(words[place : place + length])} ({times} times)")
         place += length * times
     return tuple(flags)
 

@@ -11,11 +11,11 @@ import torch
 
 from speechmm.alignments import Alignment, Segment
 from speechmm.cli.main import main
-from speechmm.data.manifest import cut_text, read_cuts, reference_alignment
+from speechmm.data.manifest import cut_text, make_cut, read_cuts, reference_alignment, write_cuts
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.inference.alignment.aligner import Aligner
-from speechmm.inference.engine.sources import file_sources
+from speechmm.inference.engine.sources import Source, file_sources
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.pseudo_labels import (
     Agreement,
@@ -84,6 +84,47 @@ def test_a_transcript_that_ctc_does_not_hear_is_a_mismatch(tone_bundle, recordin
         "too_long",
         "nothing_said",
     }
+
+
+def test_a_loop_is_dropped_however_sure_recognition_is(tone_bundle, speak, tmp_path, capsys):
+    loop = speak("ab cd " * 3, pauses=[0.3]).save(tmp_path / "loop.wav")
+    twice = speak("ab cd " * 2, pauses=[0.3]).save(tmp_path / "twice.wav")
+    some = speak("hf " + "ab " * 5, pauses=[0.3]).save(tmp_path / "some.wav")
+    made = labeller(tone_bundle, confidence=0.0, alignment=0.0)
+    found = list(made.label(list(file_sources([loop, twice, some])), SkipReport()))
+    assert [one.reason for one in found] == ["", "", "repeated"]
+    assert found[2].transcript.flags == ("repeated: ab (5 times)",)
+    loop = speak("ab cd a hf e g " * 2, pauses=[0.3]).save(tmp_path / "loop.wav")
+    (found,) = made.label(list(file_sources([loop])), SkipReport())
+    assert found.reason == "repeated"
+
+
+def test_the_language_that_was_recognised_is_kept(tone_bundle, recordings, tmp_path, monkeypatch):
+    made = labeller(tone_bundle)
+    original = made.transcriber.transcribe_sources
+
+    def german(sources, *, skipped):
+        for one in original(sources, skipped=skipped):
+            yield replace(one, language="de")
+
+    def languages(sources: list[Source]) -> list[list[str | None]]:
+        found = [one.cut() for one in made.label(sources, SkipReport()) if not one.reason]
+        write_cuts(found, tmp_path / "kept.jsonl.gz")
+        cuts = read_cuts(tmp_path / "kept.jsonl.gz")
+        return [[one.language for one in cut.supervisions] for cut in cuts]
+
+    files = recordings[:2]
+    cuts = [
+        make_cut(id="none", audio=files[0], text=None),
+        make_cut(id="some", audio=files[0], text="hf", language="nl"),
+        make_cut(id="same", audio=files[1], text="cd ab"),
+    ]
+    bare = make_cut(id="bare", audio=files[0], text="").drop_supervisions()
+    sources = [Source(id=cut.id, audio=str(files[0]), cut=cut) for cut in [*cuts, bare]]
+    assert languages(list(file_sources(files))) == [[None], [None]]
+    monkeypatch.setattr(made.transcriber, "transcribe_sources", german)
+    assert languages(list(file_sources(files))) == [["de"], ["de"]]
+    assert languages(sources) == [["de"], ["nl"], ["de"], ["de"]]
 
 
 @pytest.mark.parametrize("wrong", [{"confidence": 1.1}, {"alignment": -0.1}, {"durations": -1.0}])
