@@ -8,7 +8,7 @@ from math import floor
 
 from speechmm.alignments.scripts import columns, is_unspaced, pieces
 from speechmm.alignments.segments import Alignment, Segment
-from speechmm.alignments.word_pieces import LONG_SECONDS, cut_for_display
+from speechmm.alignments.word_pieces import LONG_SECONDS, cut_for_display, text_of
 from speechmm.timing import format_clock
 
 LINE_LETTERS = 42
@@ -132,9 +132,8 @@ def _is_opening(label: str) -> bool:
 
 def _joined(group: Sequence[Segment]) -> str:
     """The text of a cue, with spaces where there are any between its words."""
-    return "".join(
-        ("" if word.glued or word is group[0] else " ") + _one_line(word.label) for word in group
-    )
+    first, *others = (replace(word, label=_one_line(word.label)) for word in group)
+    return text_of([replace(first, glued=False), *others])
 
 
 def _one_line(label: str) -> str:

@@ -20,6 +20,24 @@ def may_be_cut(word: str) -> bool:
     return is_unspaced(word) or columns(word) > LONG_WORD
 
 
+def text_of(words: Iterable[Segment]) -> str:
+    """The text of words, with spaces where there are any between them."""
+    return "".join(("" if word.glued else " ") + word.label for word in words).removeprefix(" ")
+
+
+def joined_parts(parts: Iterable[Sequence[Segment]]) -> list[Segment]:
+    """The words of the parts of a recording, one part after another.
+
+    The first word of a part is glued to the word before it where letters of scripts without spaces meet.
+    """
+    words: list[Segment] = []
+    for first, *others in filter(None, parts):
+        before = pieces(words[-1].label)[-1] if words else ""
+        glued = is_unspaced(before) and is_unspaced(pieces(first.label)[0])
+        words += [replace(first, glued=True) if glued else first, *others]
+    return words
+
+
 def cut_unspaced(words: Iterable[Segment]) -> list[Segment]:
     """The words, those of scripts without spaces cut into their letters (`scripts.pieces`)."""
     return [part for word in words for part in cut_word(word, pieces(word.label))]

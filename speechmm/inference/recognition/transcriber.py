@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechmm.alignments import Alternative, Segment, Transcript
-from speechmm.alignments.word_pieces import cut_unspaced
+from speechmm.alignments.word_pieces import cut_unspaced, joined_parts, text_of
 from speechmm.data.skips import SkipReport
 from speechmm.inference.alignment.word_times import time_words
 from speechmm.inference.engine.chunks import Chunk, ChunkResult, in_batches, join, regroup
@@ -269,21 +269,17 @@ class Transcriber:
 
     def _joined(self, source: Source, results: list[ChunkResult[ChunkTranscript]]) -> Transcript:
         """The transcript of a source from those of its chunks."""
-        words: list[Segment] = []
-        token_log_probs: list[float] = []
-        for result in results:
-            token_log_probs += result.value.token_log_probs
-            offset = source.start + result.start
-            words += [
-                replace(word, start=word.start + offset, end=word.end + offset)
-                for word in result.value.words
-            ]
+        token_log_probs = [score for one in results for score in one.value.token_log_probs]
+        words = joined_parts(
+            [word.later(source.start + result.start) for word in result.value.words]
+            for result in results
+        )
         return Transcript(
             id=source.id,
             audio=source.audio,
             start=source.start,
             duration=source.duration(self.features.sample_rate),
-            text=" ".join(word.label for word in words),
+            text=text_of(words),
             confidence=self._confidence(words, token_log_probs),
             words=cut_unspaced(words) if self.word_times else [],
             alternatives=self._alternatives(results),
@@ -314,11 +310,7 @@ def _one_after_another(parts: Sequence[tuple[float, ChunkTranscript]]) -> ChunkT
     return ChunkTranscript(
         hypotheses=parts[0][1].hypotheses if len(parts) == 1 else [],
         token_log_probs=[score for _, said in parts for score in said.token_log_probs],
-        words=[
-            replace(word, start=word.start + start, end=word.end + start)
-            for start, said in parts
-            for word in said.words
-        ],
+        words=joined_parts([word.later(start) for word in said.words] for start, said in parts),
         language=most_written((said.language, len(said.words)) for _, said in parts),
     )
 

@@ -9,10 +9,14 @@ from speechmm.alignments.ctm import ctm_lines
 from speechmm.alignments.scripts import clusters, columns, pieces, written_words
 from speechmm.alignments.subtitle_files import read_subtitles
 from speechmm.alignments.subtitles import format_ass, format_srt
-from speechmm.alignments.word_pieces import cut_unspaced, cut_word
+from speechmm.alignments.word_pieces import cut_unspaced, cut_word, joined_parts, text_of
 from speechmm.inference.alignment.aligner import Aligner
 from speechmm.inference.recognition.options import SearchOptions
-from speechmm.inference.recognition.transcriber import Transcriber
+from speechmm.inference.recognition.transcriber import (
+    ChunkTranscript,
+    Transcriber,
+    _one_after_another,
+)
 from speechmm.models.bundle import Bundle
 from speechmm.text.tokenizer import Tokenizer
 
@@ -93,6 +97,61 @@ def test_transcribe_writes_letters_and_one_text(chinese_bundle: Bundle, speak) -
     assert starts == pytest.approx([0.3, 0.5, 0.7, 1.3, 1.5, 1.7], abs=0.03)
     (cue,) = group_words(found.words)
     assert cue.label == in_chinese("abc hde")  # the space that the model wrote stays
+
+
+def word(label: str, start: float = 0.0, **more) -> Segment:
+    return Segment(label=label, start=start, end=start + 1.0, **more)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (["今天天气很", "好我们出去"], "今天天气很好我们出去"),
+        (["อากาศ", "", "ดี มาก"], "อากาศดี มาก"),  # the space that the model wrote stays
+        (["我们，", "今天"], "我们，今天"),
+        (["我们。", "「今天"], "我们。「今天"),
+        (["用iPhone", "手机"], "用iPhone 手机"),
+        (["我们", "go home", "今天"], "我们 go home 今天"),
+        (["안녕", "하세요"], "안녕 하세요"),
+        (["go", "home"], "go home"),
+        (["", "今天"], "今天"),
+        ([], ""),
+    ],
+)
+def test_parts_are_joined_without_a_space_where_none_is_written(parts, expected) -> None:
+    found = joined_parts([word(label) for label in part.split()] for part in parts)
+    assert text_of(found) == expected
+    assert [one.glued for one in found[:1]] == [False] * len(found[:1])
+    assert text_of(cut_unspaced(found)) == expected
+
+
+@pytest.mark.parametrize("word_times", [True, False])
+def test_chunks_of_a_long_recording_are_joined_like_words(
+    chinese_bundle: Bundle, speak, word_times, monkeypatch
+) -> None:
+    """Twelve letters in a row, and no chunk holds them all."""
+    options = SearchOptions(decoder="ctc", speech_gate=False)
+    transcriber = Transcriber(chinese_bundle, options=options, word_times=word_times)
+    transcriber.chunk_seconds = 1.3, 0.6
+    said = speak("abcdefghabcd", lead=0.1, pauses=[0.1]).waveform
+    found = transcriber.transcribe(said)
+    assert " " not in found.text and len(found.text) >= 12
+    assert [one.label for one in found.words] == (list(found.text) if word_times else [])
+    assert [one.glued for one in found.words] == (
+        [False] + [True] * (len(found.text) - 1)
+    ) * word_times
+    if word_times:
+        (cue,) = group_words(found.words)
+        assert cue.label == found.text
+
+
+def test_parts_of_a_chunk_in_which_anybody_speaks_are_joined_like_words() -> None:
+    said = [
+        ChunkTranscript(hypotheses=[], token_log_probs=[-1.0], words=[word(label)])
+        for label in ("今天天气很", "好我们出去")
+    ]
+    found = _one_after_another([(0.5, said[0]), (2.0, said[1])])
+    assert [(one.start, one.glued) for one in found.words] == [(0.5, False), (2.0, True)]
 
 
 def letters(text: str, seconds: float) -> Segment:
