@@ -112,6 +112,8 @@ class Alignment:
     """Where the utterance begins in that file, seconds; all other times count from there."""
     duration: float
     """Length of the utterance in seconds."""
+    channels: tuple[int, ...] = ()
+    """Those of the audio file that are averaged, counted from 0; empty means all."""
     units: dict[str, list[Segment]] = field(default_factory=dict)
     """Segments by unit ("word", "char", "phone", ...), each list in the order of time."""
     confidence: float | None = None
@@ -154,6 +156,7 @@ class Alignment:
             },
             "confidence": _rounded(self.confidence),
             "flags": list(self.flags),
+            **({"channels": list(self.channels)} if self.channels else {}),
         }
 
     @classmethod
@@ -176,6 +179,7 @@ class Alignment:
                 },
                 confidence=None if confidence is None else float(confidence),
                 flags=tuple(str(flag) for flag in row.get("flags") or ()),
+                channels=tuple(int(channel) for channel in row.get("channels") or ()),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise AlignmentError(

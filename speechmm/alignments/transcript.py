@@ -45,6 +45,8 @@ class Transcript:
     """asr, or translate where the text is a translation."""
     language: str = ""
     """Of the text, by its code; of several the one of most words. "" where the model knows of none."""
+    channels: tuple[int, ...] = ()
+    """Those of the audio file that are averaged, counted from 0; empty means all."""
 
     def to_dict(self) -> dict[str, Any]:
         """The transcript row of the interface, in plain values."""
@@ -76,4 +78,6 @@ class Transcript:
             row["task"] = self.task
         if self.language:
             row["language"] = self.language
+        if self.channels:
+            row["channels"] = list(self.channels)
         return row

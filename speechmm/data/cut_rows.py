@@ -18,8 +18,8 @@ from lhotse import Features, MonoCut
 from lhotse.qa import validate
 from lhotse.serialization import deserialize_item
 
+from speechmm.data.channels import AVERAGED
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import AVERAGED
 from speechmm.errors import ManifestError
 from speechmm.files.json_text import fits, parse_json
 from speechmm.files.shar import find_shards

@@ -25,6 +25,7 @@ from lhotse.supervision import AlignmentItem
 from speechmm.alignments import Alignment, Segment
 from speechmm.audio.channels import check_channels
 from speechmm.audio.io import AudioInfo, audio_info
+from speechmm.data.channels import AVERAGED
 from speechmm.data.cut_rows import (
     SYNTHETIC,
     TRANSLATIONS,
@@ -33,7 +34,7 @@ from speechmm.data.cut_rows import (
     row_translations,
 )
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import AVERAGED, audio_path
+from speechmm.data.waveforms import audio_path, chosen_channels
 from speechmm.errors import ManifestError
 from speechmm.files.atomic import write_aside
 
@@ -192,6 +193,7 @@ def reference_alignment(cut: MonoCut) -> Alignment | None:
         audio=str(audio_path(cut)),
         start=cut.start,
         duration=cut.duration,
+        channels=chosen_channels(cut),
         units=units,
     )
 

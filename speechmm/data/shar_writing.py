@@ -17,9 +17,10 @@ from lhotse import AudioSource, MonoCut, Recording
 from lhotse.supervision import AlignmentItem
 from lhotse.utils import fastcopy
 
+from speechmm.data.channels import AVERAGED
 from speechmm.data.manifest import write_cuts
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import AVERAGED, load_waveform
+from speechmm.data.waveforms import load_waveform
 from speechmm.errors import SpeechmmError
 
 FIRST_FILE = "cuts.000000.jsonl.gz"

@@ -9,10 +9,9 @@ from lhotse.cut.data import DataCut
 
 from speechmm.audio.io import read_audio
 from speechmm.audio.resample import perturb_speed
+from speechmm.data.channels import averaged_channels
 from speechmm.errors import ManifestError
 
-AVERAGED = "averaged_channels"
-"""Custom field of a cut whose audio is the average of these channels of its recording."""
 LENGTH_TOLERANCE_SECONDS = 0.1
 """How far a lossy decoder may be from the length that a manifest has for its file."""
 
@@ -58,13 +57,17 @@ def recorded_span(cut: DataCut) -> tuple[Path, float, float | None, tuple[int, .
 def cut_channels(cut: DataCut) -> list[int]:
     """The channels of its recording that a cut is the average of, counted from 0.
 
-    Its own channel, or those of lhotse's MultiCut; all of the custom field ``AVERAGED``, which
+    Its own channel, or those of lhotse's MultiCut; all of the custom field ``averaged_channels``, which
     ``prepare`` sets where a corpus does not say which channel an utterance is on.
     """
-    averaged = (cut.custom or {}).get(AVERAGED)
-    if averaged:
-        return [int(channel) for channel in averaged]
-    return [cut.channel] if isinstance(cut.channel, int) else list(cut.channel)
+    return list(averaged_channels(cut.channel, cut.custom))
+
+
+def chosen_channels(cut: DataCut) -> tuple[int, ...]:
+    """The same channels; none where they are all of the recording's."""
+    chosen = cut_channels(cut)
+    there = 0 if cut.recording is None else cut.recording.num_channels
+    return () if sorted(chosen) == list(range(there)) else tuple(chosen)
 
 
 def audio_path(cut: DataCut) -> Path:

@@ -126,7 +126,11 @@ def _around(match: Match) -> UtteranceText:
     start = max(0.0, min(match.reference.start, match.hypothesis.start) - CONTEXT_SECONDS)
     end = max(match.reference.end, match.hypothesis.end) + CONTEXT_SECONDS
     return UtteranceText(
-        "", audio=match.audio, start=match.audio_start + start, duration=end - start
+        "",
+        audio=match.audio,
+        channels=match.channels,
+        start=match.audio_start + start,
+        duration=end - start,
     )
 
 

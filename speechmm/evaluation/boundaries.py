@@ -38,6 +38,8 @@ class Match:
     """Where the utterance begins in that file, seconds."""
     reference: Segment
     hypothesis: Segment
+    channels: tuple[int, ...] = ()
+    """Those of the audio file that the utterance is the average of, from 0; empty means all."""
 
     @property
     def start_ms(self) -> float:
@@ -157,6 +159,7 @@ def _edges(kind: str, pairs: Sequence[tuple[Alignment, Alignment]]) -> _Edges:
                     holder.start,
                     expected[chunk.reference_start + at],
                     found[chunk.hypothesis_start + at],
+                    holder.channels,
                 )
                 for chunk in one.chunks
                 if chunk.op in ("hit", "substitution")

@@ -111,6 +111,7 @@ def _clip(source: UtteranceText) -> Clip | None:
             sample_rate=CLIP_RATE,
             start=source.start,
             duration=source.duration or None,
+            channels=source.channels or None,
         )
     except AudioError:  # a report is worth having without this recording
         return None

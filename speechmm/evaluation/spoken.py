@@ -34,7 +34,10 @@ def read_spoken(path: Path) -> list[SpokenRow]:
     """
     found = read_alignments(path)
     sources = [
-        UtteranceText("", audio=one.audio, start=one.start, duration=one.duration) for one in found
+        UtteranceText(
+            "", audio=one.audio, channels=one.channels, start=one.start, duration=one.duration
+        )
+        for one in found
     ]
     clips = make_clips(enumerate(sources), most=MOST_SPOKEN, budget=SPOKEN_BUDGET)
     if not clips:

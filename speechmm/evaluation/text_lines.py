@@ -9,6 +9,7 @@ from typing import Any
 
 from speechmm.alignments.scripts import joined_words
 from speechmm.alignments.trn_stm import parse_trn_line
+from speechmm.data.channels import averaged_channels
 from speechmm.errors import ManifestError
 from speechmm.files.json_text import parse_json
 from speechmm.text.languages import language_code
@@ -33,6 +34,8 @@ class UtteranceText:
     """Of the words in their order; empty when not known."""
     word_times: tuple[tuple[float, float], ...] = ()
     """Starts and ends in seconds from the start of the audio file; empty when not known."""
+    channels: tuple[int, ...] = ()
+    """Those of the audio file that are averaged, counted from 0; empty means all."""
 
 
 Row = tuple[str, UtteranceText] | None
@@ -70,6 +73,7 @@ def row_text(row: Mapping[str, Any]) -> tuple[str, UtteranceText]:
         confidence=_confidence(row.get("confidence")),
         word_confidences=_word_confidences(row.get("words")),
         word_times=_word_times(row.get("words")),
+        channels=averaged_channels(row.get("channels"), None),
     )
 
 
@@ -89,6 +93,7 @@ def cut_line(line: str, where: str) -> Row:
             audio=str(sources[0]["source"]) if in_file else "",
             start=float(row.get("start") or 0),
             duration=float(row["duration"]),
+            channels=averaged_channels(row.get("channel"), row.get("custom")),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ManifestError(

@@ -306,7 +306,9 @@ class Aligner:
         whole = _concatenated(results)
         duration = source.duration(self.features.sample_rate)
         alignment = self._alignment(whole, duration, id=source.id)
-        alignment = replace(alignment, audio=source.audio, start=source.start)
+        alignment = replace(
+            alignment, audio=source.audio, start=source.start, channels=source.channels
+        )
         flags = [
             *signs_of_misfit(alignment, len(whole.tokens), self.features),
             *map(str, whole.mismatches),

@@ -154,6 +154,7 @@ class CorpusAligner:
         return Alignment(
             id=source.id,
             audio=source.audio,
+            channels=source.channels,
             start=source.start,
             duration=duration,
             units={"word": cut_unspaced(words), self.units.kind: tokens},

@@ -94,17 +94,22 @@ class Source:
             from speechmm.data.waveforms import load_waveform
 
             return load_waveform(self.cut, sample_rate)
-        return read_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
+        return read_audio(self.audio, sample_rate=sample_rate, channels=self.channels or None)
 
     def blocks(self, sample_rate: int) -> Iterator[Float[Tensor, " samples"]]:
         """Its audio block by block; a file of any length is read in bounded memory."""
         if self.waveform is None and self.cut is None:
-            return iter_audio(self.audio, sample_rate=sample_rate, channels=self._channels)
+            return iter_audio(self.audio, sample_rate=sample_rate, channels=self.channels or None)
         return iter([self.load(sample_rate)])
 
     @property
-    def _channels(self) -> tuple[int, ...] | None:
-        return None if self.channel is None else (self.channel,)
+    def channels(self) -> tuple[int, ...]:
+        """Those of its audio file that are averaged, counted from 0; empty means all."""
+        if self.cut is None:
+            return () if self.channel is None else (self.channel,)
+        from speechmm.data.waveforms import chosen_channels
+
+        return chosen_channels(self.cut)
 
     def transcript(self) -> str:
         """What is said: the given text, or that of the ``.txt`` or ``.lab`` file of the audio.

@@ -277,6 +277,7 @@ class Transcriber:
         return Transcript(
             id=source.id,
             audio=source.audio,
+            channels=source.channels,
             start=source.start,
             duration=source.duration(self.features.sample_rate),
             text=text_of(words),

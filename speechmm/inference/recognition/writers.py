@@ -122,6 +122,7 @@ def as_alignment(transcript: Transcript) -> Alignment:
     return Alignment(
         id=transcript.id,
         audio=transcript.audio,
+        channels=transcript.channels,
         duration=transcript.duration,
         units={"word": words},
         confidence=transcript.confidence,

@@ -54,6 +54,24 @@ def test_the_largest_errors_can_be_heard_and_seen(
     assert np.abs(heard).mean() > 0.03  # and not the silence before the utterance
 
 
+def test_the_channel_of_the_utterance_is_heard(tmp_path: Path) -> None:
+    audio = tmp_path / "call.wav"
+    tone = 0.1 * np.sin(np.arange(3 * 16000) / 8)
+    soundfile.write(audio, np.stack([tone, np.zeros_like(tone)], axis=1), 16000)
+    for name, shift in (("ref", 0.0), ("hyp", 0.03)):
+        path = tmp_path / f"{name}.jsonl"
+        write(path, audio, shift)
+        row = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**row, "channels": [1]}) + "\n", encoding="utf-8")
+    files = [str(tmp_path / "hyp.jsonl"), str(tmp_path / "ref.jsonl")]
+    assert main(["score-alignment", *files, "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out/alignment.html").read_text(encoding="utf-8")
+    clip = re.search(r'src="data:audio/\w+;base64,([^"]+)"', text)
+    assert clip is not None
+    heard, _ = soundfile.read(io.BytesIO(base64.b64decode(clip[1])))
+    assert np.abs(heard).max() < 1e-3  # the other speaker is silent
+
+
 def test_bars_and_curve_count_everything() -> None:
     errors = np.array([-500.0, -1.0, 0.0, 9.9, 199.0, 200.0, 1000.0])
     bars = histogram(errors)

@@ -1,5 +1,7 @@
 """``speechmm score`` from files to report, page and exit code."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -11,6 +13,7 @@ import pytest
 import soundfile
 
 from speechmm.cli.main import main
+from speechmm.data.manifest import make_cut
 from speechmm.evaluation import page
 
 REPORT_KEYS = {
@@ -69,6 +72,23 @@ def run(folder: Path, *more: str, hyp: str = "hyp.jsonl", ref: str = "ref.jsonl"
 def report_of(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return found
+
+
+def clips_of(page: str) -> list[bytes]:
+    """The recordings that a page plays."""
+    return [
+        base64.b64decode(one) for one in re.findall(r'src="data:audio/\w+;base64,([^"]+)"', page)
+    ]
+
+
+def strongest_hertz(clip: bytes) -> list[float]:
+    """The tones in a recording that are at least a third as strong as its strongest."""
+    samples, rate = soundfile.read(io.BytesIO(clip))
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    local = (
+        (power[1:-1] > power[:-2]) & (power[1:-1] >= power[2:]) & (power[1:-1] > power.max() / 3)
+    )
+    return list((1 + np.flatnonzero(local)) * rate / len(samples))
 
 
 def test_report_has_what_the_interface_says(
@@ -201,6 +221,27 @@ def test_worst_utterances_can_be_heard(folder: Path) -> None:
     players = [values for tag, values in parsed.tags if tag == "audio"]
     assert len(players) == 3
     assert all((one["src"] or "").startswith("data:audio/") for one in players)
+
+
+@pytest.mark.parametrize("said_by", ["channel", "custom", "transcript"])
+def test_the_speaker_on_the_channel_of_the_cut_is_heard(tmp_path: Path, said_by: str) -> None:
+    audio, time = tmp_path / "call.wav", np.arange(16000) / 16000
+    speakers = [0.1 * np.sin(2 * np.pi * hertz * time) for hertz in (300, 2000, 1000)]
+    soundfile.write(audio, np.stack(speakers, axis=1), 16000)
+    cut = make_cut(id="u1", audio=audio, text="one two", channel=1).to_dict()
+    if said_by == "custom":
+        cut = {**cut, "channel": [0, 1, 2], "custom": {"averaged_channels": [1]}}
+    hypothesis: dict[str, Any] = {"id": "u1", "text": "one too"}
+    if said_by == "transcript":
+        hypothesis |= {"audio": str(audio), "duration": 1.0, "channels": [1]}
+        (tmp_path / "ref.trn").write_text("one two (u1)\n", encoding="utf-8")
+    else:
+        (tmp_path / "ref.jsonl").write_text(json.dumps(cut) + "\n", encoding="utf-8")
+    (tmp_path / "hyp.jsonl").write_text(json.dumps(hypothesis) + "\n", encoding="utf-8")
+    ref = "ref.trn" if said_by == "transcript" else "ref.jsonl"
+    assert run(tmp_path, "--out", str(tmp_path / "out"), ref=ref) == 0
+    found = clips_of((tmp_path / "out/report.html").read_text(encoding="utf-8"))
+    assert strongest_hertz(found[0]) == pytest.approx([2000], abs=20)
 
 
 def test_lost_audio_does_not_cost_the_report(folder: Path) -> None:
