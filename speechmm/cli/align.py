@@ -24,6 +24,7 @@ from speechmm.cli.decoding import (
     find_inputs,
     load_model,
     name_flagged,
+    require_files,
     require_some,
     show_progress,
 )
@@ -61,6 +62,8 @@ def run(argv: list[str]) -> int:
 
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs([arguments.input], skipped, channel=arguments.channel)
+    if arguments.format == "cuts":
+        require_files(sources, arguments.out)
     if arguments.text is not None:
         sources = _with_text(sources, arguments.text)
     total = len(sources) + len(skipped)

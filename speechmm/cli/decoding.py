@@ -164,6 +164,26 @@ def find_inputs(
     return sources
 
 
+def require_files(sources: Iterable[Source], out: Path) -> None:
+    """Refuses audio that a manifest cannot name.
+
+    Args:
+        sources: The utterances; those of a manifest stay as it names them.
+        out: The manifest that is to be written.
+
+    Raises:
+        ConfigError: It comes through a pipe, or as standard input.
+    """
+    from speechmm.files.pipes import is_lasting
+
+    for source in sources:
+        if source.cut is None and not is_lasting(Path(source.audio)):
+            raise ConfigError(
+                f"{source.audio}: this audio is in no file that {out} could name; expected audio files. "
+                "Save it first, and name the file."
+            )
+
+
 def name_flagged(
     flagged: Sequence[Alignment], skipped: SkipReport, total: int, *, noun: str
 ) -> int:

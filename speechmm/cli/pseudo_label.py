@@ -18,6 +18,7 @@ from speechmm.cli.decoding import (
     by_heads,
     find_inputs,
     load_model,
+    require_files,
     search_options,
     show_progress,
 )
@@ -55,11 +56,7 @@ def run(argv: list[str]) -> int:
     skipped = SkipReport(strict=arguments.strict)
     sources = find_inputs(arguments.inputs, skipped, channel=arguments.channel)
     total = len(sources) + len(skipped)
-    if any(source.waveform is not None for source in sources):
-        raise ConfigError(
-            "INPUT: audio of standard input is in no file; expected files that a manifest can name. "
-            "Save it first."
-        )
+    require_files(sources, arguments.out)
     bundle = load_model(arguments)
     shared = {"batch_seconds": arguments.batch_seconds, "device": arguments.device}
     options = by_heads(options, arguments, bundle.heads)

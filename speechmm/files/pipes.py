@@ -45,6 +45,11 @@ def is_readable(path: Path) -> bool:
         return False
 
 
+def is_lasting(path: Path) -> bool:
+    """Whether a path leads to the same bytes in later commands, too: no pipe, no open descriptor."""
+    return not is_pipe(path) and descriptor(path) is None
+
+
 def read_pipe(path: Path, most: int = LARGEST_PIPE) -> bytes:
     """All bytes that come through a pipe, the same ones at every call, in every thread.
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from speechmm.alignments import read_alignments
+from speechmm.alignments import Alignment, read_alignments
 from speechmm.cli import align as align_command
 from speechmm.cli import transcribe as transcribe_command
 from speechmm.cli.decoding import search_options
@@ -545,6 +546,41 @@ def test_aligned_cuts_have_the_channel(stereo: Path) -> None:
     cut = json.loads(Path("c.jsonl").read_text("utf-8"))
     assert (cut["channel"], cut["supervisions"][0]["channel"]) == (1, 1)
     assert "averaged_channels" not in (cut.get("custom") or {})
+
+
+def test_rows_name_the_channel(stereo: Path, capsys: pytest.CaptureFixture) -> None:
+    cuts = [make_cut(id=f"c{n}", audio=stereo, text="ef", channel=n) for n in (1, None)]
+    write_cuts(cuts, Path("cuts.jsonl"))
+    capsys.readouterr()
+    found = []
+    for given in ((stereo, "--channel", 1), (stereo,), ("cuts.jsonl",)):
+        assert call("transcribe", *given, *MODEL, *CTC, "--format", "jsonl") == 0
+        found += [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row.get("channels") for row in found] == [[1], None, [1], None]
+    as_jsonl = ["--format", "jsonl", "--out", "-"]
+    assert call("align", "cuts.jsonl", *MODEL, *as_jsonl) in (0, 3)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row.get("channels") for row in rows] == [[1], None]
+    assert [Alignment.from_dict(row).channels for row in rows] == [(1,), ()]
+
+
+def test_manifests_name_no_pipe(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out.jsonl"
+    os.mkfifo(tmp_path / "pipe")
+    as_cuts = ["--text", "ef", "--format", "cuts"]
+    with Path(two[1]).open("rb") as recording:
+        for source in ("-", "/dev/stdin", f"/dev/fd/{recording.fileno()}", tmp_path / "pipe"):
+            for command in (["pseudo-label", source], ["align", source, *as_cuts]):
+                if source == tmp_path / "pipe":
+                    content = Path(two[1]).read_bytes()
+                    threading.Thread(target=source.write_bytes, args=(content,)).start()
+                assert call(*command, *MODEL, "--out", out) == 2
+                said = capsys.readouterr().err
+                assert "this audio is in no file that" in said
+                assert said.count("\n") == 1
+    assert not out.exists()
 
 
 def test_a_dash_is_stdin_and_stdout(
