@@ -37,6 +37,8 @@ class AlignedTokens:
     """For each id the index of its word in ``words``; -1 for silence."""
     words: list[str]
     """The words of the text, verbatim; one without any id has no entry in ``word_indices``."""
+    pronounced: bool = False
+    """Whether the words are phones that recognition has written, and no longer words to pronounce."""
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,14 @@ def ctc_labels(tokenizer: Tokenizer, aligned: AlignedTokens) -> CtcLabels:
     space = tokenizer.separator
     labels = CtcLabels([], [], [], [])
     owners = np.asarray(aligned.word_indices, np.int64)
-    words, places = np.unique(owners, return_index=True)
-    for word, first in zip(words.tolist(), places.tolist(), strict=True):
+    found = np.unique(owners, return_index=True, return_counts=True)
+    for word, first, length in zip(*(one.tolist() for one in found), strict=True):
         if word < 0:
             continue
-        spans = tokenizer.encode_spans(aligned.words[word])
+        if aligned.pronounced:
+            spans = [(token, 1) for token in aligned.ids[first : first + length]]
+        else:
+            spans = tokenizer.encode_spans(aligned.words[word])
         if space is not None and labels.ids:
             _append(labels, space, first, 0, -1)
         place = first

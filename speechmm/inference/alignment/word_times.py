@@ -10,6 +10,7 @@ from speechmm.inference.alignment.ctc_utterances import CtcPosteriors, place_by_
 from speechmm.inference.alignment.head_alignment import place_words
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
+from speechmm.text.recognised_text import align_recognised
 
 
 def time_words(
@@ -17,6 +18,7 @@ def time_words(
     *,
     encoding: SpeechEncoding,
     words: Sequence[list[Segment]],
+    ids: Sequence[Sequence[int]],
     seconds: Sequence[float],
 ) -> list[list[Segment]]:
     """Sets the times of recognised words with the alignment head; with CTC if only that is trained.
@@ -25,6 +27,7 @@ def time_words(
         bundle: The model, and what belongs to it.
         encoding: The encoded speech the words were recognised from.
         words: Of each utterance.
+        ids: That recognition has written, of each utterance; they are those of its words.
         seconds: Of audio of each utterance.
 
     Returns:
@@ -33,7 +36,7 @@ def time_words(
         time equally.
     """
     model, tokenizer, features = bundle.model, bundle.tokenizer, bundle.features
-    texts = [tokenizer.encode_aligned(" ".join(w.label for w in utterance)) for utterance in words]
+    texts = [align_recognised(tokenizer, written) for written in ids]
     ctc = CtcPosteriors(model, tokenizer, features) if "ctc" in bundle.heads else None
     placed: Sequence[list[Segment] | None] = [None] * len(texts)
     if "align" in bundle.heads:

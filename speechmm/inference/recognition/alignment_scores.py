@@ -14,6 +14,7 @@ from speechmm.inference.recognition.hypothesis import Hypothesis
 from speechmm.models.forward_sum import gather_tokens
 from speechmm.models.kernels import dispatch as kernels
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
+from speechmm.text.recognised_text import align_recognised
 from speechmm.text.tokenizer import SIL, Tokenizer
 
 LEAST_PER_FRAME = -20.0
@@ -44,8 +45,8 @@ def rescore(
     aligned = model.align_log_probs(encoding).float()
     scores = torch.zeros(len(results), max((len(row) for row in results), default=0))
     for rank in range(scores.shape[1]):  # one after the other: all at once would need much memory
-        texts = [tokenizer.decode(row[rank].tokens) if rank < len(row) else "" for row in results]
-        ids = [tokenizer.encode_aligned(text).ids for text in texts]
+        texts = [row[rank].tokens if rank < len(row) else [] for row in results]
+        ids = [align_recognised(tokenizer, text).ids for text in texts]
         tokens, lengths = (one.to(aligned.device) for one in pad_tokens(ids))
         found = log_likelihoods(aligned, encoding.lengths, tokens, lengths, tokens == SIL)
         scores[:, rank] = found.cpu()

@@ -96,7 +96,15 @@ class PseudoLabeller:
             transcriber: Of the same model.
             aligner: Likewise; it compares texts with CTC where the model has that.
             agreement: When a transcript is believed.
+
+        Raises:
+            ConfigError: The model writes phones.
         """
+        if bundle.tokenizer.kind == "phone":
+            raise ConfigError(
+                f"{bundle.path}: it writes phones, which a training would pronounce as if they were words; "
+                "expected a model that writes words. Take one whose tokenizer is of another kind."
+            )
         self.bundle = bundle
         self.transcriber = transcriber
         self.aligner = aligner

@@ -39,7 +39,8 @@ from speechmm.inference.recognition.speech_gate import SpeechGate
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
 from speechmm.models.text_decoder import Tag
-from speechmm.text.tokenizer import SPACE, Tokenizer
+from speechmm.text.recognised_text import word_places
+from speechmm.text.tokenizer import Tokenizer
 
 MAX_CHUNK_SECONDS = 20.0
 """Longer audio is cut at its quietest places; audio longer than what the model was trained on, too."""
@@ -163,7 +164,8 @@ class Transcriber:
         if self.word_times:
             any_tokens = [self.tokenizer.vocab_size - 1] * 2
             words = words_of(self.tokenizer, Hypothesis(any_tokens, 0.0, [0.0, 0.0]), UNCALIBRATED)
-            time_words(self.bundle, encoding=encoding, words=[words], seconds=[1.0])
+            ids, seconds = [any_tokens], [1.0]
+            time_words(self.bundle, encoding=encoding, words=[words], ids=ids, seconds=seconds)
 
     def _cut(self, source: Source) -> Iterator[Chunk[None]]:
         """A source of ordinary length whole; a long one cut at its quietest places."""
@@ -231,7 +233,10 @@ class Transcriber:
         words = [words_of(self.tokenizer, one, self.calibration) for one in best]
         if self.word_times:
             with self._timed("word times"):
-                words = time_words(self.bundle, encoding=encoding, words=words, seconds=seconds)
+                ids = [one.tokens for one in best]
+                words = time_words(
+                    self.bundle, encoding=encoding, words=words, ids=ids, seconds=seconds
+                )
         return [
             ChunkTranscript(
                 hypotheses=hypotheses,
@@ -374,13 +379,8 @@ def words_of(
 
     Joined by spaces they are what the tokenizer decodes the hypothesis to.
     """
-    groups: list[list[int]] = []
-    for position, token in enumerate(hypothesis.tokens):
-        if not groups or tokenizer.pieces[token].startswith(SPACE):
-            groups.append([])
-        groups[-1].append(position)
     words = []
-    for group in groups:
+    for group in word_places(tokenizer, hypothesis.tokens):
         label = tokenizer.decode([hypothesis.tokens[position] for position in group])
         scores = [hypothesis.token_log_probs[position] for position in group]
         if label:
