@@ -57,18 +57,21 @@ class StmRow:
     end: float
     """Seconds."""
     text: str
+    scored: bool = True
+    """Whether what is recognised there counts; the text is "" where it does not."""
 
 
 def stm_line(row: StmRow) -> str:
     """One segment, on channel 1, with its line end."""
     speaker = escaped_id(row.speaker) or "unknown"
     times = f"{row.start:.3f} {row.end:.3f}"
-    line = f"{escaped_id(row.id)} 1 {speaker} {times} <o> {escaped_text(row.text)}"
+    text = escaped_text(row.text) if row.scored else _NOT_SCORED.upper()
+    line = f"{escaped_id(row.id)} 1 {speaker} {times} <o> {text}"
     return line.rstrip() + "\n"
 
 
 def parse_stm_line(line: str) -> tuple[str, StmRow] | None:
-    """Channel and segment of an stm line; None for a comment and for what is not to be scored.
+    """Channel and segment of an stm line; None for a comment.
 
     Raises:
         ValueError: It is not a line of stm.
@@ -78,10 +81,10 @@ def parse_stm_line(line: str) -> tuple[str, StmRow] | None:
     name, channel, speaker, start, end, *words = line.split()
     if words and words[0].startswith("<") and words[0].endswith(">"):
         words = words[1:]
-    if [word.lower() for word in words] == [_NOT_SCORED]:
-        return None
+    scored = [word.lower() for word in words] != [_NOT_SCORED]
+    text = _plain_text(" ".join(words)) if scored else ""
     name, speaker = unescaped_id(name), unescaped_id(speaker)
-    row = StmRow(name, speaker, float(start), float(end), _plain_text(" ".join(words)))
+    row = StmRow(name, speaker, float(start), float(end), text, scored)
     if not 0 <= row.start <= row.end < LONGEST_SECONDS:
         raise ValueError(f"it ends at {end} s and starts at {start} s")
     return channel, row

@@ -67,6 +67,8 @@ def make_report(
         "ser": rates["ser"],
         "normalizer": scored.normalizer,
         "respelled_words": scored.respelled,
+        "unscored_words": scored.unscored,
+        "untimed_hypotheses": list(scored.untimed),
         "unspaced_share": unspaced_share(scored.references),
         "utterances": len(scored.ids),
         "speakers": len({source.speaker for source in scored.sources if source.speaker}),

@@ -233,6 +233,10 @@ class _Measured(TypedDict):
     normalizer: str
     respelled_words: int
     """Right words that differ from the reference in what scores leave out (ß and ss, ς and σ, ...)."""
+    unscored_words: int
+    """Words of hypotheses left out: an stm says of their times that nothing is scored."""
+    untimed_hypotheses: list[str]
+    """Ids with such times whose hypotheses have no times of words: they are counted whole."""
     unspaced_share: float
     """Share of the references' letters that belong to scripts without spaces between words."""
     utterances: int

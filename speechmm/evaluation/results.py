@@ -107,6 +107,13 @@ def reading_notes(report: Report) -> list[str]:
             f"words that count as right but are typed otherwise (ß/ss, ς/σ, digits of other "
             f"scripts, kinds of apostrophes, joiners without width): {number}"
         )
+    if number := report.get("unscored_words", 0):
+        notes.append(f"words left out, recognised where the reference scores nothing: {number}")
+    if untimed := report.get("untimed_hypotheses", []):
+        notes.append(
+            f"hypotheses without word times, though the reference has parts that are not scored: "
+            f"{len(untimed)}; words recognised there count as inserted"
+        )
     if report.get("unspaced_share", 0.0) > 0.5:
         notes.append(
             "read the CER: most of the text is in scripts without spaces between words, so that a "

@@ -19,6 +19,7 @@ from speechmm.evaluation.error_rate import (
 from speechmm.evaluation.report_types import OtherRate
 from speechmm.evaluation.text_lines import UtteranceText
 from speechmm.evaluation.text_sets import TextSet, read_text_set, with_ids_of, with_own_ids
+from speechmm.evaluation.unscored import scored_parts, warn_of_untimed
 from speechmm.text.multilingual import folded
 from speechmm.text.normalize import (
     FOLDED_NORMALIZERS,
@@ -55,6 +56,10 @@ class Scored:
     """Matched by the order of lines, not by id."""
     respelled: int = 0
     """Right words that differ from the reference in what `text.multilingual.folded` leaves out."""
+    unscored: int = 0
+    """Words of the hypotheses left out: the reference says of their times that nothing counts."""
+    untimed: tuple[str, ...] = ()
+    """Ids with such times whose hypotheses have no times of words, and so are counted whole."""
 
 
 def score_files(
@@ -87,7 +92,9 @@ def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
     extra = [id for id in hyp.by_id if id not in ref.by_id]
     if len(missing) == len(ref.by_id):
         raise _nothing_in_common(hyp, ref)
-    ids = list(ref.by_id)
+    parts = scored_parts(hyp, ref)
+    warn_of_untimed(parts.untimed, hyp, ref)
+    hyp, ids = parts.hypotheses, list(ref.by_id)
     found = [hyp.by_id.get(id, UtteranceText("")) for id in ids]
     references = _normalized([ref.by_id[id].text for id in ids], normalizer)
     hypotheses = _normalized([text.text for text in found], normalizer)
@@ -110,6 +117,8 @@ def score_sets(hyp: TextSet, ref: TextSet, normalizer: str) -> Scored:
         extra=extra,
         by_order=hyp.plain or ref.plain,
         respelled=sum(map(_differing_words, hypotheses, spelled)),
+        unscored=parts.left_out,
+        untimed=tuple(parts.untimed),
     )
 
 
@@ -159,6 +168,7 @@ def other_rates(
         seed: Of that choice.
     """
     hyp, ref = _read_pair(hypothesis, reference, read)
+    hyp = scored_parts(hyp, ref).hypotheses
     ids = list(ref.by_id)
     if len(ids) > most:
         ids = sorted(random.Random(seed).sample(ids, most))

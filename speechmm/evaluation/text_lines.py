@@ -34,6 +34,10 @@ class UtteranceText:
     """Of the words in their order; empty when not known."""
     word_times: tuple[tuple[float, float], ...] = ()
     """Starts and ends in seconds from the start of the audio file; empty when not known."""
+    word_labels: tuple[str, ...] = ()
+    """The words whose times these are; empty when not known."""
+    not_scored: tuple[tuple[float, float], ...] = ()
+    """Spans of a reference, seconds from the start of the audio file, in which nothing counts."""
     channels: tuple[int, ...] = ()
     """Those of the audio file that are averaged, counted from 0; empty means all."""
 
@@ -73,6 +77,7 @@ def row_text(row: Mapping[str, Any]) -> tuple[str, UtteranceText]:
         confidence=_confidence(row.get("confidence")),
         word_confidences=_word_confidences(row.get("words")),
         word_times=_word_times(row.get("words")),
+        word_labels=_word_labels(row.get("words")),
         channels=averaged_channels(row.get("channels"), None),
     )
 
@@ -138,6 +143,12 @@ def _word_times(words: Any) -> tuple[tuple[float, float], ...]:
     if any(start is None or end is None for start, end in found):
         return ()
     return tuple((float(start), float(end)) for start, end in found)
+
+
+def _word_labels(words: Any) -> tuple[str, ...]:
+    """Of all words, or of none."""
+    found = [word.get("word") for word in words or ()]
+    return tuple(found) if all(isinstance(label, str) for label in found) else ()
 
 
 def trn_line(line: str, where: str) -> Row:

@@ -228,6 +228,7 @@ def _text_of(alignment: Alignment, unit: str) -> UtteranceText:
         confidence=alignment.confidence,
         word_confidences=tuple(known) if len(known) == len(words) else (),
         word_times=tuple((word.start, word.end) for word in words),
+        word_labels=tuple(word.label for word in words),
     )
 
 
@@ -245,13 +246,17 @@ def _stm_rows(path: Path, lines: Sequence[str]) -> _Rows:
         if found is not None:
             channel, row = found
             rows.setdefault((row.id, channel), []).append(row)
+    rows = {key: found for key, found in rows.items() if any(row.scored for row in found)}
     channels = Counter(name for name, _ in rows)
-    for (name, channel), spoken in rows.items():
-        spoken.sort(key=lambda row: row.start)
+    for (name, channel), found_rows in rows.items():
+        spoken = sorted((row for row in found_rows if row.scored), key=lambda row: row.start)
+        not_scored = tuple((row.start, row.end) for row in found_rows if not row.scored)
         text = " ".join(row.text for row in spoken if row.text)
         end = max(row.end for row in spoken)
         id = name if channels[name] == 1 else f"{name}-{channel}"
-        yield str(path), id, UtteranceText(text, speaker=spoken[0].speaker, duration=end)
+        speaker = spoken[0].speaker
+        one = UtteranceText(text, speaker=speaker, duration=end, not_scored=not_scored)
+        yield str(path), id, one
 
 
 def _line_rows(path: Path, lines: Sequence[str], parse: LineParser) -> _Rows:

@@ -63,7 +63,9 @@ def test_stm_round_trip(id: str, text: str) -> None:
 
 def test_stm_of_other_programs() -> None:
     assert parse_stm_line(";; a comment") is None
-    assert parse_stm_line("call A bob 1.0 2.0 ignore_time_segment_in_scoring") is None
+    unscored = ("A", StmRow("call", "bob", 1.0, 2.0, "", scored=False))
+    assert parse_stm_line("call A bob 1.0 2.0 ignore_time_segment_in_scoring") == unscored
+    assert parse_stm_line(stm_line(unscored[1])) == ("1", unscored[1])
     found = parse_stm_line("call A bob 1.0 2.5 <o,f0,male> two words")
     assert found == ("A", StmRow("call", "bob", 1.0, 2.5, "two words"))
     for broken in ("call A bob", "call A bob one 2 x", "call A bob 2.0 1.0 x"):
