@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from speechmm.errors import ConfigError
+from speechmm.inference.recognition.fusion import lexicon, ngram
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
 from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
 from speechmm.inference.recognition.fusion.load import read_phrases
@@ -69,6 +70,22 @@ def test_ngrams_add_the_probability_of_the_sentence(
     model = estimate_ngrams(TEXTS, order=3)
     found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode(text))
     assert found == pytest.approx(sentence_log_prob(model, text), rel=1e-5)
+
+
+def test_little_is_kept_and_nothing_changes_by_that(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = scorers(tokenizer)
+    monkeypatch.setattr(ngram, "MOST_KEPT", 3)
+    monkeypatch.setattr(lexicon, "MOST_BYTES", 3 * 4 * tokenizer.vocab_size)
+    bounded = scorers(tokenizer)
+    for words in itertools.product(["a", "b", "ab", "ba", "bab"], repeat=3):
+        ids = tokenizer.encode(" ".join(words))
+        for first, second in zip(plain, bounded, strict=True):
+            assert walked(first, ids) == walked(second, ids), words
+    kept = [one._kept_scores for one in bounded if isinstance(one, NgramScorer)]
+    kept += [one._kept_row for one in bounded if isinstance(one, LexiconScorer)]
+    assert [one.cache_info().currsize for one in kept] == [3, 3]
 
 
 def test_words_of_a_foreign_spelling_are_found(sentence_log_prob: Callable) -> None:

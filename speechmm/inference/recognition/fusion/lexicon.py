@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,9 @@ from speechmm.errors import ConfigError
 from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, SPECIALS, UNK, Tokenizer
+
+MOST_BYTES = 1 << 28
+"""Of the rows that are kept: beams ask for the same ones again."""
 
 
 class LexiconScorer:
@@ -44,7 +48,8 @@ class LexiconScorer:
         self.words = sorted({word for text in normal for word in text.split()})
         if not self.words:
             raise ConfigError("words: found none in the lists; expected at least one. Check them.")
-        self._rows: dict[str | None, Float[Tensor, " vocab"]] = {}
+        row_bytes = tokenizer.vocab_size * torch.float32.itemsize
+        self._kept_row = lru_cache(max(1, MOST_BYTES // row_bytes))(self._row)
         pieces = [piece.removeprefix(SPACE) for piece in tokenizer.pieces]
         self._starts = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
         self._starts[word_starts(tokenizer)] = True
@@ -69,9 +74,7 @@ class LexiconScorer:
 
     def row(self, letters: str | None) -> Float[Tensor, " vocab"]:
         """Score of each token after the letters of a word; None: after one already penalised."""
-        if letters not in self._rows:
-            self._rows[letters] = self._row(letters)
-        return self._rows[letters]
+        return self._kept_row(letters)
 
     def extend(self, letters: str | None, token: int) -> str | None:
         """The letters of the last word once the token is there; None once it is penalised."""

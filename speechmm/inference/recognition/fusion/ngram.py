@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -10,6 +12,9 @@ from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
 from speechmm.text.ngram import END, START, NgramModel
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, Tokenizer
+
+MOST_KEPT = 1 << 17
+"""Scores of words that are kept: beams ask for the same ones again."""
 
 
 class NgramScorer:
@@ -35,7 +40,7 @@ class NgramScorer:
         self.word_starts = torch.tensor(word_starts(tokenizer))
         normal = {normalize(word, tokenizer.normalizer): word for word in sorted(model.vocabulary)}
         self.spelling = {**normal, **{word: word for word in model.vocabulary}}
-        self._scores: dict[tuple[tuple[str, ...], str], tuple[float, float]] = {}
+        self._kept_scores = lru_cache(MOST_KEPT)(self._scores)
 
     def start(self, batch: int, device: torch.device) -> _NgramState:
         """The state of ``batch`` empty hypotheses."""
@@ -43,13 +48,13 @@ class NgramScorer:
 
     def word_scores(self, context: tuple[str, ...], word: str) -> tuple[float, float]:
         """Log-probability of a word that ends, alone and with the end of the sentence after it."""
-        key = (context, word)
-        if key not in self._scores:
-            known = self.spelling.get(word, word)
-            log_prob = self.model.score(known, context) if word else 0.0
-            after = (*context, known) if word else context
-            self._scores[key] = log_prob, log_prob + self.model.score(END, after)
-        return self._scores[key]
+        return self._kept_scores(context, word)
+
+    def _scores(self, context: tuple[str, ...], word: str) -> tuple[float, float]:
+        known = self.spelling.get(word, word)
+        log_prob = self.model.score(known, context) if word else 0.0
+        after = (*context, known) if word else context
+        return log_prob, log_prob + self.model.score(END, after)
 
     def extend(self, context: tuple[str, ...], word: str) -> tuple[str, ...]:
         """The context once a word has ended, no longer than the model looks back."""
