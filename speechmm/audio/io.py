@@ -44,6 +44,7 @@ _BLOCK_SECONDS = 30.0
 _MP3_FRAME = 1152  # samples: what decoders may drop or add at the end of an mp3
 _UNKNOWN = ("not recognised", "Unrecognised", "nimplemented", "nsupported", "in flac decoder")
 _chosen_columns: FileCache[tuple[int, ...]] = FileCache(1 << 16)
+_counted: FileCache[int] = FileCache(1 << 16)
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ def _pieces(content: Content, path: Path, source: int | bytes, stack: ExitStack)
             check_complete(file, path, content)
         slack = _MP3_FRAME * (4 if part.prefix else 1)
         is_mpeg = file.format.startswith("MP")
-        pieces.append(_Piece(file, _length(file), slack if is_mpeg else 0))
+        pieces.append(_Piece(file, _length(file, content, path, part), slack if is_mpeg else 0))
     return pieces
 
 
@@ -272,11 +273,15 @@ def _info(pieces: Sequence[_Piece], path: Path) -> AudioInfo:
     )
 
 
-def _length(file: soundfile.SoundFile) -> int:
+def _length(file: soundfile.SoundFile, content: Content, path: Path, part: Part) -> int:
     """Samples per channel; counted by decoding where the header of a stream leaves it open."""
     if file.frames < 1 << 62:
         return int(file.frames)
     file.seekable = lambda: False  # soundfile seeks after reading, which fails at such an end
+    return _counted.get(path, content.state, lambda: _count(file), part.start)
+
+
+def _count(file: soundfile.SoundFile) -> int:
     count = 0
     while read := len(file.read(1 << 18, dtype="float32")):
         count += read

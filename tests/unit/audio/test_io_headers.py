@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechmm.audio import io
 from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.errors import AudioError
 
@@ -86,13 +87,33 @@ def test_wav_with_something_after_its_samples(tmp_path: Path) -> None:
     check_whole(path)
 
 
+def without_length(content: bytearray) -> bytearray:
+    """A FLAC file whose header does not say how many samples it has."""
+    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples, and the checksum
+    content[22:42] = bytes(20)
+    return content
+
+
+def test_a_stream_is_counted_once_for_all_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.flac"
+    path.write_bytes(without_length(save(path)))
+    counts = []
+    count = io._count
+    monkeypatch.setattr(io, "_count", lambda file: counts.append(0) or count(file))
+    whole = read_audio(path, sample_rate=RATE)
+    for start in (0.1, 0.3, 0.2):
+        part = read_audio(path, sample_rate=RATE, start=start, duration=0.1)
+        first = round(start * RATE)
+        assert part.equal(whole[first : first + len(part)])
+    assert len(counts) == 1
+
+
 @pytest.mark.parametrize("block_seconds", [0.3, 3.0, 10.0])
 def test_flac_of_unknown_length(tmp_path: Path, block_seconds: float) -> None:
     path = tmp_path / "a.flac"
-    content = save(path)
-    content[21] &= 0xF0  # the 36 bits of STREAMINFO that count samples, and the checksum
-    content[22:42] = bytes(20)
-    path.write_bytes(content)
+    path.write_bytes(without_length(save(path)))
     check_whole(path)
     blocks = list(iter_audio(path, sample_rate=RATE, block_seconds=block_seconds))
     assert sum(map(len, blocks)) == len(SAMPLES)
