@@ -68,7 +68,9 @@ def add_learning_arguments(parser: CommandParser) -> None:
         help="with --learn: YAML file of settings, such as width: 192 (LearningSettings in Python)",
     )
     parser.add_argument(
-        "--seed", type=NonNegativeInt, default=0, help="with --learn: of its random numbers"
+        "--seed",
+        type=NonNegativeInt,
+        help="with --learn: of its random numbers; 0 unless the settings say so",
     )
 
 
@@ -87,7 +89,7 @@ def uses_corpus_aligner(arguments: Namespace) -> bool:
             "from; expected one of them. Leave one of the two out."
         )
     if not arguments.learn:
-        for name in ("save", "learn_settings"):
+        for name in ("save", "learn_settings", "seed"):
             if getattr(arguments, name) is not None:
                 raise ConfigError(
                     f"--{name.replace('_', '-')}: has no effect without --learn; expected both. Leave it "
@@ -178,15 +180,18 @@ def align_corpus(
 ) -> Iterator[Alignment]:
     """The alignments of all sources that were not skipped; those that stand out are flagged.
 
+    All are, with a line on stderr, where texts fit no better than those of other utterances do.
+
     Args:
         aligner: Places the texts.
         sources: Utterances with texts.
         skipped: Holds what was left out before, which is left out here.
         units: Units to keep; None keeps all.
     """
+    from speechmm.inference.alignment.texts_of_others import fitting_better, warning
     from speechmm.inference.alignment.trust import outliers, trust, wrong_texts
     from speechmm.inference.alignment.units import check_kinds
-    from speechmm.inference.alignment.verification import WRONG_TRANSCRIPT
+    from speechmm.inference.alignment.verification import wrong_transcript
 
     wanted = check_kinds(units, aligner.units.kind)
     left_out = {item for item, _ in skipped.items}
@@ -197,10 +202,14 @@ def align_corpus(
         print(said, file=sys.stderr)
     wrong = wrong_texts(found) if aligner.units.shared else set()
     far = outliers(found) - wrong
+    warned = warning(*fitting_better(aligner, remaining, found)) if aligner.units.shared else None
+    if warned is not None:
+        print(warned, file=sys.stderr)
+        far = {one.id for one in found} - wrong
     for one in found:
         flags = one.flags
         if one.id in wrong:
-            flags = (*flags, f"{WRONG_TRANSCRIPT}: 0.00-{one.duration:.2f} s")
+            flags = (*flags, wrong_transcript(one.duration))
         if one.id in far:
             flags = (*flags, "low_confidence")
         yield replace(one, flags=flags, units={unit: one.units[unit] for unit in wanted})

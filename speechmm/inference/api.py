@@ -22,6 +22,8 @@ from speechmm.inference.alignment.aligner_folder import (
     pronouncing,
 )
 from speechmm.inference.alignment.corpus_aligner import CorpusAligner
+from speechmm.inference.alignment.trust import wrong_texts
+from speechmm.inference.alignment.verification import wrong_transcript
 from speechmm.inference.engine.samples import as_audio
 from speechmm.inference.engine.sources import text_source
 from speechmm.inference.recognition.options import SearchOptions, decoder_for
@@ -163,8 +165,11 @@ class TextAligner:
     ) -> Alignment:
         """When each word of a text, and each of its phones or letters, was said.
 
+        A text that is not what is said is flagged (``wrong_transcript``), as far as an aligner for all
+        languages can tell from one recording.
+
         Args:
-            audio: A path, or samples, as for :meth:`Model.transcribe`; at most a minute.
+            audio: A path, or samples, as for :meth:`Model.transcribe`, of any length.
             text: What is said in it, a string: words, or phones with blanks between them.
             sample_rate: Of samples, Hz; None means 16,000.
 
@@ -175,9 +180,12 @@ class TextAligner:
         """
         said = _as_text(text)
         rate = self.aligner.features.sample_rate
-        return self.aligner.align(
+        found = self.aligner.align(
             text_source(as_audio(audio, sample_rate=sample_rate, model_rate=rate), said)
         )
+        if not (self.aligner.units.shared and wrong_texts([found])):
+            return found
+        return replace(found, flags=(*found.flags, wrong_transcript(found.duration)))
 
 
 def load_aligner(

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from functools import lru_cache
 
+from speechmm.errors import ConfigError
 from speechmm.text.languages import language_code
 
 _CACHED_WORDS = 1 << 17
@@ -52,6 +53,21 @@ def voice_of(language: str) -> str | None:
                 return known[name]
         code = code.rpartition("-")[0]
     return None
+
+
+def known_voice(language: str) -> str:
+    """The voice that pronounces a language best (:func:`voice_of`).
+
+    Raises:
+        ConfigError: There is none.
+    """
+    known = voice_of(language)
+    if known is None:
+        raise ConfigError(
+            f"--language: found {language!r}; expected a voice of espeak-ng, such as de or en-us. Choose "
+            "one that is like the language."
+        )
+    return known
 
 
 def phonemize(word: str, language: str) -> list[str]:

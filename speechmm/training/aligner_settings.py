@@ -56,19 +56,22 @@ class LearningSettings:
     """Noise and rooms while learning; alignments are learned from the recordings as they are."""
 
     def __post_init__(self) -> None:
-        least = (self.width, self.kernel, self.members, self.batch_frames, self.most_frames)
+        least = (
+            *(self.width, self.kernel, self.members, self.batch_frames, self.most_frames),
+            *(self.start_epochs, self.mask_bands),
+        )
         if min(least) < 1 or self.kernel % 2 == 0:
             raise ConfigError(
-                f"aligner: width, kernel, members, batch_frames, most_frames are {least}; expected 1 or "
-                "more each, and an odd kernel. Correct the settings."
+                f"aligner: width, kernel, members, batch_frames, most_frames, start_epochs, mask_bands are "
+                f"{least}; expected 1 or more each, and an odd kernel. Correct the settings."
             )
 
 
 DEFAULTS = LearningSettings()
 
 
-def learning_settings(path: Path | None, *, seed: int) -> LearningSettings:
-    """The settings of a YAML file, or the ones there are without; the seed is given.
+def learning_settings(path: Path | None, *, seed: int | None = None) -> LearningSettings:
+    """The settings of a YAML file, or the ones there are without; a seed that is given is taken first.
 
     Raises:
         ConfigError: The file cannot be read, or a setting is unknown or of another kind.
@@ -77,7 +80,7 @@ def learning_settings(path: Path | None, *, seed: int) -> LearningSettings:
     from jsonargparse import ArgumentParser
 
     if path is None:
-        return replace(DEFAULTS, seed=seed)
+        return DEFAULTS if seed is None else replace(DEFAULTS, seed=seed)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--learning", type=LearningSettings)
     try:
@@ -97,4 +100,5 @@ def learning_settings(path: Path | None, *, seed: int) -> LearningSettings:
             raise ConfigError(
                 f"{path}: {name} is {value}; expected a number, 0 or more. Correct it."
             )
-    return LearningSettings(**{**found, **parts, "seed": seed})
+    given_seed = {} if seed is None else {"seed": seed}
+    return LearningSettings(**{**found, **parts, **given_seed})

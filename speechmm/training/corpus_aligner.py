@@ -39,8 +39,10 @@ from speechmm.models.forward_sum import (
 from speechmm.models.kernels.loading import load_in_background
 from speechmm.models.kernels.threads import for_each_utterance
 from speechmm.models.local_network import LocalNetwork
+from speechmm.options import EACH
 from speechmm.text.align_units import AlignUnits
 from speechmm.text.lexicon import Lexicon
+from speechmm.text.phonemes import known_voice
 from speechmm.training.aligner_settings import DEFAULTS, LearningSettings
 from speechmm.training.aligner_utterances import (
     Utterance,
@@ -90,6 +92,8 @@ def learn_aligner(
     load_in_background("state_paths")
     if start is not None:
         language, settings = start.units.language, replace(settings, features=start.features)
+    if language not in (None, EACH):
+        language = known_voice(language)
     rate, shift = settings.features.sample_rate, settings.features.frame_shift
     texts = with_texts(sources, language, skipped)
     usable = list(
@@ -177,7 +181,7 @@ class _Learner:
         epochs = self._epochs(settings.start_epochs)
         leading = epochs * settings.leading_epochs / settings.start_epochs
         for epoch, features, lengths, batch in self._steps(network, epochs, "flat start"):
-            lead = max(0.0, 1.0 - epoch / leading)
+            lead = max(0.0, 1.0 - epoch / leading) if leading else 0.0
             tokens, sizes = padded_tokens(batch)
             silent = tokens == SILENCE_COLUMN
             prior_weight = settings.start_prior + lead * (1.0 - settings.start_prior)

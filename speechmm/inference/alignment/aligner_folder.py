@@ -19,7 +19,7 @@ from speechmm.models.local_network import KERNEL, LocalNetwork
 from speechmm.options import EACH
 from speechmm.text.align_units import AlignUnits
 from speechmm.text.lexicon import Lexicon
-from speechmm.text.phonemes import voice_of
+from speechmm.text.phonemes import known_voice
 
 UNIVERSAL = Path(__file__).with_name("universal")
 """The folder of the aligner that ships: phones of all languages (recipes/universal)."""
@@ -85,13 +85,7 @@ def pronouncing(
                 f"{flag}: has no effect on an aligner that has learned {kind}; expected none. Leave it out."
             )
     if voice is not None and voice != EACH:
-        known = voice_of(voice)
-        if known is None:
-            raise ConfigError(
-                f"--language: found {voice!r}; expected a voice of espeak-ng, such as de or en-us. Choose "
-                "one that is like the language."
-            )
-        units = replace(units, language=known)
+        units = replace(units, language=known_voice(voice))
     return replace(aligner, units=replace(units, lexicon=lexicon))
 
 

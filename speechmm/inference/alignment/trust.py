@@ -62,7 +62,9 @@ def _fits(alignments: Sequence[Alignment]) -> Doubles:
 
 
 def _far(fits: Doubles, deviations: float = FAR_DEVIATIONS) -> Bools:
-    """Which are so many times the median deviation below the median."""
+    """Which are so many times the median deviation below the median; of few, none."""
+    if len(fits) < _FEWEST:
+        return np.zeros(len(fits), dtype=np.bool_)
     middle = np.median(fits)
     spread = 1.4826 * float(np.median(np.abs(fits - middle)))
     far: Bools = fits < middle - deviations * max(spread, 0.05)

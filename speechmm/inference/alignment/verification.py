@@ -31,6 +31,11 @@ MIN_PRIOR = 1e-4
 """A token rarer than this is treated as this frequent where priors are divided out."""
 
 
+def wrong_transcript(seconds: float) -> str:
+    """The flag of a recording of that length in which another text is said."""
+    return f"{WRONG_TRANSCRIPT}: 0.00-{seconds:.2f} s"
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """One place where the text does not say what the audio says."""

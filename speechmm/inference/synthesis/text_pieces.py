@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from speechmm.text.tokenizer import SIL, UNK, AlignedTokens, Tokenizer
 
 SENTENCE_ENDS = tuple(".!?…。！？؟।")
-CLOSING = "\"'”’»)]"
-"""What may stand after the end of a sentence."""
+CLOSING = "\"'”“’‘»«›‹)]）」』】"
+"""What may stand after the end of a sentence; quotes are closed by other signs in other languages."""
+ABBREVIATIONS = frozenset({
+    "dr", "mr", "mrs", "ms", "st", "prof", "nr", "hr", "fr", "jr", "sr", "vs", "etc", "bzw", "ca", "vgl",
+})  # fmt: skip
+"""Words after whose full stop a sentence goes on, without it."""
 PAUSES = tuple(",;:，、；：،")
 LONGEST_WORD = 80
 """Letters of a word that is not cut; of more, it is a text without spaces, as in Chinese or Thai."""
@@ -68,13 +72,26 @@ def _short(word: str) -> list[str]:
 def _sentences(words: Sequence[str]) -> Iterator[list[str]]:
     """Words up to one that ends a sentence."""
     sentence: list[str] = []
-    for word in words:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
         sentence.append(word)
-        if word.rstrip(CLOSING).endswith(SENTENCE_ENDS):
+        if _ends_sentence(word, following):
             yield sentence
             sentence = []
     if sentence:
         yield sentence
+
+
+def _ends_sentence(word: str, following: str) -> bool:
+    """Whether a sentence ends with a word, and not an abbreviation (Dr., z. B.) or an ordinal (3.)."""
+    bare = word.rstrip(CLOSING)
+    if not bare.endswith(SENTENCE_ENDS):
+        return False
+    stem = bare[:-1].lstrip("\"'“„»«(").casefold()
+    if not bare.endswith(".") or bare.endswith("..") or not stem or not following:
+        return True
+    goes_on = stem in ABBREVIATIONS or "." in stem or (len(stem) == 1 and stem.isalpha())
+    goes_on = goes_on or (stem.isdigit() and len(stem) < 3) or following[:1].islower()
+    return not goes_on
 
 
 def _parts(

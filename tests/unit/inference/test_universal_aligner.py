@@ -106,6 +106,9 @@ def test_python_places_files_and_samples_alike(spoken: dict[str, Spoken]) -> Non
     from_samples = aligner.align(samples, said.text, sample_rate=rate)
     assert [one.label for one in from_file.words] == said.text.split()
     assert [one.start for one in from_samples.words] == [one.start for one in from_file.words]
+    assert not from_file.flags
+    other = aligner.align(said.path, "wanafunzi wengi walisoma vitabu vipya shuleni")
+    assert other.flags == (f"wrong_transcript: 0.00-{other.duration:.2f} s",)
     with pytest.raises(AlignmentError, match="text: found int"):
         aligner.align(said.path, 3)
 
@@ -139,3 +142,30 @@ def test_it_is_small_and_knows_the_phones_of_many_languages() -> None:
         assert units.place(phone) is not None
     assert units.place("t͡ʃʰ") is not None
     assert units.place("ǃ") is not None
+
+
+MANY = (
+    "the door was open", "seven green bottles", "she reads a long letter", "where is my brother",
+    "snow fell all night", "put it on the table", "a quiet street in town", "nobody knows the answer",
+    "he laughed at the joke", "two tickets please", "under the old bridge", "music makes me happy",
+)  # fmt: skip
+
+
+def test_a_list_of_texts_that_is_shifted_is_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where all texts are wrong none stands out: they are compared with those of others."""
+    speaker = make_speaker("en-us", "paul", Random("many"))
+    for number, text in enumerate(MANY):
+        path = tmp_path / "said" / f"{number:02d}.wav"
+        path.parent.mkdir(exist_ok=True)
+        speak(Order(id=text, text=text, speaker=speaker, path=path, seed=text))
+    for shift, code, flagged in ((0, 0, 0), (1, 3, len(MANY))):
+        for number in range(len(MANY)):
+            text = MANY[(number + shift) % len(MANY)]
+            (tmp_path / "said" / f"{number:02d}.txt").write_text(text, encoding="utf-8")
+        out = tmp_path / "out.jsonl"
+        command = ["align", str(tmp_path / "said"), "--language", "en-us", "--format", "jsonl"]
+        assert main([*command, "--out", str(out)]) == code
+        assert ("texts: of 12 utterances tried, only" in capsys.readouterr().err) is bool(shift)
+        assert sum(bool(one.flags) for one in read_jsonl(out)) == flagged

@@ -166,7 +166,21 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
     assert (found.width, found.seed, found.noise_reverb.noise_share) == (96, 3, 0.3)
     assert found.features.frame_shift == 0.01
     assert found.rounds == LearningSettings().rounds
-    for wrong in ("breadth: 1", "width: a", "width: null", "kernel: 4", "[1]", "{", "features: 3"):
+    path.write_text("seed: 7\nleading_epochs: 0")
+    assert learning_settings(path).seed == 7
+    assert learning_settings(path, seed=0).seed == 0
+    assert learning_settings(None).seed == 0
+    for wrong in (
+        "breadth: 1",
+        "width: a",
+        "width: null",
+        "kernel: 4",
+        "start_epochs: 0",
+        "mask_bands: 0",
+        "[1]",
+        "{",
+        "features: 3",
+    ):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match="expected"):
             learning_settings(path, seed=0)
@@ -269,6 +283,7 @@ def test_the_command_learns_and_uses_what_it_learned(
     [
         (["--learn", "--model", "x"], "--model, --learn: found both, and x is no aligner"),
         (["--save", "x"], "--save: has no effect without --learn"),
+        (["--seed", "1"], "--seed: has no effect without --learn"),
         (["--learn-settings", "x"], "--learn-settings: has no effect without --learn"),
         (["--learn", "--pictures", "p"], "--pictures: has no effect"),
         (["--learn", "--device", "cuda"], "--device: found 'cuda'"),
@@ -295,3 +310,4 @@ def test_a_text_is_wrong_where_it_fits_badly_and_worse_than_the_others() -> None
     foreign = [value / 5 for value in clear]
     assert wrong_texts(heard([*foreign, 0.005])) == {"10"}
     assert wrong_texts(heard([0.05, 0.4])) == {"0"}
+    assert outliers(heard([0.45, 0.44, 0.33])) == set()  # of so few none stands out

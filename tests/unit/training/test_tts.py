@@ -536,6 +536,23 @@ def test_long_words_are_cut_after_pauses_and_not_before_marks():
     assert cut("12.5 it's 3.") == [["12.5", "it's", "3."]]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Frau Dr. Meyer kommt am 3. Mai um 5 Uhr. Dann ist Schluss.", [10, 3]),
+        ("„Komm her.“ Dann war Ruhe.", [2, 3]),
+        ("«Viens.» Il rit.", [1, 2]),
+        ("I met John F. Kennedy, i.e. him. Yes.", [7, 1]),
+        ("Wait... Then go! Why? Because.", [1, 2, 1, 1]),
+        ("It cost 5 dollars. We paid 30 cents etc. and left.", [4, 7]),
+        ("He was born in 1984. He died. No. Yes.", [5, 2, 1, 1]),
+    ],
+)
+def test_sentences_end_where_they_end(text: str, sentences: list[int]):
+    found = list(cut_text(text, lambda words: [0.1] * len(words), 60.0))
+    assert [len(one) for one in found] == sentences
+
+
 def test_what_cannot_be_spoken_is_refused_or_named(model):
     for nothing in ("", "...", "日本", " – "):
         with pytest.raises(AlignmentError, match="no word of its text is left"):
