@@ -203,7 +203,7 @@ def _windows(block: bytes) -> Iterator[bytes]:
 def _xing_count(content: Content, at: int, frame: _Frame) -> int | None:
     """Frames that the Xing (Info, VBRI) frame there counts, 0 where it does not; None for others."""
     tag = content.read(at + frame.tag_at, 12)
-    if tag[:4] in (b"Xing", b"Info"):
+    if tag[:4] in (b"Xing", b"Info") and len(tag) == 12:
         return int.from_bytes(tag[8:12], "big") if tag[7] & 1 else 0
     vbri = content.read(at + 36, 18)
     return int.from_bytes(vbri[14:18], "big") if vbri[:4] == b"VBRI" else None
@@ -212,7 +212,7 @@ def _xing_count(content: Content, at: int, frame: _Frame) -> int | None:
 def _is_whole(content: Content, start: int, frame: _Frame) -> bool:
     """Whether the first frame says how many bytes there are, and they are there: the usual case."""
     tag = content.read(start + frame.tag_at, 16)
-    if tag[:4] not in (b"Xing", b"Info") or tag[7] & 3 != 3:
+    if tag[:4] not in (b"Xing", b"Info") or len(tag) < 16 or tag[7] & 3 != 3:
         return False
     told = start + int.from_bytes(tag[12:16], "big")
     slack = 2 * frame.length + 128

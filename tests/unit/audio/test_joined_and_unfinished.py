@@ -90,6 +90,13 @@ def test_mp3_that_nobody_counted(tmp_path: Path, silence: int) -> None:
         audio_info(path)
 
 
+def test_mp3_that_ends_within_its_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    frame = b"\xff\xf3\x10\x00".ljust(26, b"\0")  # 22050 Hz, 8 kbit/s
+    path.write_bytes(frame + frame[:21] + b"Xing\0")
+    assert audio_info(path).num_samples == 2 * 576
+
+
 def test_mp3_after_one_that_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     counted = coded(path, FIRST, "MP3")
