@@ -127,6 +127,12 @@ def test_words_that_ctc_does_not_hear_are_doubted(tone_bundle: Bundle, speak: Ca
         ("x a b c a b c a b c y", ("repeated: a b c (3 times)",)),
         ("a b c d e f a b c d e f", ("repeated: a b c d e f (2 times)",)),
         ("a a a a a b c b c b c b c b c", ("repeated: a (5 times)", "repeated: b c (5 times)")),
+        ("谢谢观看" * 7, ("repeated: 谢谢观看 (7 times)",)),
+        ("谢谢观看" * 4, ()),
+        ("我们今天去图书馆看书吗" * 2, ()),
+        ("我们今天去图书馆看书好吗" * 2, ("repeated: 我们今天去图书馆看书好吗 (2 times)",)),
+        ("好的好的 谢谢 go go go go go", ("repeated: go (5 times)",)),
+        ("你好 " * 5, ("repeated: 你好 (5 times)",)),
     ],
 )
 def test_loops_are_flagged(text: str, flags: tuple[str, ...]) -> None:
