@@ -94,7 +94,7 @@ def test_mp3_that_ends_within_its_count(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     frame = b"\xff\xf3\x10\x00".ljust(26, b"\0")  # 22050 Hz, 8 kbit/s
     path.write_bytes(frame + frame[:21] + b"Xing\0")
-    assert audio_info(path).num_samples == 2 * 576
+    assert audio_info(path).num_samples == 2 * 576 - 529  # what decoders are late by
 
 
 def test_mp3_after_one_that_is_counted(tmp_path: Path) -> None:
