@@ -25,8 +25,8 @@ def griffin_lim(
     """A waveform whose log-mel is as asked, on a CPU; (frames - 1) * hop_length samples.
 
     The power of each Fourier bin is that of :func:`bin_power`. The phases are found by Griffin and Lim
-    1984, with the momentum of Perraudin et al. 2013, "A fast Griffin-Lim algorithm". Louder than full
-    scale is scaled down to it.
+    1984, with the momentum of Perraudin et al. 2013, "A fast Griffin-Lim algorithm". It may be louder than
+    full scale (:func:`within_full_scale`).
 
     Args:
         log_mel: Natural log of mel power.
@@ -66,7 +66,12 @@ def griffin_lim_of_power(
             length=(len(power) - 1) * config.hop_length,
             rand_init=True,
         )
-    return found / found.abs().max().clamp(min=1.0)
+    return found
+
+
+def within_full_scale(samples: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+    """Samples no louder than full scale: as they are, or all scaled down alike."""
+    return samples / samples.abs().max().clamp(min=1.0) if len(samples) else samples
 
 
 def bin_power(

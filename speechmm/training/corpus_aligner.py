@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -58,6 +59,7 @@ from speechmm.training.augmentation.noise_reverb import add_noise_reverb
 Report = Callable[[str], None]
 _FEWEST_FRAMES = 500
 IGNORED = -100
+_MOST_SCORES = 200_000_000  # held at once while utterances are aligned: 0.8 GB
 """The target of padding."""
 
 
@@ -227,17 +229,27 @@ class _Learner:
 
     def realign(self, networks: Sequence[LocalNetwork]) -> None:
         """The likeliest alignment of each utterance, by the networks."""
+        most = max(
+            1, _MOST_SCORES // state_columns(self.units)
+        )  # frames whose scores are held together
+        ends = np.cumsum([len(one.log_mel) for one in self.utterances])
+        for _, group in groupby(range(len(ends)), key=lambda row: int(ends[row] - 1) // most):
+            self._realign_some([self.utterances[row] for row in group], networks)
+
+    def _realign_some(
+        self, utterances: Sequence[Utterance], networks: Sequence[LocalNetwork]
+    ) -> None:
         scores = [
             np.mean([_scores(one, utterance, one.log_prior) for one in networks], axis=0)
-            for utterance in self.utterances
+            for utterance in utterances
         ]
 
         def work(row: int) -> None:
-            one = self.utterances[row]
+            one = utterances[row]
             one.text = likeliest_pronunciations(self.alphabet, one.text, scores[row])
             one.states = one.text.graph.best_path(scores[row])
 
-        cells = [len(one.log_mel) * len(one.text.graph.columns) for one in self.utterances]
+        cells = [len(one.log_mel) * len(one.text.graph.columns) for one in utterances]
         for_each_utterance(work, cells, worth=500_000)
 
     def _network(self, classes: int) -> LocalNetwork:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from speechmm.errors import AlignmentError
-from speechmm.inference.alignment.viterbi import Floats, Ints
+from speechmm.inference.alignment.viterbi import Floats, Ints, check_memory
 from speechmm.models.kernels import loading
 
+_BYTES_A_CELL = 12  # of a frame and a state: its score, its occupancy, and one to search with
 STATES_A_TOKEN = 3
 """The first frame of a token, those between, and the last."""
 SILENCE_COLUMN = 0
@@ -90,6 +91,17 @@ class StateGraph:
             finish[firsts[token] + STATES_A_TOKEN :] = 0.0
         return cls(np.array(columns), np.array(tokens), enter, begin, finish)
 
+    def _emitted(self, scores: Floats, scale: float = 1.0) -> Floats:
+        """The scores of each state, (frames, states).
+
+        Raises:
+            AlignmentError: A search over them would take too much memory.
+        """
+        frames, states = len(scores), len(self.columns)
+        check_memory(frames, states, _BYTES_A_CELL * frames * states)
+        emitted: Floats = np.ascontiguousarray(scale * scores[:, self.columns], np.float32)
+        return emitted
+
     def best_path(self, scores: Floats) -> Ints:
         """The state of each frame on the likeliest path.
 
@@ -97,10 +109,10 @@ class StateGraph:
             scores: (frames, columns), log-likelihoods up to a constant a frame.
 
         Raises:
-            AlignmentError: Fewer frames than tokens.
+            AlignmentError: Fewer frames than tokens, or so many of both that memory would not do.
         """
         path = np.empty(len(scores), np.int64)
-        emitted = np.ascontiguousarray(scores[:, self.columns], np.float32)
+        emitted = self._emitted(scores)
         kernel = loading.load("state_paths")
         if not kernel.best_path(emitted, self.enter, self.begin, self.finish, path):
             raise AlignmentError(
@@ -115,7 +127,7 @@ class StateGraph:
         Args:
             scores: (frames, columns), log-likelihoods up to a constant a frame.
         """
-        emitted = np.ascontiguousarray(scores[:, self.columns], np.float32)
+        emitted = self._emitted(scores)
         by_state = np.zeros(emitted.shape, np.float32)
         kernel = loading.load("state_paths")
         return float(kernel.occupancies(emitted, self.enter, self.begin, self.finish, by_state))
@@ -132,7 +144,7 @@ class StateGraph:
         Returns:
             (frames, tokens); 0 where there is no path.
         """
-        emitted = np.ascontiguousarray(scale * scores[:, self.columns], np.float32)
+        emitted = self._emitted(scores, scale)
         by_state = np.zeros(emitted.shape, np.float32)
         kernel = loading.load("state_paths")
         moves = (np.float32(scale) * one for one in (self.enter, self.begin, self.finish))

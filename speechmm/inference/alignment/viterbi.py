@@ -191,7 +191,15 @@ def _check_frames(frames: int, skippable: Bools, where: str = "the utterance") -
 
 
 def _check_memory(frames: int, states: int, block: int) -> None:
-    needed = _bytes(frames, states, block)
+    check_memory(frames, states, _bytes(frames, states, block))
+
+
+def check_memory(frames: int, states: int, needed: int) -> None:
+    """Refuses a search that would take too much memory.
+
+    Raises:
+        AlignmentError: It needs more bytes than ``MEMORY_LIMIT_BYTES``.
+    """
     if needed > MEMORY_LIMIT_BYTES:
         raise AlignmentError(
             f"the utterance: {frames} frames x {states} tokens need {needed / 2**30:.1f} GiB to "

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from speechmm.audio.griffin_lim import griffin_lim
+from speechmm.audio.griffin_lim import griffin_lim, within_full_scale
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError
 from speechmm.inference.synthesis.onnx_vocoder import load_graph
@@ -48,10 +48,11 @@ class GriffinLim:
         self.mel = mel
 
     def __call__(self, mels: Sequence[Float[Tensor, "_ n_mels"]]) -> Float[Tensor, " samples"]:
-        """The samples of pieces, each made on its own."""
+        """The samples of pieces, each made on its own; if any is too loud, all are scaled alike."""
         # a frame more of each, so that all of its frames have a whole hop
         parts = [griffin_lim(torch.cat([one, one[-1:]]), self.mel) for one in mels]
-        return torch.cat(parts)[: (sum(map(len, mels)) - 1) * self.mel.hop_length]
+        whole = torch.cat(parts)[: (sum(map(len, mels)) - 1) * self.mel.hop_length]
+        return within_full_scale(whole)
 
 
 class NeuralVocoder:

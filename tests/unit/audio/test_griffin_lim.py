@@ -1,12 +1,15 @@
 """From log-mel back to sound, and the pitch of sound."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from speechmm.audio.griffin_lim import bin_power, griffin_lim
+from speechmm.audio.griffin_lim import bin_power, griffin_lim, within_full_scale
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel, log_mel_on
 from speechmm.audio.pitch import track_pitch
+from speechmm.inference.synthesis.vocoders import GriffinLim
 
 CONFIGS = {
     "16 kHz": LogMelConfig(n_fft=1024, win_length=1024, hop_length=256),
@@ -55,7 +58,22 @@ def test_nothing_random_is_used_up_and_nothing_is_too_loud():
     torch.manual_seed(5)
     samples = griffin_lim(torch.full((20, 80), 9.0), config)
     assert torch.equal(torch.rand(3), expected)
-    assert samples.abs().max() == pytest.approx(1.0)
+    assert samples.abs().max() > 1.0
+    assert within_full_scale(samples).abs().max() == pytest.approx(1.0)
+    assert torch.equal(
+        within_full_scale(0.1 * samples / samples.abs().max()).abs().max(), torch.tensor(0.1)
+    )
+
+
+def test_sentences_of_a_loud_voice_keep_their_levels():
+    """One scale for all: each on its own would be as loud as full scale."""
+    config = CONFIGS["16 kHz"]
+    loud, louder = (torch.full((40, 80), level) for level in (7.0, 9.0))
+    whole = GriffinLim(config)([loud, louder])
+    assert whole.abs().max() == pytest.approx(1.0)
+    half = 40 * config.hop_length
+    ratio = whole[half:].square().mean() / whole[:half].square().mean()
+    assert 10 * ratio.log10() == pytest.approx(20.0 / math.log(10), abs=1.0)  # 2 nats of power
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 9])

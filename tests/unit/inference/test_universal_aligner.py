@@ -113,6 +113,15 @@ def test_python_places_files_and_samples_alike(spoken: dict[str, Spoken]) -> Non
         aligner.align(said.path, 3)
 
 
+def test_a_search_that_memory_cannot_hold_is_refused(
+    spoken: dict[str, Spoken], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = spoken["sw"].order
+    monkeypatch.setattr("speechmm.inference.alignment.viterbi.MEMORY_LIMIT_BYTES", 1000)
+    with pytest.raises(AlignmentError, match="GiB to align; expected at most"):
+        speechmm.load_aligner(language="sw").align(said.path, said.text)
+
+
 def test_a_text_that_is_not_said_is_flagged(
     spoken: dict[str, Spoken], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
