@@ -6,6 +6,7 @@ utterance: what is said fits its own text better.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from speechmm.inference.alignment.corpus_aligner import CorpusAligner
 from speechmm.inference.engine.sources import Source
 
 MOST_TRIED = 20
-"""Utterances that are compared; of a larger corpus as many, from all over it."""
+"""Utterances that are compared, drawn at random, always the same."""
 FEWEST_TRIED = 10
 """Fewer say nothing."""
 LONGEST_SECONDS = 30.0
@@ -37,7 +38,8 @@ def fitting_better(
     confidences = {one.id: one.confidence for one in found if one.duration <= LONGEST_SECONDS}
     usable = [one for one in sources if one.id in confidences]
     better = tried = 0
-    for source, text in _with_others(usable[:: max(1, len(usable) // MOST_TRIED)]):
+    drawn = random.Random(0).sample(usable, min(MOST_TRIED, len(usable)))
+    for source, text in _with_others(drawn):
         try:
             other = aligner.align(replace(source, text=text))
         except SpeechmmError:  # more text than frames, for example: it says nothing
