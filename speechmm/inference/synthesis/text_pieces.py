@@ -18,6 +18,7 @@ ABBREVIATIONS = frozenset({
 PAUSES = tuple(",;:，、；：،")
 LONGEST_WORD = 80
 """Letters of a word that is not cut; of more, it is a text without spaces, as in Chinese or Thai."""
+_INITIALS = re.compile(r"([^\W\d_]\.)*[^\W\d_]")  # F, i.e, z.B
 _CLAUSE = re.compile(f"[^{re.escape(''.join(SENTENCE_ENDS + PAUSES))}]*.?[{re.escape(CLOSING)}]*")
 
 
@@ -89,9 +90,8 @@ def _ends_sentence(word: str, following: str) -> bool:
     stem = bare[:-1].lstrip("\"'“„»«(").casefold()
     if not bare.endswith(".") or bare.endswith("..") or not stem or not following:
         return True
-    goes_on = stem in ABBREVIATIONS or "." in stem or (len(stem) == 1 and stem.isalpha())
-    goes_on = goes_on or (stem.isdigit() and len(stem) < 3) or following[:1].islower()
-    return not goes_on
+    goes_on = stem in ABBREVIATIONS or _INITIALS.fullmatch(stem) or following[:1].islower()
+    return not (goes_on or (stem.isdigit() and len(stem) < 3))
 
 
 def _parts(

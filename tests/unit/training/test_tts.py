@@ -544,6 +544,7 @@ def test_long_words_are_cut_after_pauses_and_not_before_marks():
         ("«Viens.» Il rit.", [1, 2]),
         ("I met John F. Kennedy, i.e. him. Yes.", [7, 1]),
         ("Wait... Then go! Why? Because.", [1, 2, 1, 1]),
+        ("It is 12.5. See example.com. Bye.", [3, 2, 1]),
         ("It cost 5 dollars. We paid 30 cents etc. and left.", [4, 7]),
         ("He was born in 1984. He died. No. Yes.", [5, 2, 1, 1]),
     ],
