@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ RARE = 20
 """A letter with marks that comes less often than this is taken for the letter alone."""
 SPELLED_SHARE = 0.9
 """Texts of which so many words are one unit long are strings of phones."""
+_GROUPED = re.compile(r"(?<![\d.,'’])\d{1,3}([.,'’])\d{3}(?:\1\d{3})*(?![.,'’]?\d)")
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,16 @@ class AlignUnits:
 
 def cut(word: str, language: str | None) -> list[str]:
     """The units of one word; empty for punctuation alone."""
-    normal = normalize(word, NORMALIZER)
     if language is not None:
+        normal = normalize(_GROUPED.sub(_whole_number, word), NORMALIZER)
         return phones_of(normal, language) if normal else []
+    normal = normalize(word, NORMALIZER)
     return _letters(normal.replace(" ", ""))
+
+
+def _whole_number(figures: re.Match[str]) -> str:
+    """A number of groups of three figures, 1,000 or 1.250.000, without the signs between them."""
+    return re.sub(r"\D", "", figures[0])
 
 
 def is_spelled(words: Sequence[Sequence[str]]) -> bool:

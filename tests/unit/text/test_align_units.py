@@ -32,3 +32,14 @@ def test_strings_of_phones_have_pauses_at_signs_alone() -> None:
     assert labels == ["", "k", "a", "t", "", "a", "k", ""]
     assert aligned.word_indices == [-1, 0, 1, 2, -1, 4, 5, -1]
     assert not AlignUnits.of([("kat a kat", None)]).spelled
+
+
+def test_figures_are_pronounced_with_and_without_signs_between_thousands() -> None:
+    for grouped, plain, language in (
+        ("1,000", "1000", "en-us"),
+        ("1.250.000,", "1250000,", "de"),
+        ("(12’500)", "(12500)", "de"),
+    ):
+        assert cut(grouped, language) == cut(plain, language)
+    for other in ("1,00", "10.5", "1.2345", "192.168.100.1", "1,000.5"):
+        assert cut(other, "en-us") != cut(other.replace(",", "").replace(".", ""), "en-us")
