@@ -13,6 +13,7 @@ from speechmm.options import EACH
 from speechmm.text.ipa import TIES, fold_phone, is_mark, nearest_phones
 from speechmm.text.lexicon import NORMALIZER, Lexicon
 from speechmm.text.normalize import normalize
+from speechmm.text.phonemes import unread_letters
 from speechmm.text.tokenizer import AlignedTokens, phones_of
 
 RARE = 20
@@ -153,14 +154,16 @@ class AlignUnits:
         return AlignedTokens(ids, owners, words), labels
 
     def unknown(self, text: str, voice: str | None = None) -> list[str]:
-        """The units of a text that are not known, sorted."""
+        """The units of a text that are not known, and letters that its voice cannot read; sorted."""
         units = {
             unit
             for variants in self.pronounce(text, voice)
             for variant in variants
             for unit in variant
         }
-        return sorted(unit for unit in units if self.place(unit) is None)
+        said = voice if self.language == EACH else self.language
+        unread = unread_letters(text, said) if said is not None else set()
+        return sorted({unit for unit in units if self.place(unit) is None} | unread)
 
 
 def cut(word: str, language: str | None) -> list[str]:

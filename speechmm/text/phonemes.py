@@ -25,8 +25,22 @@ _SCRIPTS = {
 
 def voice_of_script(text: str) -> str | None:
     """The voice for a text whose language is not known, by its letters; None where none is known."""
-    scripts = Counter(unicodedata.name(sign, "").split(" ")[0] for sign in text if sign.isalpha())
+    scripts = Counter(map(_script, filter(str.isalpha, text)))
+    if scripts["HIRAGANA"] or scripts["KATAKANA"]:  # nothing else is written with them
+        return "ja"
     return next((_SCRIPTS[name] for name, _ in scripts.most_common() if name in _SCRIPTS), None)
+
+
+def unread_letters(text: str, voice: str) -> set[str]:
+    """Letters of a text that a voice calls by the name of their script, in place of reading them.
+
+    espeak-ng reads no Chinese characters in Japanese: as kana they are read.
+    """
+    return {sign for sign in text if voice == "ja" and _script(sign) == "CJK"}
+
+
+def _script(sign: str) -> str:
+    return unicodedata.name(sign, "").split(" ")[0]
 
 
 def has_espeak() -> bool:

@@ -1,6 +1,10 @@
 """What an aligner without a tokenizer cuts words into."""
 
+from dataclasses import replace
+
+from speechmm.options import EACH
 from speechmm.text.align_units import RARE, AlignUnits, bare, cut
+from speechmm.text.phonemes import voice_of_script
 
 
 def test_marks_belong_to_their_letters_and_ties_make_one_sound() -> None:
@@ -43,3 +47,13 @@ def test_figures_are_pronounced_with_and_without_signs_between_thousands() -> No
         assert cut(grouped, language) == cut(plain, language)
     for other in ("1,00", "10.5", "1.2345", "192.168.100.1", "1,000.5"):
         assert cut(other, "en-us") != cut(other.replace(",", "").replace(".", ""), "en-us")
+
+
+def test_letters_that_a_voice_calls_by_their_script_are_named() -> None:
+    units = AlignUnits(("a",), EACH, shared=True)
+    assert {"東", "京"} <= set(units.unknown("東京へ", "ja"))
+    assert "京" in replace(units, language="ja").unknown("東京へ")
+    assert not {"東", "京", "へ"} & set(units.unknown("東京", "cmn"))
+    assert [voice_of_script(text) for text in ("東京", "東京都知事へ", "カタ", "mein Haus")] == [
+        "cmn", "ja", "ja", "la",
+    ]  # fmt: skip
