@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from speechmm.text.tokenizer import SIL, UNK, AlignedTokens, Tokenizer
 
@@ -73,7 +74,7 @@ def _short(word: str) -> list[str]:
 def _sentences(words: Sequence[str]) -> Iterator[list[str]]:
     """Words up to one that ends a sentence."""
     sentence: list[str] = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         sentence.append(word)
         if _ends_sentence(word, following):
             yield sentence
