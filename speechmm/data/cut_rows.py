@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,11 @@ class CutRow:
     def to_cut(self) -> MonoCut:
         """The cut as lhotse has it."""
         return make_object(self.data)
+
+
+def says_synthetic(custom: Mapping[str, Any] | None) -> bool:
+    """Whether the custom fields of a cut say that its speech is synthetic."""
+    return bool((custom or {}).get(SYNTHETIC))
 
 
 def make_object(data: dict[str, Any]) -> MonoCut:

@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 from lhotse import MonoCut
 
-from speechmm.data.cut_rows import SYNTHETIC, CutRow, make_object
+from speechmm.data.cut_rows import CutRow, make_object, says_synthetic
 from speechmm.errors import ConfigError
 
 FILES_TOGETHER = 1000
@@ -49,7 +49,7 @@ class CutTable(Sequence[MonoCut]):
         self._ids.append(row.data["id"])
         self._seconds.append(row.data["duration"])
         self._rates.append(_sampling_rate(row.data))
-        self._synthetic.append(bool((row.data.get("custom") or {}).get(SYNTHETIC)))
+        self._synthetic.append(says_synthetic(row.data.get("custom")))
         archive = row.archive or len(self._lines) // FILES_TOGETHER
         self._shards.append(self._archives.setdefault(archive, len(self._archives)))
         self.has_features = self.has_features or "features" in row.data

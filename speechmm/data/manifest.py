@@ -27,11 +27,11 @@ from speechmm.audio.channels import check_channels
 from speechmm.audio.io import AudioInfo, audio_info
 from speechmm.data.channels import AVERAGED
 from speechmm.data.cut_rows import (
-    SYNTHETIC,
     TRANSLATIONS,
     read_rows,
     row_language,
     row_translations,
+    says_synthetic,
 )
 from speechmm.data.skips import SkipReport
 from speechmm.data.waveforms import audio_path, chosen_channels
@@ -177,7 +177,7 @@ def cut_translations(cut: MonoCut) -> dict[str, str]:
 
 def is_synthetic(cut: MonoCut) -> bool:
     """Whether a cut says that its speech is synthetic."""
-    return bool((cut.custom or {}).get(SYNTHETIC))
+    return says_synthetic(cut.custom)
 
 
 def reference_alignment(cut: MonoCut) -> Alignment | None:

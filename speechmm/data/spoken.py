@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.audio.pitch import track_pitch
 from speechmm.data.batch import SpokenTargets
-from speechmm.data.cut_rows import SYNTHETIC, read_rows
+from speechmm.data.cut_rows import read_rows, says_synthetic
 from speechmm.data.manifest import is_synthetic
 from speechmm.data.plan import PlannedUtterance
 from speechmm.data.skips import SkipReport
@@ -98,7 +98,7 @@ def read_speakers(manifests: Iterable[str]) -> tuple[str, ...]:
     found = set()
     for path in manifests:
         for row in read_rows(Path(path), SkipReport()):
-            if (row.data.get("custom") or {}).get(SYNTHETIC):
+            if says_synthetic(row.data.get("custom")):
                 continue
             supervisions = row.data.get("supervisions") or [{}]
             found.add(str(supervisions[0].get("speaker") or ""))

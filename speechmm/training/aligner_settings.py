@@ -6,6 +6,7 @@ import math
 from argparse import ArgumentError
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import ConfigError
@@ -56,10 +57,8 @@ class LearningSettings:
     """Noise and rooms while learning; alignments are learned from the recordings as they are."""
 
     def __post_init__(self) -> None:
-        least = (
-            *(self.width, self.kernel, self.members, self.batch_frames, self.most_frames),
-            *(self.start_epochs, self.mask_bands),
-        )
+        sizes = (self.width, self.kernel, self.members, self.batch_frames, self.most_frames)
+        least = (*sizes, self.start_epochs, self.mask_bands)
         if min(least) < 1 or self.kernel % 2 == 0:
             raise ConfigError(
                 f"aligner: width, kernel, members, batch_frames, most_frames, start_epochs, mask_bands are "
@@ -79,13 +78,14 @@ def learning_settings(path: Path | None, *, seed: int | None = None) -> Learning
     import yaml
     from jsonargparse import ArgumentParser
 
+    given: dict[str, Any] = {} if seed is None else {"seed": seed}
     if path is None:
-        return DEFAULTS if seed is None else replace(DEFAULTS, seed=seed)
+        return replace(DEFAULTS, **given)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--learning", type=LearningSettings)
     try:
-        given = yaml.safe_load(read_text(path)) or {}
-        found = parser.parse_object({"learning": given}).learning.as_dict()
+        written = yaml.safe_load(read_text(path)) or {}
+        found = parser.parse_object({"learning": written}).learning.as_dict()
         parts = {
             "features": LogMelConfig(**found.pop("features")),
             "noise_reverb": NoiseReverbConfig(**found.pop("noise_reverb")),
@@ -100,5 +100,4 @@ def learning_settings(path: Path | None, *, seed: int | None = None) -> Learning
             raise ConfigError(
                 f"{path}: {name} is {value}; expected a number, 0 or more. Correct it."
             )
-    given_seed = {} if seed is None else {"seed": seed}
-    return LearningSettings(**{**found, **parts, **given_seed})
+    return LearningSettings(**{**found, **parts, **given})

@@ -59,8 +59,8 @@ from speechmm.training.augmentation.noise_reverb import add_noise_reverb
 Report = Callable[[str], None]
 _FEWEST_FRAMES = 500
 IGNORED = -100
-_MOST_SCORES = 200_000_000  # held at once while utterances are aligned: 0.8 GB
 """The target of padding."""
+_MOST_SCORES = 200_000_000  # held at once while utterances are aligned: 0.8 GB
 
 
 def learn_aligner(
@@ -229,12 +229,10 @@ class _Learner:
 
     def realign(self, networks: Sequence[LocalNetwork]) -> None:
         """The likeliest alignment of each utterance, by the networks."""
-        most = max(
-            1, _MOST_SCORES // state_columns(self.units)
-        )  # frames whose scores are held together
+        frames = max(1, _MOST_SCORES // state_columns(self.units))  # whose scores are held together
         ends = np.cumsum([len(one.log_mel) for one in self.utterances])
-        for _, group in groupby(range(len(ends)), key=lambda row: int(ends[row] - 1) // most):
-            self._realign_some([self.utterances[row] for row in group], networks)
+        for _, rows in groupby(range(len(ends)), key=lambda row: int(ends[row] - 1) // frames):
+            self._realign_some([self.utterances[row] for row in rows], networks)
 
     def _realign_some(
         self, utterances: Sequence[Utterance], networks: Sequence[LocalNetwork]

@@ -189,34 +189,25 @@ def mix(
     """
     seconds = float(train.durations.sum())
     found = [part for one, cuts in sets for part in _by_origin(one, cuts)]
-    flags = train.synthetic
-    if flags.any() and not flags.all():
-        spoken = train.keep(flags)
-        share = float(spoken.durations.sum()) / seconds
-        config = MixedSet(
-            name=SPOKEN_IN_TRAIN, manifests=["data.train"], share=share, synthetic=True
-        )
-        found.append((config, spoken))
-        train = train.keep(~flags)
-    return train, [MixedCuts(*part, batch_seconds, seconds, seed) for part in found]
+    whole = MixedSet(name=SPOKEN_IN_TRAIN, manifests=["data.train"], share=1.0)
+    natural, *spoken = _by_origin(whole, train)
+    found += spoken
+    return natural[1], [MixedCuts(*part, batch_seconds, seconds, seed) for part in found]
 
 
 def _by_origin(one: MixedSet, cuts: CutTable) -> list[tuple[MixedSet, CutTable]]:
+    """The natural and the synthetic speech of a set, as far as there is some."""
     flags = cuts.synthetic
     if one.synthetic or not flags.any():
         return [(one, cuts)]
     parts = [(kind, cuts.keep(flags == kind)) for kind in (False, True)]
-    whole = float(cuts.durations.sum())
-    return [
-        (
-            dataclasses.replace(
-                one, share=one.share * float(part.durations.sum()) / whole, synthetic=kind
-            ),
-            part,
-        )
-        for kind, part in parts
-        if len(part)
-    ]
+    seconds_of_all = float(cuts.durations.sum())
+    found = []
+    for synthetic, part in parts:
+        if len(part):
+            share = one.share * float(part.durations.sum()) / seconds_of_all
+            found.append((dataclasses.replace(one, share=share, synthetic=synthetic), part))
+    return found
 
 
 class WithMixed(SamplerOfProcess):

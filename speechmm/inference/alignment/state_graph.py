@@ -99,7 +99,10 @@ class StateGraph:
         """
         frames, states = len(scores), len(self.columns)
         check_memory(frames, states, _BYTES_A_CELL * frames * states)
-        emitted: Floats = np.ascontiguousarray(scale * scores[:, self.columns], np.float32)
+        chosen = scores[:, self.columns]  # a copy
+        if scale != 1.0:
+            chosen *= scale
+        emitted: Floats = np.ascontiguousarray(chosen, np.float32)
         return emitted
 
     def best_path(self, scores: Floats) -> Ints:
