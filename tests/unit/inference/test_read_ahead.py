@@ -72,7 +72,7 @@ def test_little_is_read_ahead_and_threads_end_with_who_asked() -> None:
             made.append(source.id)
             yield ChunkResult(start=float(number), value=source.id)
 
-    before = threading.active_count()
+    before = set(threading.enumerate())  # threads of other tests may end meanwhile
     asked: list[str] = []
 
     def sources() -> Iterator[Source]:
@@ -85,12 +85,12 @@ def test_little_is_read_ahead_and_threads_end_with_who_asked() -> None:
     time.sleep(0.3)
     assert len(asked) <= 2 * SOURCES_AHEAD
     assert len(made) <= 2 * (PARTS_AHEAD + 1) + 1
+    readers = set(threading.enumerate()) - before
+    assert len(readers) == 2
     items.close()
-    for _ in range(100):
-        if threading.active_count() == before:
-            break
-        time.sleep(0.05)
-    assert threading.active_count() == before
+    for reader in readers:
+        reader.join(timeout=10)
+    assert not any(reader.is_alive() for reader in readers)
 
 
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
