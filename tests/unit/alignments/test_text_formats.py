@@ -1,7 +1,9 @@
 """Ids in every form files give them, trn and stm, and subtitles as players and editors write them."""
 
-import time
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import given
@@ -185,13 +187,28 @@ def test_a_broken_line_of_ass_is_named(tmp_path: Path) -> None:
         read_subtitles(tmp_path / "a.ass")
 
 
-def test_reading_many_utterances_takes_time_in_proportion(tmp_path: Path) -> None:
-    def seconds(count: int) -> float:
+def test_reading_many_utterances_takes_steps_in_proportion(tmp_path: Path) -> None:
+    def lines_run(count: int) -> int:
         path = tmp_path / "a.ctm"
         path.write_text("".join(f"u{n} 1 0.1 0.2 a\n" for n in range(count)))
-        began = time.perf_counter()
-        assert len(read_alignments(path)) == count
-        return time.perf_counter() - began
+        run = 0
 
-    few = min(seconds(2_000) for _ in range(3))
-    assert seconds(40_000) < 20 * 5 * few  # 20 times as many; squares would take 400 times as long
+        def note(frame: FrameType, event: str, _: object) -> Callable[..., object]:
+            nonlocal run
+            run += event == "line"
+            return note
+
+        before = sys.gettrace()
+        sys.settrace(note)
+        try:
+            found = read_alignments(path)
+        finally:
+            sys.settrace(before)
+        assert len(found) == count
+        return run
+
+    few = lines_run(50)
+    assert few > 50
+    assert (
+        lines_run(500) < 12 * few
+    )  # ten times as many; squares would take a hundred times as long
