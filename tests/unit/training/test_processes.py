@@ -1,9 +1,8 @@
 """Two processes train as one on the joined batch, and none waits for another for ever."""
 
-import os
-import socket
 import sys
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ from speechmm.training.accumulation import Accumulation
 from speechmm.training.processes import all_sum, mean_over_processes
 
 
-def _child(rank: int, port: int, work: Callable[[int], Any], results: Any) -> None:
+def _child(rank: int, meeting: str, work: Callable[[int], Any], results: Any) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     try:
         results[rank] = work(rank)
     finally:
@@ -27,14 +25,12 @@ def _child(rank: int, port: int, work: Callable[[int], Any], results: Any) -> No
 
 def in_two_processes(work: Callable[[int], Any]) -> list[Any]:
     """What the work gives in each of two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    with context.Manager() as manager:
+    with TemporaryDirectory() as folder, context.Manager() as manager:
+        meeting = f"file://{folder}/meeting"
         results = manager.dict()
         children = [
-            context.Process(target=_child, args=(rank, port, work, results)) for rank in range(2)
+            context.Process(target=_child, args=(rank, meeting, work, results)) for rank in range(2)
         ]
         for child in children:
             child.start()

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +106,18 @@ def one(study: Study) -> str:
     return "one"
 
 
+def free_port() -> int:
+    """One below those that the system hands out, so that no other test gets it meanwhile."""
+    for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
+
+
 def fit_in_two(study: Study, config: Path, *arguments: object, command: str = "fit") -> list[int]:
     """Exit codes of two processes as a launcher starts them; exceptions end with 1."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def child(rank: int) -> None:
         os.environ |= {
