@@ -99,3 +99,27 @@ def test_cuts_of_any_name_are_texts_to_learn_from(tmp_path: Path) -> None:
     for name, data in (("cuts.jsonl", row), ("cuts", row), ("packed", gzip.compress(row))):
         (tmp_path / name).write_bytes(data)
         assert list(read_texts(tmp_path / name, SkipReport())) == ["hello world"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text", "u1 hello world\nu2 and so on\n"),
+        ("a.trn", "hello world (u1)\n;; a comment\nand so on (u2)\n"),
+        ("a.stm", "u1 1 s 0 1 <o> hello world\nu2 1 s 1 2 and so on\n"),
+        ("a.ctm", "u1 1 0 1 hello\nu1 1 1 1 SIL\nu1 1 2 1 world\nu2 1 0 1 and\nu2 1 1 1 so\nu2 1 2 1 on\n"),
+        ("a.srt", "1\n00:00:00,000 --> 00:00:01,000\nhello world\n\n"
+                  "2\n00:00:01,000 --> 00:00:02,000\nand so on\n"),
+        ("a.txt", "hello world\nand so on\n"),
+    ],
+)  # fmt: skip
+def test_ids_and_times_are_no_words_to_learn(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    assert list(read_texts(tmp_path / name, SkipReport())) == ["hello world", "and so on"]
+
+
+def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.stm").write_text("u1 1 s 0 1 hello\nu2 1 s\n")
+    skipped = SkipReport()
+    assert list(read_texts(tmp_path / "a.stm", skipped)) == ["hello"]
+    assert [item for item, _ in skipped.items] == [f"{tmp_path / 'a.stm'}:2"]

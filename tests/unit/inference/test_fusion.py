@@ -95,6 +95,14 @@ def test_words_of_a_foreign_spelling_are_found(sentence_log_prob: Callable) -> N
     assert found == pytest.approx(sentence_log_prob(model, "AB BA"), rel=1e-5)
 
 
+def test_the_word_s_is_no_start_of_a_sentence(sentence_log_prob: Callable) -> None:
+    """The normalizer makes "s" of "<s>" and "</s>", which stand for something else."""
+    tokenizer = train_tokenizer(["a b s"], kind="char")
+    model = estimate_ngrams(["a b", "b a"], order=2)
+    found = walked(NgramScorer(model, tokenizer, 1.0), tokenizer.encode("a s b"))
+    assert found == pytest.approx(sentence_log_prob(model, "a s b"), rel=1e-5)
+
+
 def test_the_language_model_adds_what_it_says_of_the_whole_text(tokenizer: Tokenizer) -> None:
     model = language_model(tokenizer)
     ids = tokenizer.encode("ab ba b")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechmm.data.skips import SkipReport
-from speechmm.errors import CheckpointError
+from speechmm.errors import CheckpointError, ManifestError
 from speechmm.files.pipes import is_readable
 from speechmm.files.text import read_text
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
@@ -52,11 +52,33 @@ def read_phrases(file_or_list: str) -> list[str]:
     """The lines of a file or pipe of that name, else what stands between commas.
 
     Raises:
-        ManifestError: The file cannot be read as text.
+        ManifestError: The file cannot be read as text, there is none although the one phrase is a file's
+            name, or there is no phrase.
     """
     path = Path(file_or_list)
-    lines = read_text(path).splitlines() if is_readable(path) else file_or_list.split(",")
-    return [line.strip() for line in lines if line.strip()]
+    is_file = is_readable(path)
+    if not is_file and "," not in file_or_list and _names_a_file(file_or_list):
+        raise ManifestError(
+            f"hotwords: {path} is no file; expected one, or phrases with commas between them. Correct the "
+            "path."
+        )
+    lines = read_text(path).splitlines() if is_file else file_or_list.split(",")
+    phrases = [line.strip() for line in lines if line.strip()]
+    if not phrases:
+        raise ManifestError(
+            f"hotwords: found none in {file_or_list!r}; expected at least one phrase. Add it, or leave "
+            "--hotwords out."
+        )
+    return phrases
+
+
+def _names_a_file(phrase: str) -> bool:
+    """Whether what is no file was meant as one: by its ending, or as its folder is there."""
+    path = Path(phrase)
+    try:
+        return path.suffix == ".txt" or path.is_dir() or ("/" in phrase and path.parent.is_dir())
+    except OSError:  # longer than names may be
+        return False
 
 
 def load_language_scorer(path: Path, tokenizer: Tokenizer, weight: float) -> Scorer:

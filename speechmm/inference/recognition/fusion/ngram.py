@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
-from speechmm.text.ngram import END, START, NgramModel
+from speechmm.text.ngram import END, START, UNKNOWN_WORD, NgramModel
 from speechmm.text.normalize import normalize
 from speechmm.text.tokenizer import EOS, SPACE, Tokenizer
 
@@ -38,8 +38,9 @@ class NgramScorer:
         self.tokenizer = tokenizer
         self.weight = weight
         self.word_starts = torch.tensor(word_starts(tokenizer))
-        normal = {normalize(word, tokenizer.normalizer): word for word in sorted(model.vocabulary)}
-        self.spelling = {**normal, **{word: word for word in model.vocabulary}}
+        words = sorted(model.vocabulary - {START, END, UNKNOWN_WORD})
+        normal = {normalize(word, tokenizer.normalizer): word for word in words}
+        self.spelling = {**normal, **{word: word for word in words}}
         self._kept_scores = lru_cache(MOST_KEPT)(self._scores)
 
     def start(self, batch: int, device: torch.device) -> _NgramState:
