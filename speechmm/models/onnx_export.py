@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from speechmm.errors import ConfigError
+from speechmm.errors import CheckpointError, ConfigError
 from speechmm.files.atomic import write_aside, write_text
-from speechmm.models.bundle import TOKENIZER_FILE, Bundle
+from speechmm.models.bundle import TOKENIZER_FILE, Bundle, read_settings
 from speechmm.models.encoder import ConvTransformerEncoder
 from speechmm.models.kv_cache import DecoderCache, LayerCache
 from speechmm.models.speech_text import SpeechTextModel
@@ -154,6 +154,7 @@ def export_bundle(
             "graphs are of. Train the task asr, too."
         )
     tag = _tag(bundle, language)
+    _check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     model = bundle.model.eval()
     with ExitStack() as stack:  # graphs belong together: both are made before either is replaced
@@ -163,6 +164,22 @@ def export_bundle(
             _export_step(model, step, opset, tag)
     bundle.tokenizer.save(out / TOKENIZER_FILE)
     write_text(out / CONFIG, json.dumps(_description(bundle, opset), indent=2) + "\n", ours=True)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuses a folder whose files are of something else, such as another bundle."""
+    there = [out / name for name in (CONFIG, TOKENIZER_FILE) if (out / name).exists()]
+    if not there:
+        return
+    try:
+        format = read_settings(out).get("format")
+    except CheckpointError:
+        format = None
+    if format != FORMAT:
+        raise ConfigError(
+            f"{there[0]}: is there and of no earlier export; expected a folder for the graphs alone. Name "
+            "another."
+        )
 
 
 def _tag(bundle: Bundle, language: str | None) -> str:

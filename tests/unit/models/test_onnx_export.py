@@ -188,3 +188,17 @@ def test_without_the_extra(exported, monkeypatch, capsys) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert "onnxscript is not installed; expected the extra onnx" in line
     assert not (folder.parent / "other").exists()
+
+
+@pytest.mark.parametrize("there", ["bundle", "tokenizer"])
+def test_files_of_something_else_are_left_alone(there: str, tmp_path: Path, capsys) -> None:
+    tokenizer = train_tokenizer(["ab cd"], kind="char")
+    model = SpeechTextModel(PLAIN, vocab_size=tokenizer.vocab_size, n_mels=20)
+    for name in ("one", "other"):
+        save_bundle(tmp_path / name, model, tokenizer, LogMelConfig(n_mels=20))
+    if there == "tokenizer":
+        (tmp_path / "other" / "config.json").unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()}
+    assert main(["export", str(tmp_path / "one"), str(tmp_path / "other")]) == 2
+    assert "is there and of no earlier export" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "other").iterdir()} == before
