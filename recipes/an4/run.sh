@@ -27,7 +27,7 @@ for split in dev test; do
     flags=("${search[@]}")
     [[ $way != ctc ]] || flags=(--decoder ctc)
     speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${flags[@]}" \
-      --format jsonl --out "$run/$split-$way.jsonl"
+      --format jsonl --out "$run/$split-$way.jsonl" || [[ $? == 3 ]]
     speechmm score "$run/$split-$way.jsonl" "$data/$split.jsonl.gz" --run "$run" \
       --vocabulary "$data/train.jsonl.gz" --out "$run/report-$split-$way" \
       --results recipes/an4/RESULTS.md --title "$title, $way"

@@ -25,7 +25,8 @@ speechmm prepare "$kind" "$corpus" "$data" || [[ $? == 3 ]]
 ((${#goes_on[@]})) || speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
 speechmm fit --config "$config" "${gpu[@]}" "${goes_on[@]}" --trainer.default_root_dir "$run" \
   --ckpt_path last "${@:3}" || [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" \
+  --format jsonl --out "$run/test.jsonl" || [[ $? == 3 ]]
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
   --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
 speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format textgrid \

@@ -18,6 +18,6 @@ speechmm fit --config recipes/fsdd/tiny.yaml "${gpu[@]}" --ckpt_path last --trai
   --data.tokenizer "$data/tokenizer.json" "${@:3}" ||
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 \
-  --format jsonl --out "$run/test.jsonl"
+  --format jsonl --out "$run/test.jsonl" || [[ $? == 3 ]]
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results recipes/fsdd/RESULTS.md --title "fsdd, test on $test"

@@ -25,7 +25,8 @@ speechmm prepare kerstin "$corpus" "$data" || [[ $? == 3 ]]
 ((${#goes_on[@]})) || speechmm tokenizer "$data/train.jsonl.gz" "${pieces[@]}" --out "$data/$tokenizer"
 speechmm fit --config "$config" "${gpu[@]}" "${goes_on[@]}" --trainer.default_root_dir "$run" \
   --ckpt_path last "${@:3}" || [[ $? == 3 ]]
-speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" --format jsonl --out "$run/test.jsonl"
+speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" "${search[@]}" \
+  --format jsonl --out "$run/test.jsonl" || [[ $? == 3 ]]
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
     --out "$run/textgrids/$split" || [[ $? == 3 ]]

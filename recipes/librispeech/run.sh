@@ -25,7 +25,7 @@ speechmm fit --config "$config" "${gpu[@]}" "${goes_on[@]}" --trainer.default_ro
 for split in test test-other; do
   if [[ ! -f $data/$split.jsonl.gz ]]; then continue; fi
   speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${search[@]}" \
-    --format jsonl --out "$run/$split.jsonl"
+    --format jsonl --out "$run/$split.jsonl" || [[ $? == 3 ]]
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
     --out "$run/textgrids/$split" || [[ $? == 3 ]]
   speechmm score "$run/$split.jsonl" "$data/$split.jsonl.gz" --out "$run/report-$split" \

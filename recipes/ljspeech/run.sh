@@ -18,7 +18,7 @@ speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.jso
 speechmm fit --config "$config" "${gpu[@]}" --trainer.default_root_dir "$run" --ckpt_path last "${@:3}" ||
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.5 \
-  --format jsonl --out "$run/test.jsonl"
+  --format jsonl --out "$run/test.jsonl" || [[ $? == 3 ]]
 for split in train dev test; do
   speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
     --out "$run/textgrids/$split" || [[ $? == 3 ]]

@@ -13,6 +13,6 @@ speechmm tokenizer "$data/train.jsonl.gz" --kind char --out "$data/tokenizer.jso
 speechmm fit --config recipes/yesno/tiny.yaml "${gpu[@]}" --ckpt_path last "${@:2}" ||
   [[ $? == 3 ]]
 speechmm transcribe "$data/test.jsonl.gz" --model "$run/bundle" --beam 4 --ctc-weight 0.7 \
-  --format jsonl --out "$run/test.jsonl"
+  --format jsonl --out "$run/test.jsonl" || [[ $? == 3 ]]
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results recipes/yesno/RESULTS.md --title "yesno test, tiny, joint beam 4, CTC weight 0.7"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
-from speechmm.cli.decoding import DECODER_HELP, by_heads, search_options
-from speechmm.errors import ManifestError
+from speechmm.cli.decoding import DECODER_HELP, search_options
+from speechmm.errors import ConfigError, ManifestError
 from speechmm.inference.recognition.options import DECODERS, SearchOptions
+
+if TYPE_CHECKING:
+    from speechmm.data.skips import SkipReport
 
 FEWEST_WORDS = 30
 
@@ -19,6 +22,7 @@ def run(argv: list[str]) -> int:
     """Transcribes, compares with the references, and writes scale and bias into the bundle."""
     arguments = _parser().parse_args(argv)
     options = search_options(arguments)
+    from speechmm.data.skips import SkipReport
     from speechmm.evaluation.calibration import (
         expected_calibration_error,
         fit_calibration,
@@ -27,13 +31,18 @@ def run(argv: list[str]) -> int:
     from speechmm.models.bundle import read_bundle_config, set_confidence
     from speechmm.models.bundle_config import ConfidenceInfo
 
-    heads = read_bundle_config(arguments.bundle).heads
-    options = by_heads(options, arguments, heads)
-    confidences, correct = _recognised_words(arguments, options)
+    options = options.by_heads(read_bundle_config(arguments.bundle).heads)
+    skipped = SkipReport()
+    confidences, correct = _recognised_words(arguments, options, skipped)
     if len(confidences) < FEWEST_WORDS:
         raise ManifestError(
             f"{arguments.cuts}: {len(confidences)} words were recognised; expected at least "
             f"{FEWEST_WORDS} to learn from. Give more speech."
+        )
+    if not any(correct):
+        raise ManifestError(
+            f"{arguments.cuts}: none of {len(correct)} recognised words is right; expected some, for "
+            "confidences to mean anything. Check the texts, or train the model longer."
         )
     scale, bias = fit_calibration(confidences, correct)
     before = expected_calibration_error(confidences, correct)
@@ -48,16 +57,17 @@ def run(argv: list[str]) -> int:
         expected_calibration_error=round(before, 5),
         calibrated_error_held_out=round(after, 5),
     )
-    set_confidence(arguments.bundle, options.decoder, found)
+    set_confidence(arguments.bundle, options.searched_by, found)
     print(
         f"{arguments.bundle}: {sum(correct)} of {len(correct)} words right; confidence was off by "
         f"{100 * before:.1f} points on average, calibrated by {100 * after:.1f} (words held out)"
     )
-    return 0
+    return skipped.exit_code
 
 
-def _recognised_words(arguments: Any, options: SearchOptions) -> tuple[list[float], list[bool]]:
-    from speechmm.data.skips import SkipReport
+def _recognised_words(
+    arguments: Any, options: SearchOptions, skipped: SkipReport
+) -> tuple[list[float], list[bool]]:
     from speechmm.evaluation.report import confidence_targets
     from speechmm.evaluation.scoring import score_sets
     from speechmm.evaluation.text_sets import read_text_set, text_set_of
@@ -66,14 +76,19 @@ def _recognised_words(arguments: Any, options: SearchOptions) -> tuple[list[floa
     from speechmm.models.bundle import load_bundle
 
     bundle = load_bundle(arguments.bundle)
+    if bundle.tokenizer.kind == "phone":
+        raise ConfigError(
+            f"{arguments.bundle}: it writes phones, which {arguments.cuts} has none of; expected a model "
+            "that writes words. Take one whose tokenizer is of another kind."
+        )
     bundle.confidence.clear()  # what is learned is what to do to confidences as they come
     transcriber = Transcriber(bundle, options=options)
-    skipped = SkipReport()
     sources = find_sources([arguments.cuts], skipped)
+    total = len(sources) + len(skipped)
     found = transcriber.transcribe_sources(sources, skipped=skipped)
     hypotheses = text_set_of(found, str(arguments.cuts))
     scored = score_sets(hypotheses, read_text_set(arguments.cuts), bundle.tokenizer.normalizer)
-    skipped.print(len(sources) + len(skipped))
+    skipped.print(total)
     return confidence_targets(scored)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,12 +13,11 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.errors import ConfigError, ManifestError
-from speechmm.inference.recognition.options import SearchOptions, decoder_for
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.options import BATCH_SECONDS, GPU_BATCH_SECONDS, GPU_GIGABYTES, PRECISIONS
-from speechmm.text.languages import TASKS
 
 if TYPE_CHECKING:
-    from speechmm.alignments import Alignment
+    from speechmm.alignments import Alignment, Transcript
     from speechmm.data.skips import SkipReport
     from speechmm.inference.engine.sources import Source
     from speechmm.models.bundle import Bundle
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 DECODER_HELP = (
     "what searches: greedy CTC (fastest), the attention decoder, or both jointly (default: "
-    f"{SearchOptions.decoder}, or what the model has of the two; for translations attention)"
+    "joint, or what the model has of the two; for translations attention)"
 )
 
 
@@ -47,8 +46,9 @@ def add_model_arguments(
         parser.add_argument(
             "--batch-seconds",
             type=PositiveFloat,
-            help="audio per batch in seconds; changes speed and memory, not results (default: "
-            f"{BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g} for each {GPU_GIGABYTES} GB of its memory)",
+            help="audio per batch in seconds; changes speed and memory, and with --quantize alone results "
+            f"(default: {BATCH_SECONDS:g}, on a GPU {GPU_BATCH_SECONDS:g} for each {GPU_GIGABYTES} GB of "
+            "its memory)",
         )
     parser.add_argument(
         "--device",
@@ -74,21 +74,18 @@ def search_options(arguments: Namespace) -> SearchOptions:
     Raises:
         ConfigError: The flags contradict each other.
     """
-    decoder = arguments.decoder or decoder_for(getattr(arguments, "task", TASKS[0]))
-    if arguments.ctc_weight is not None and decoder != "joint":
-        raise ConfigError(
-            f"--ctc-weight: has no effect with --decoder {decoder}; expected --decoder "
-            "joint. Leave one of the two out."
-        )
     names = [field.name for field in fields(SearchOptions)]
-    given = {name: getattr(arguments, name, None) for name in names} | {"decoder": decoder}
+    given = {name: getattr(arguments, name, None) for name in names}
+    if arguments.ctc_weight is not None:
+        translates = getattr(arguments, "task", None) == "translate"
+        decoder = arguments.decoder or ("attention" if translates else "joint")
+        if decoder != "joint":
+            raise ConfigError(
+                f"--ctc-weight: has no effect with --decoder {decoder}; expected --decoder "
+                "joint. Leave one of the two out."
+            )
+        given["decoder"] = decoder
     return SearchOptions(**{name: value for name, value in given.items() if value is not None})
-
-
-def by_heads(options: SearchOptions, arguments: Namespace, heads: Collection[str]) -> SearchOptions:
-    """The search by the heads that the model has, where no flag says what searches."""
-    chosen = arguments.decoder is not None or arguments.ctc_weight is not None
-    return options if chosen else options.by_heads(heads)
 
 
 def load_model(arguments: Namespace) -> Bundle:
@@ -185,7 +182,7 @@ def require_files(sources: Iterable[Source], out: Path) -> None:
 
 
 def name_flagged(
-    flagged: Sequence[Alignment], skipped: SkipReport, total: int, *, noun: str
+    flagged: Sequence[Alignment | Transcript], skipped: SkipReport, total: int, *, noun: str
 ) -> int:
     """Names on stderr what was left out and what was flagged; the exit code that follows.
 

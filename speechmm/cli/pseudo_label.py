@@ -15,7 +15,6 @@ from speechmm.cli.decoding import (
     DECODER_HELP,
     add_channel_argument,
     add_model_arguments,
-    by_heads,
     find_inputs,
     load_model,
     require_files,
@@ -59,7 +58,6 @@ def run(argv: list[str]) -> int:
     require_files(sources, arguments.out)
     bundle = load_model(arguments)
     shared = {"batch_seconds": arguments.batch_seconds, "device": arguments.device}
-    options = by_heads(options, arguments, bundle.heads)
     labeller = PseudoLabeller(
         bundle,
         Transcriber(bundle, options=options, word_times=False, **shared),
@@ -153,7 +151,8 @@ def _add_thresholds(parser: CommandParser) -> None:
         "--min-confidence",
         type=ClosedUnitInterval,
         default=0.8,
-        help="least confidence of recognition, the mean of the words, 0 to 1",
+        help="least confidence of recognition, the geometric mean of the tokens, or of the words of a "
+        "calibrated model; 0 to 1",
     )
     parser.add_argument(
         "--min-alignment",

@@ -6,8 +6,10 @@ import shlex
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
 
@@ -16,9 +18,9 @@ from speechmm.cli.decoding import (
     DECODER_HELP,
     add_channel_argument,
     add_model_arguments,
-    by_heads,
     find_inputs,
     load_model,
+    name_flagged,
     require_some,
     search_options,
     show_progress,
@@ -33,6 +35,9 @@ from speechmm.inference.recognition.options import (
 from speechmm.options import TRANSCRIPT_FORMATS, TRANSLATION_FORMATS
 from speechmm.text.languages import TASKS
 
+if TYPE_CHECKING:
+    from speechmm.alignments import Transcript
+
 
 def run(argv: list[str]) -> int:
     """Transcribes audio files, folders and manifests, in their order."""
@@ -40,6 +45,7 @@ def run(argv: list[str]) -> int:
     if arguments.out == Path("-"):
         arguments.out = None
     options, fusion = search_options(arguments), _fusion_options(arguments)
+    _check_alternatives(arguments)
     _check_translated(arguments)
     _check_folder_for_textgrids(arguments)
     from speechmm.data.skips import SkipReport
@@ -53,20 +59,21 @@ def run(argv: list[str]) -> int:
     sources = find_inputs(arguments.inputs, skipped, channel=arguments.channel)
     total = len(sources) + len(skipped)
     _check_folder_for_subtitles(arguments, len(sources))
+    unread = SkipReport(strict=arguments.strict)
     began = time.perf_counter()
     bundle = load_model(arguments)
     loading_seconds = time.perf_counter() - began
-    options = by_heads(options, arguments, bundle.heads)
     transcriber = Transcriber(
         bundle,
         options=options,
-        scorers=load_scorers(fusion, bundle.tokenizer, skipped=skipped),
+        scorers=load_scorers(fusion, bundle.tokenizer, skipped=unread),
         batch_seconds=arguments.batch_seconds,
         word_times=arguments.format not in FORMATS_WITHOUT_TIMES,
         device=arguments.device,
     )
     began = time.perf_counter()
-    transcripts = transcriber.transcribe_sources(sources, skipped=skipped)
+    flagged: list[Transcript] = []
+    transcripts = _with_flagged(transcriber.transcribe_sources(sources, skipped=skipped), flagged)
     hidden = arguments.out is None and sys.stdout.isatty()
     shown = show_progress(transcripts, len(sources), "transcribing", hidden=hidden)
     audio_seconds = write_transcripts(
@@ -75,7 +82,7 @@ def run(argv: list[str]) -> int:
     if arguments.out is not None and arguments.format == "jsonl":
         meta = describe_run(
             bundle,
-            options,
+            transcriber.options,
             fusion=_precision(arguments) | fusion.settings(),
             command=shlex.join(["speechmm", "transcribe", *argv]),
             audio_seconds=audio_seconds,
@@ -83,8 +90,26 @@ def run(argv: list[str]) -> int:
             parts={"loading the model": loading_seconds, **transcriber.seconds},
         )
         write_meta(arguments.out, meta)
-    skipped.print(total)
-    return skipped.exit_code
+    unread.print(None, noun="lines of --words")
+    return name_flagged(flagged, skipped, total, noun="inputs") or unread.exit_code
+
+
+def _with_flagged(
+    transcripts: Iterable[Transcript], flagged: list[Transcript]
+) -> Iterator[Transcript]:
+    """The same transcripts; those with flags are kept in the list, without their words."""
+    for transcript in transcripts:
+        if transcript.flags:
+            flagged.append(replace(transcript, words=[], alternatives=[]))
+        yield transcript
+
+
+def _check_alternatives(arguments: Namespace) -> None:
+    if arguments.n_best > 1 and arguments.format != "jsonl":
+        raise ConfigError(
+            f"--n-best: --format {arguments.format} has one result per utterance; expected --format jsonl. "
+            "Change the format, or leave it out."
+        )
 
 
 def _fusion_options(arguments: Namespace) -> FusionOptions:
@@ -201,7 +226,8 @@ def _parser() -> CommandParser:
         type=PositiveInt,
         default=SearchOptions.n_best,
         metavar="N",
-        help='results per utterance, at most the beam; jsonl has them as "alternatives"',
+        help="results per utterance, at most the beam, where it is not cut into parts; jsonl has them as "
+        '"alternatives"',
     )
     parser.add_argument(
         "--no-speech-gate",

@@ -220,7 +220,7 @@ def _merged(reference: UtteranceText, hypothesis: UtteranceText, *, shifted: boo
         language=reference.language or hypothesis.language,
         duration=source.duration or hypothesis.duration or reference.duration,
         confidence=hypothesis.confidence,
-        word_confidences=hypothesis.word_confidences,
+        word_confidences=hypothesis.confidences_between_spaces(),
         word_times=times,
     )
 

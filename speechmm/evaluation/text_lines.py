@@ -41,6 +41,23 @@ class UtteranceText:
     channels: tuple[int, ...] = ()
     """Those of the audio file that are averaged, counted from 0; empty means all."""
 
+    def confidences_between_spaces(self) -> tuple[float, ...]:
+        """The least confidence of the parts of each word of the text; as they are where these do not fit.
+
+        Letters of scripts without spaces are words in files; a text has words between spaces alone.
+        """
+        parts = iter(zip(self.word_labels, self.word_confidences, strict=False))
+        confidences: list[float] = []
+        for word in self.text.split():
+            said, least = "", 1.0
+            while said != word:
+                label, confidence = next(parts, ("", 0.0))
+                if not label or not word.startswith(said + label):
+                    return self.word_confidences
+                said, least = said + label, min(least, confidence)
+            confidences.append(least)
+        return tuple(confidences) if next(parts, None) is None else self.word_confidences
+
 
 Row = tuple[str, UtteranceText] | None
 """Id and text; None for a line that holds no utterance."""

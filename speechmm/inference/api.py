@@ -26,7 +26,7 @@ from speechmm.inference.alignment.trust import wrong_texts
 from speechmm.inference.alignment.verification import wrong_transcript
 from speechmm.inference.engine.samples import as_audio
 from speechmm.inference.engine.sources import text_source
-from speechmm.inference.recognition.options import SearchOptions, decoder_for
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.inference.synthesis.synthesizer import Speech, Synthesizer
 from speechmm.models.adapter import load_any
@@ -72,11 +72,8 @@ class Model:
         audio = self._as_audio(audio, sample_rate)
         asked = {"task": task, "language": language, "target_language": target_language}
         given: dict[str, Any] = {name: one for name, one in asked.items() if one is not None}
-        if given and options is not None:
-            options = replace(options, **given)
-        elif given:
-            decoder = SearchOptions.decoder if task is None else decoder_for(task)
-            options = SearchOptions(decoder=decoder, **given).by_heads(self.bundle.heads)
+        if given:
+            options = replace(options or SearchOptions(), **given)
         if options is None:
             return self._transcriber.transcribe(audio)
         return Transcriber(self.bundle, options=options, device=self.device).transcribe(audio)

@@ -202,6 +202,11 @@ def _read_json(path: Path, *, format: str) -> dict[str, Any]:
             )
     config = read_settings(path)
     accepted = (format, OLD_FORMAT) if format == FORMAT else (format,)
+    if config.get("format") == LANGUAGE_FORMAT != format:
+        raise CheckpointError(
+            f"{path}: is a language model, which transcribe reads with --lm; expected a model of speech. "
+            "Give another bundle."
+        )
     if config.get("format") not in accepted:
         raise CheckpointError(
             f"{path / CONFIG_FILE}: format is {config.get('format')!r}; expected {format!r}. "

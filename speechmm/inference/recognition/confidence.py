@@ -11,6 +11,7 @@ import torch
 
 from speechmm.inference.alignment.viterbi import Floats, ctc_states, monotonic_path, required_frames
 from speechmm.inference.recognition.hypothesis import Hypothesis
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.bundle import Bundle
 from speechmm.models.speech_text import SpeechEncoding
 
@@ -42,9 +43,9 @@ class Calibration:
         return 1 / (1 + math.exp(-odds))
 
     @classmethod
-    def of(cls, bundle: Bundle, decoder: str) -> Calibration:
-        """The calibration that ``speechmm calibrate`` has put into a bundle, for a decoder."""
-        found = bundle.confidence.get(decoder)
+    def of(cls, bundle: Bundle, options: SearchOptions) -> Calibration:
+        """The calibration that ``speechmm calibrate`` has put into a bundle, for how it is searched."""
+        found = bundle.confidence.get(options.searched_by)
         return cls() if found is None else cls(found.scale, found.bias)
 
 

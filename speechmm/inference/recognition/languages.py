@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from speechmm.alignments import Segment
+from speechmm.alignments.scripts import pieces
 from speechmm.errors import ConfigError
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.models.bundle import Bundle
@@ -84,14 +86,14 @@ def _target(wanted: str | None, known: tuple[str, ...]) -> str:
     return known[0]
 
 
-def most_written(parts: Iterable[tuple[str, int]]) -> str:
-    """The language of most words; "" where there are none.
+def most_written(parts: Iterable[tuple[str, Sequence[Segment]]]) -> str:
+    """The language of most words, of scripts without spaces of most letters; "" where there are none.
 
     Args:
-        parts: Languages, and how many words were written in them.
+        parts: Languages, and the words that were written in them.
     """
     counts: Counter[str] = Counter()
     for language, words in parts:
-        counts[language] += words
+        counts[language] += sum(len(pieces(word.label)) for word in words)
     best = counts.most_common(1)
     return best[0][0] if best and best[0][1] else ""

@@ -18,17 +18,13 @@ DECODERS = ("ctc", "attention", "joint")
 """Greedy CTC, the attention decoder alone, or the decoder with CTC prefix scores."""
 
 
-def decoder_for(task: str) -> str:
-    """The decoder that searches where none is named: translations have no CTC."""
-    return "attention" if task == "translate" else SearchOptions.decoder
-
-
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """How to search."""
 
-    decoder: str = "joint"
-    """Which scores count: ctc (greedy, fastest), attention, or joint."""
+    decoder: str | None = None
+    """Which scores count: ctc (greedy, fastest), attention, or joint; None means joint, or what the model
+    has of the two, and attention for translations."""
     beam: int = 1
     """Hypotheses kept per utterance."""
     ctc_weight: float = 0.3
@@ -56,27 +52,39 @@ class SearchOptions:
             heads: Of the model. One with a decoder and no CTC is searched by that, as Whisper's is; one
                 with CTC and no decoder by CTC prefixes.
         """
-        if self.decoder != "joint" or {"ctc", "decoder"}.issubset(heads):
+        if self.decoder is not None:
             return self
+        chosen = replace(self, decoder=self.searched_by)
+        if self.ctc_weight != SearchOptions.ctc_weight or chosen.heads.issubset(heads):
+            return chosen
         if "decoder" in heads:
             return replace(self, decoder="attention")
-        return replace(self, ctc_weight=1.0) if "ctc" in heads and self.language is None else self
+        return (
+            replace(chosen, ctc_weight=1.0) if "ctc" in heads and self.language is None else chosen
+        )
+
+    @property
+    def searched_by(self) -> str:
+        """The decoder: the one chosen, or what searches a model that has all heads."""
+        return self.decoder or ("attention" if self.task == "translate" else "joint")
 
     @property
     def heads(self) -> frozenset[str]:
         """Heads of the model that the search reads, and a bundle must have."""
-        ctc = ["ctc"] if self.decoder == "ctc" or self.uses_ctc_prefixes else []
+        ctc = ["ctc"] if self.searched_by == "ctc" or self.uses_ctc_prefixes else []
         return frozenset([*ctc, "decoder"] if self.uses_decoder else ctc)
 
     @property
     def uses_decoder(self) -> bool:
         """Whether the attention decoder has any weight."""
-        return self.decoder == "attention" or (self.decoder == "joint" and self.ctc_weight < 1)
+        return self.searched_by == "attention" or (
+            self.searched_by == "joint" and self.ctc_weight < 1
+        )
 
     @property
     def uses_ctc_prefixes(self) -> bool:
         """Whether a beam search adds CTC prefix scores."""
-        return self.decoder == "joint" and self.ctc_weight > 0
+        return self.searched_by == "joint" and self.ctc_weight > 0
 
     @property
     def tokens_per_frame(self) -> int:
@@ -90,7 +98,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         self._check_task()
-        if self.decoder not in DECODERS:
+        if self.decoder not in (None, *DECODERS):
             raise ConfigError(
                 f"search: decoder is {self.decoder!r}; expected one of {', '.join(DECODERS)}. "
                 "Choose one of these."
@@ -137,7 +145,7 @@ class SearchOptions:
                 f"search: align_weight is {self.align_weight} and task translate; expected 0, as no "
                 "translation is said in the audio. Leave it out."
             )
-        if self.task == "translate" and self.decoder != "attention":
+        if self.task == "translate" and self.searched_by != "attention":
             raise ConfigError(
                 f"search: decoder is {self.decoder!r} and task translate; expected decoder 'attention', "
                 "as CTC writes what is said. Leave the decoder out, or choose that."

@@ -84,7 +84,8 @@ class Transcriber:
 
         Args:
             bundle: The model with its tokenizer and feature settings.
-            options: How to search; None means the defaults, by the heads that the model has.
+            options: How to search; None means the defaults. A decoder that is None becomes one by the
+                heads that the model has.
             scorers: External models whose scores are added in the search (shallow fusion).
             batch_seconds: Audio per batch, padding included; None means what suits the device.
             word_times: Whether results say when each word was said; translations never do.
@@ -94,7 +95,7 @@ class Transcriber:
             ConfigError: The search reads what the model was not trained to write, or in a language that it
                 does not know.
         """
-        self.options = SearchOptions().by_heads(bundle.heads) if options is None else options
+        self.options = (options or SearchOptions()).by_heads(bundle.heads)
         bundle.require_heads(self.options.heads, f"--decoder {self.options.decoder}")
         if self.options.align_weight:
             bundle.require_heads(["align"], "--align-weight")
@@ -107,9 +108,7 @@ class Transcriber:
         self.gate = SpeechGate(bundle) if self.options.speech_gate else None
         self.scorers = scorers
         self.chunk_seconds = chunk_seconds(bundle)
-        self.calibration = (
-            UNCALIBRATED if self.translates else Calibration.of(bundle, self.options.decoder)
-        )
+        self.calibration = UNCALIBRATED if self.translates else Calibration.of(bundle, self.options)
         self.word_times = word_times and not self.translates
         self.seconds = dict.fromkeys(PARTS, 0.0)
         """Time spent so far on each part of the work."""
@@ -291,7 +290,7 @@ class Transcriber:
             alternatives=self._alternatives(results),
             flags=repeated_words([word.label for word in words]),
             task=self.options.task,
-            language=most_written((one.value.language, len(one.value.words)) for one in results),
+            language=most_written((one.value.language, one.value.words) for one in results),
         )
 
     def _confidence(self, words: list[Segment], token_log_probs: list[float]) -> float:
@@ -317,7 +316,7 @@ def _one_after_another(parts: Sequence[tuple[float, ChunkTranscript]]) -> ChunkT
         hypotheses=parts[0][1].hypotheses if len(parts) == 1 else [],
         token_log_probs=[score for _, said in parts for score in said.token_log_probs],
         words=joined_parts([word.later(start) for word in said.words] for start, said in parts),
-        language=most_written((said.language, len(said.words)) for _, said in parts),
+        language=most_written((said.language, said.words) for _, said in parts),
     )
 
 

@@ -1,5 +1,7 @@
 """Calibration: hand-computed errors, and data whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import optimize
@@ -12,6 +14,7 @@ from speechmm.evaluation.calibration import (
     logit,
     reliability,
 )
+from speechmm.evaluation.text_lines import UtteranceText
 
 
 def test_the_error_by_hand() -> None:
@@ -84,3 +87,14 @@ def test_all_right_stays_finite() -> None:
     scale, bias = fit_calibration([0.6, 0.9, 0.7] * 20, [True] * 60)
     assert np.isfinite([scale, bias]).all()
     assert 1 / (1 + np.exp(-(scale * logit([0.7])[0] + bias))) > 0.9
+
+
+def test_letters_that_files_count_as_words_make_up_those_between_spaces() -> None:
+    said = UtteranceText(
+        "北京 人 ab", word_labels=("北", "京", "人", "ab"), word_confidences=(0.9, 0.5, 0.8, 0.7)
+    )
+    assert said.confidences_between_spaces() == (0.5, 0.8, 0.7)
+    other = replace(said, text="北京")
+    assert other.confidences_between_spaces() == other.word_confidences
+    unnamed = replace(said, word_labels=())
+    assert unnamed.confidences_between_spaces() == unnamed.word_confidences

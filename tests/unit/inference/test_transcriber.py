@@ -295,7 +295,7 @@ def test_word_times_of_a_model_that_was_not_taught_to_align(
 @pytest.mark.parametrize(
     ("options", "missing"),
     [
-        (SearchOptions(), {"ctc", "decoder"}),
+        (SearchOptions(decoder="joint"), {"ctc", "decoder"}),
         (SearchOptions(ctc_weight=0.0), {"decoder"}),
         (SearchOptions(decoder="attention"), {"decoder"}),
         (CTC, {"ctc"}),

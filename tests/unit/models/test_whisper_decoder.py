@@ -1,6 +1,7 @@
 """Whisper's decoder: equal to transformers', whatever the tokenizer leaves of its vocabulary."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -260,7 +261,13 @@ def change_weights(folder: Path, name: str) -> None:
 
 def test_a_search_is_by_the_heads_that_a_model_has() -> None:
     asked = SearchOptions(beam=4)
-    assert asked.by_heads({"ctc", "decoder", "align"}) == asked
+    assert asked.by_heads({"ctc", "decoder", "align"}) == replace(asked, decoder="joint")
     assert asked.by_heads({"decoder", "align"}).decoder == "attention"
     assert asked.by_heads({"ctc", "align"}).heads == {"ctc"}
-    assert asked.by_heads({"align"}) == asked
+    assert asked.by_heads({"align"}).heads == {
+        "ctc",
+        "decoder",
+    }  # which a bundle is then said to lack
+    assert SearchOptions(task="translate").by_heads({"ctc", "decoder"}).decoder == "attention"
+    for chosen in (SearchOptions(decoder="joint"), SearchOptions(ctc_weight=0.5)):
+        assert chosen.by_heads({"decoder"}).heads == {"ctc", "decoder"}

@@ -61,7 +61,7 @@ def test_one_part_alone(shop, heads: tuple[str, ...]) -> None:
     readers = {
         ("decoder",): lambda: Transcriber(bundle, options=SearchOptions(decoder="attention")),
         ("ctc",): lambda: Transcriber(bundle, options=SearchOptions(decoder="ctc")),
-        ("ctc", "decoder"): lambda: Transcriber(bundle, options=SearchOptions()),
+        ("ctc", "decoder"): lambda: Transcriber(bundle, options=SearchOptions(decoder="joint")),
         ("align",): lambda: Aligner(bundle),
     }
     for needed, reader in readers.items():
