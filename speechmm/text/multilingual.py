@@ -157,6 +157,10 @@ def _once(word: str, *, turkic: bool) -> str:
 
 @lru_cache(maxsize=1 << 16)
 def _words_of(word: str, *, turkic: bool) -> str:
+    if (
+        word.isascii() and word.isalnum() and not turkic
+    ):  # most words of lists: a shorter way to the same
+        return word.lower()
     # Removing a sign can bring two others together that belong together: repeat until stable.
     while (normal := " ".join(_once(part, turkic=turkic) for part in word.split())) != word:
         word = " ".join(normal.split())

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from speechmm.alignments.scripts import written_words
 from speechmm.errors import ConfigError, ManifestError
 from speechmm.files.atomic import write_aside
 from speechmm.files.text import open_lines
@@ -170,7 +171,7 @@ def estimate_ngrams(sentences: Iterable[str], *, order: int = 3) -> NgramModel:
     modeling", section 3; n-grams that begin a sentence keep their own counts.
 
     Args:
-        sentences: Texts, normalised.
+        sentences: Texts, normalised; in scripts without spaces each letter is a word.
         order: Words in an n-gram, 1 or more.
 
     Raises:
@@ -212,7 +213,7 @@ def _counts(sentences: Iterable[str], order: int) -> dict[int, Counter[Words]]:
     """
     raw: dict[int, Counter[Words]] = {n: Counter() for n in range(1, order + 1)}
     for sentence in sentences:
-        words = sentence.split()
+        words = written_words(sentence)
         if not words:
             continue
         padded = (START, *words, END)

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from speechmm.alignments.scripts import written_words
+from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.inference.recognition.fusion import lexicon, ngram
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
 from speechmm.inference.recognition.fusion.lexicon import LexiconScorer
-from speechmm.inference.recognition.fusion.load import read_phrases
+from speechmm.inference.recognition.fusion.load import load_scorers, read_phrases
 from speechmm.inference.recognition.fusion.neural_lm import LanguageModelScorer
 from speechmm.inference.recognition.fusion.ngram import NgramScorer
 from speechmm.inference.recognition.fusion.scorer import Scorer, word_starts
-from speechmm.inference.recognition.options import SearchOptions
+from speechmm.inference.recognition.options import FusionOptions, SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.speech_text import SpeechTextModel
@@ -112,13 +114,24 @@ def test_the_language_model_adds_what_it_says_of_the_whole_text(tokenizer: Token
     assert walked(LanguageModelScorer(model, 1.0), ids) == pytest.approx(full, rel=1e-4)
 
 
-def said(phrases: list[list[int]], ids: list[int], starts: set[int], alone: bool) -> int:
+def said(
+    phrases: list[list[int]],
+    ids: list[int],
+    starts: set[int],
+    alone: bool,
+    letters: set[int] | None = None,
+) -> int:
     """Tokens of all occurrences of the phrases at word boundaries, by trying every place."""
+    letters = letters or set()  # that are words themselves
     total = 0
     for phrase, first in itertools.product(phrases, range(len(ids))):
         last = first + len(phrase)
         begins = first == 0 or (ids[first - 1] in starts if alone else ids[first] in starts)
         ends = last == len(ids) or (last < len(ids) and ids[last] in starts)
+        begins = begins or bool(
+            {ids[first], ids[first - 1]} & letters and (alone or ids[first] in letters)
+        )
+        ends = ends or (last < len(ids) and bool({ids[last], ids[last - 1]} & letters))
         total += len(phrase) * (begins and ends and ids[first:last] == phrase)
     return total
 
@@ -234,3 +247,64 @@ def test_a_bonus_brings_the_phrase_out(model: SpeechTextModel, tokenizer: Tokeni
     assert without[0].tokens != phrase
     assert bytes(phrase) in bytes(with_it[0].tokens)
     assert all(token >= len(SPECIALS) or token == 1 for token in with_it[0].tokens)
+
+
+MIXED = ["北京 ab", "ab北", "北京北京", "京ab ab", "b北 京a", "กิน กา", "เกา"]
+
+
+@pytest.fixture(params=["char", "bpe"])
+def mixed(request: pytest.FixtureRequest) -> Tokenizer:
+    """Of a script with spaces and two without."""
+    size = 24 if request.param == "bpe" else None
+    return train_tokenizer(MIXED * 4, kind=request.param, vocab_size=size)
+
+
+def texts_of(tokenizer: Tokenizer) -> list[str]:
+    words = ["北", "京", "ab", "b", " ", "ก", "เก", "กิ"]
+    texts = ["".join(parts) for size in range(5) for parts in itertools.product(words, repeat=size)]
+    texts = [" ".join(text.split()) for text in texts]
+    return [text for text in sorted(set(texts)) if tokenizer.decode(tokenizer.encode(text)) == text]
+
+
+def test_letters_of_scripts_without_spaces_are_words_of_a_model(
+    mixed: Tokenizer, sentence_log_prob: Callable
+) -> None:
+    model = estimate_ngrams(MIXED, order=3)
+    assert {"北", "京", "ab", "กิ", "เก"} <= model.vocabulary
+    scorer = NgramScorer(model, mixed, 1.0)
+    texts = texts_of(mixed)
+    assert len(texts) > 500
+    for text in texts[::7]:
+        expected = sentence_log_prob(model, " ".join(written_words(text)))
+        assert walked(scorer, mixed.encode(text)) == pytest.approx(expected, rel=1e-5), text
+
+
+def test_letters_of_scripts_without_spaces_are_words_of_a_list(mixed: Tokenizer) -> None:
+    scorer = LexiconScorer(["北", "ab กิ"], mixed, 3.0)
+    for text in texts_of(mixed)[::7]:
+        unlisted = sum(word not in ("北", "ab", "กิ") for word in written_words(text))
+        assert walked(scorer, mixed.encode(text)) == pytest.approx(-3.0 * unlisted), text
+
+
+def test_phrases_are_found_where_no_space_is() -> None:
+    tokenizer = train_tokenizer(["北京 ab", "ab北"], kind="char")
+    phrases = ["北京", "ab", "京", "京b", "b北"]
+    scorer = HotwordScorer(phrases, tokenizer, 2.0)
+    starts = set(word_starts(tokenizer))
+    letters = {tokenizer.pieces.index(letter) for letter in "北京"}
+    spelled = [tokenizer.encode(phrase) for phrase in phrases]
+    for parts in itertools.product(["北", "京", "a", "b", " "], repeat=5):
+        ids = tokenizer.encode(" ".join("".join(parts).split()))
+        expected = 2.0 * said(spelled, ids, starts, True, letters)
+        assert walked(scorer, ids) == pytest.approx(expected), parts
+
+
+@pytest.mark.parametrize("flag", ["lm", "words"])
+def test_words_are_nothing_to_a_model_that_writes_phones(flag: str, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["hello world"], kind="phone")
+    path = tmp_path / "a"
+    path.write_text("hello world\n")
+    estimate_ngrams(["hello world"], order=2).write(path) if flag == "lm" else None
+    options = FusionOptions(lm=path) if flag == "lm" else FusionOptions(words=(path,))
+    with pytest.raises(ConfigError, match=f"--{flag}: the model writes phones"):
+        load_scorers(options, tokenizer, skipped=SkipReport())

@@ -3,8 +3,11 @@
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from speechmm.text.multilingual import folded, has_dotless_i
+from speechmm.text import multilingual
+from speechmm.text.multilingual import folded, has_dotless_i, normalize_words
 from speechmm.text.normalize import DEFAULT_NORMALIZER, normalize
 from speechmm.text.tokenizer_training import train_tokenizer
 
@@ -72,3 +75,8 @@ def test_scores_compare_without_differences_of_typing() -> None:
         assert folded(one) == folded(other)
     for one, other in [("ılık", "ilik"), ("é", "e"), ("ё", "е"), ("ʻ", "")]:
         assert folded(one) != folded(other)
+
+
+@given(st.text("aAbIiZz09", min_size=1))
+def test_plain_words_take_a_shorter_way_to_the_same(word: str) -> None:
+    assert normalize_words(word) == multilingual._once(word, turkic=False) == word.lower()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from speechmm.alignments.scripts import is_unspaced
 from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
 from speechmm.text.tokenizer import BLANK, BOS, EOS, SENTENCEPIECE_KINDS, SIL, UNK, Tokenizer
 
@@ -19,7 +20,8 @@ class HotwordScorer:
     """Makes phrases likelier: a bonus for each token of each occurrence of a phrase.
 
     The bonus is given token by token, so that the beam keeps a phrase that has begun, and taken
-    back where the phrase is not completed. Phrases begin and end with words. The state of a
+    back where the phrase is not completed. Phrases begin and end with words, in scripts without
+    spaces with letters. The state of a
     hypothesis is a node of an Aho-Corasick automaton over token ids, so a step is two look-ups in
     tables. Source: Aho and Corasick 1975, "Efficient string matching"; Zhao et al. 2019,
     "Shallow-fusion end-to-end contextual biasing".
@@ -39,6 +41,7 @@ class HotwordScorer:
         automaton = _Automaton(
             _spell(phrases, tokenizer),
             set(word_starts(tokenizer)),
+            {token for token, piece in enumerate(tokenizer.pieces) if is_unspaced(piece)},
             tokenizer.vocab_size,
             separate_space=tokenizer.kind not in SENTENCEPIECE_KINDS,
         )
@@ -96,6 +99,7 @@ class _Automaton:
         self,
         phrases: set[tuple[int, ...]],
         starts: set[int],
+        unspaced: set[int],
         vocab_size: int,
         *,
         separate_space: bool,
@@ -105,18 +109,23 @@ class _Automaton:
         Args:
             phrases: Token ids.
             starts: Ids after which a new word has begun.
+            unspaced: Ids of letters that are words themselves: one begins before, one may after.
             vocab_size: Number of ids.
             separate_space: Whether a piece of its own stands between words.
         """
         self.starts = starts
+        self.unspaced = unspaced
+        self.ends_anywhere = [False, False]
+        """Whether the last token of a node's phrase ends a word, whatever follows."""
         self.children: list[dict[int, int]] = [{}, {}]
         self.depth = [0, 0]
         """Tokens from the root: what has been given so far for a phrase that may yet be broken off."""
         self.completed = [0, 0]
         """Tokens of the phrases that end with a node, kept when a word ends there too."""
         self.next_node = torch.full((2, vocab_size), self.DEAD)
+        self.separate_space = separate_space
         if separate_space:  # the next token begins a word
-            self.next_node[:, sorted(starts)] = self.ROOT
+            self.next_node[:, sorted(starts | unspaced)] = self.ROOT
         for phrase in sorted(phrases):
             self._insert(phrase)
         self._link()
@@ -129,6 +138,7 @@ class _Automaton:
                 self.children.append({})
                 self.depth.append(self.depth[node] + 1)
                 self.completed.append(0)
+                self.ends_anywhere.append(token in self.unspaced)
             node = self.children[node][token]
         self.completed[node] = self.depth[node]
 
@@ -140,11 +150,18 @@ class _Automaton:
         self.next_node = torch.full((size, vocab_size), self.DEAD)
         self.next_node[:2] = base
         # Pieces that begin words themselves ("▁the") may begin a phrase anywhere.
-        begins = [token for token in self.children[self.ROOT] if token in self.starts]
+        begins = [
+            token
+            for token in self.children[self.ROOT]
+            if token in self.starts or token in self.unspaced
+        ]
         for token in begins:
             self.next_node[self.DEAD, token] = self.children[self.ROOT][token]
         # A node's failure link is shallower, so in this order its row is already complete.
         failure = [self.DEAD] * size
+        for token, child in self.children[self.ROOT].items():
+            if self.separate_space and token in self.unspaced:
+                failure[child] = self.ROOT
         queue = [self.ROOT]
         for node in queue:
             # Where no child fits, go where the suffix goes ...
@@ -167,7 +184,12 @@ class _Automaton:
         """
         depth = torch.tensor(self.depth)
         gain = depth[self.next_node] - depth[:, None]
-        boundary = [*sorted(self.starts), EOS]
-        gain[:, boundary] += torch.tensor(self.completed)[:, None]
+        completed = torch.tensor(self.completed)[:, None]
+        boundary = [*sorted(self.starts | self.unspaced), EOS]
+        # (nodes, vocab): where a word ends, a phrase that ended with it is kept.
+        kept = torch.zeros_like(gain)
+        kept[:, boundary] = 1
+        kept[torch.tensor(self.ends_anywhere)] = 1
+        gain += kept * completed
         gain[:, [BLANK, BOS, SIL]] = 0
         return bonus * gain.float()

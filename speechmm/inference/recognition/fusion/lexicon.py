@@ -10,13 +10,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from speechmm.alignments.scripts import is_unspaced, written_words
 from speechmm.errors import ConfigError
-from speechmm.inference.recognition.fusion.scorer import rows_of, word_starts
+from speechmm.inference.recognition.fusion.scorer import rows_of
+from speechmm.inference.recognition.fusion.words import WordEnds
 from speechmm.text.normalize import normalize
-from speechmm.text.tokenizer import EOS, SPACE, SPECIALS, UNK, Tokenizer
+from speechmm.text.tokenizer import EOS, SPECIALS, UNK, Tokenizer
 
 MOST_BYTES = 1 << 28
 """Of the rows that are kept: beams ask for the same ones again."""
+
+
+_PENALISED = "\0"
+"""Stands before the letter of a script without spaces that is in no list; what follows it may be of it,
+such as a vowel sign. Of words of other scripts nothing need be known then: None stands for them."""
 
 
 class LexiconScorer:
@@ -42,18 +49,15 @@ class LexiconScorer:
         Raises:
             ConfigError: There is no word.
         """
-        self.tokenizer = tokenizer
         self.oov_penalty = oov_penalty
         normal = (normalize(text, tokenizer.normalizer) for text in texts)
-        self.words = sorted({word for text in normal for word in text.split()})
+        self.words = sorted({word for text in normal for word in written_words(text)})
         if not self.words:
             raise ConfigError("words: found none in the lists; expected at least one. Check them.")
         row_bytes = tokenizer.vocab_size * torch.float32.itemsize
         self._kept_row = lru_cache(max(1, MOST_BYTES // row_bytes))(self._row)
-        pieces = [piece.removeprefix(SPACE) for piece in tokenizer.pieces]
-        self._starts = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
-        self._starts[word_starts(tokenizer)] = True
-        self._as_first = torch.tensor([0.0 if self.is_prefix(p) else -oov_penalty for p in pieces])
+        self.ends = WordEnds(tokenizer)
+        self._as_first = self._penalties("", range(tokenizer.vocab_size))
 
     def is_prefix(self, letters: str) -> bool:
         """Whether these letters are a listed word or the beginning of one."""
@@ -77,28 +81,44 @@ class LexiconScorer:
         return self._kept_row(letters)
 
     def extend(self, letters: str | None, token: int) -> str | None:
-        """The letters of the last word once the token is there; None once it is penalised."""
-        piece = self.tokenizer.pieces[token]
-        if piece.startswith(SPACE):
+        """The letters of the last word once the token is there; a penalised one is as `_PENALISED` says."""
+        if self.ends.starts[token]:
             letters = ""
-        if letters is None:
+        if letters is None and not is_unspaced(self.ends.letters[token]):
             return None
-        letters += piece.removeprefix(SPACE)
-        return letters if self.is_prefix(letters) else None
+        penalised = (letters or "").startswith(_PENALISED)
+        parts = self.ends.split((letters or "").removeprefix(_PENALISED), token)
+        if not (penalised and len(parts) == 1) and self.is_prefix(parts[-1]):
+            return parts[-1]
+        return _PENALISED + parts[-1] if is_unspaced(parts[-1]) else None
+
+    def _penalties(self, letters: str, tokens: Iterable[int]) -> Float[Tensor, " tokens"]:
+        """What tokens that go on with these letters are penalised by, for words that end or cannot be."""
+        counts = []
+        for token in tokens:
+            parts = self.ends.split(letters.removeprefix(_PENALISED), token)
+            known = 1 if letters.startswith(_PENALISED) else 0
+            ended = sum(not self.is_word(word) for word in parts[known:-1])
+            counts.append(ended + (len(parts) > known and not self.is_prefix(parts[-1])))
+        return -self.oov_penalty * torch.tensor(counts, dtype=torch.float32)
 
     def _row(self, letters: str | None) -> Float[Tensor, " vocab"]:
+        is_open = bool(letters) and not (letters or "").startswith(_PENALISED)
         # A word that ends before it is a listed one is penalised where it ends.
-        at_end = -self.oov_penalty if letters and not self.is_word(letters) else 0.0
+        at_end = -self.oov_penalty if is_open and not self.is_word(letters or "") else 0.0
+        starts = self.ends.starts
         # (vocab,): pieces that begin a word end the last one, and may be no prefix themselves.
-        row = torch.where(self._starts, self._as_first + at_end, 0.0)
+        row = torch.where(starts, self._as_first + at_end, 0.0)
         # Pieces that continue the word are penalised where no listed word goes on like this.
         if letters is not None:
-            pieces = self.tokenizer.pieces
-            continues = torch.tensor([self.is_prefix(letters + piece) for piece in pieces])
-            row[~(self._starts | continues)] = -self.oov_penalty
+            others = (~starts).nonzero()[:, 0]
+            row[others] = self._penalties(letters, others.tolist())
+        elif self.ends.unspaced:  # nothing more for this word, but for those that follow it
+            begins = torch.tensor([is_unspaced(one) for one in self.ends.letters]) & ~starts
+            row[begins] = self._as_first[begins]
         # Special tokens are no letters; an unknown one makes the word unlike all listed ones.
         row[: len(SPECIALS)] = 0.0
-        row[UNK] = 0.0 if letters is None else -self.oov_penalty
+        row[UNK] = -self.oov_penalty if letters is not None and (is_open or not letters) else 0.0
         row[EOS] = at_end
         return row
 

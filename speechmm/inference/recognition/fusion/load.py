@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from speechmm.data.skips import SkipReport
-from speechmm.errors import CheckpointError, ManifestError
+from speechmm.errors import CheckpointError, ConfigError, ManifestError
 from speechmm.files.pipes import is_readable
 from speechmm.files.text import read_text
 from speechmm.inference.recognition.fusion.hotwords import HotwordScorer
@@ -32,7 +32,7 @@ def load_scorers(
     Raises:
         ManifestError: A file cannot be read, or holds no text.
         CheckpointError: The language model cannot be used.
-        ConfigError: The lexicon has no words.
+        ConfigError: The lexicon has no words, or the model writes phones.
     """
     scorers: list[Scorer] = []
     if options.lm is not None:
@@ -43,6 +43,7 @@ def load_scorers(
     if options.words is not None:
         from speechmm.data.texts import read_texts
 
+        _check_spelling(tokenizer, "words")
         texts = (text for path in options.words for text in read_texts(path, skipped))
         scorers.append(LexiconScorer(texts, tokenizer, options.oov_penalty))
     return scorers
@@ -72,6 +73,14 @@ def read_phrases(file_or_list: str) -> list[str]:
     return phrases
 
 
+def _check_spelling(tokenizer: Tokenizer, flag: str) -> None:
+    if tokenizer.kind == "phone":
+        raise ConfigError(
+            f"--{flag}: the model writes phones; expected one that writes words as texts have them. "
+            "Leave it out, or train a language model with the model's tokenizer (kind: lm) for --lm."
+        )
+
+
 def _names_a_file(phrase: str) -> bool:
     """Whether what is no file was meant as one: by its ending, or as its folder is there."""
     path = Path(phrase)
@@ -87,8 +96,10 @@ def load_language_scorer(path: Path, tokenizer: Tokenizer, weight: float) -> Sco
     Raises:
         ManifestError: The ARPA file cannot be used.
         CheckpointError: The bundle cannot be used, or has another tokenizer.
+        ConfigError: The n-grams are of words, and the model writes phones.
     """
     if not path.is_dir():
+        _check_spelling(tokenizer, "lm")
         return NgramScorer(NgramModel.read(path), tokenizer, weight)
     bundle = load_language_model(path)
     if bundle.tokenizer.pieces != tokenizer.pieces:
