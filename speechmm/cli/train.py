@@ -13,7 +13,6 @@ import time
 import warnings
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from speechmm.cli.streams import EXIT_TERMINATED
@@ -49,6 +48,7 @@ The run folder is trainer.default_root_dir; "fit" ends by writing its "bundle".
   --ckpt_path last        goes on from the last checkpoint of the run folder; with none, or after
                           a change of settings or data, from the start. A finished run with
                           unchanged settings and data is left alone
+  --ckpt_path FILE        goes on from this checkpoint, with other settings too
   --init_from BUNDLE      starts from the weights of a bundle, with its dimensions and features
   --init_from universal   starts where the universal aligner has the words (docs/alignment.md)
   --model.pretrained DIR  puts the heads on an encoder of others: Whisper, wav2vec 2.0, ... (both:
@@ -116,21 +116,15 @@ def _run(cli: TrainingCLI) -> int:
 
 def _fit(cli: TrainingCLI) -> Finished | None:
     """Trains, unless the run folder holds the result already, which is then returned."""
-    from speechmm.training.run_folder import RunFolder
-
-    path = Path(cli.trainer.default_root_dir)
-    folder = RunFolder(path, cli.settings(), cli.datamodule.input_files())
-    finished = folder.finished()
+    finished = cli.run_folder.finished()
     if finished is not None:
-        print(f"{path}: trained already with these settings and data", file=sys.stderr)
+        print(
+            f"{cli.run_folder.path}: trained already with these settings and data", file=sys.stderr
+        )
         return finished
-    if cli.trainer.is_global_zero:
-        if cli.config.ckpt_path != "last" or not folder.can_go_on():
-            cli.start_over()
-        folder.begin()
     _run_trainer(cli)
     if cli.trainer.is_global_zero:
-        folder.finish(cli.datamodule.skipped, cli.datamodule.num_utterances)
+        cli.run_folder.finish(cli.datamodule.skipped, cli.datamodule.num_utterances)
     return None
 
 
@@ -176,12 +170,15 @@ def _run_trainer(cli: TrainingCLI) -> None:
 
 def _name_lost_process(cli: TrainingCLI, error: RuntimeError) -> None:
     """Raises one line for a process that was ended from outside, mostly for want of memory."""
+    from speechmm.training.checkpoints import last_in_full
+
     found = _LOST_PROCESS.search(str(error))
     if found:
         raise ConfigError(
             f"{cli.trainer.default_root_dir}: a process of this training has ended ({found[0]}); "
-            "expected it to live, which it does not where memory runs out. Lower data.num_workers, "
-            "data.cache_gb or data.batch_seconds; --ckpt_path last goes on."
+            "expected it to live, which it does not where memory runs out. Lower data.num_workers or "
+            "data.cache_gb; --ckpt_path last goes on. With less data.batch_seconds --ckpt_path "
+            f"{last_in_full(cli.trainer.default_root_dir)} does."
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from speechmm.errors import CheckpointError, SpeechmmError
@@ -21,6 +22,8 @@ from speechmm.files.leftovers import unfinished_name
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINTS = "checkpoints"
+"""Where a run folder has them."""
 LAST, BEST, PREVIOUS = "last.ckpt", "best.ckpt", "previous.ckpt"
 _PARTS = ("state_dict", "epoch", "global_step")
 """What every checkpoint of a training holds."""
@@ -47,6 +50,48 @@ class WholeCheckpoints(TorchCheckpointIO):
                 torch.save(checkpoint, stream)
             if target.name == LAST and target.is_file():
                 _keep(target, target.with_name(PREVIOUS))
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's, which knows its files again where the run folder was moved, and what is lost.
+
+    Lightning's own forgets the best score in another folder, and takes the next one for the best.
+    """
+
+    own = False
+    """Whether a training goes on from a checkpoint of this folder."""
+    best_stays = True
+    """Whether the best one so far is of this training: not where it goes on from an earlier checkpoint."""
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning's own, so that older checkpoints are understood."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up scores and names of files; of a file that is gone, none of these."""
+        super().load_state_dict(self._here(state_dict) if self.own else state_dict)
+
+    def _here(self, state: dict[str, Any]) -> dict[str, Any]:
+        assert self.dirpath is not None
+        folder = Path(self.dirpath)
+        kept = {
+            str(folder / Path(name).name): score
+            for name, score in state["best_k_models"].items()
+            if self.best_stays and (folder / Path(name).name).is_file()
+        }
+        fresh = {name: self.state_dict()[name] for name in _OF_THE_BEST}
+        names = {
+            name: str(folder / Path(state[name]).name) if state[name] else "" for name in _FILES
+        }
+        return {**state, **names, "best_k_models": kept, "dirpath": self.dirpath} | (
+            {} if kept else fresh
+        )
+
+
+_FILES = ("best_model_path", "kth_best_model_path", "last_model_path")
+_OF_THE_BEST = ("best_model_score", "best_model_path", "kth_best_model_path", "kth_value")
+"""What Lightning's ModelCheckpoint says of the best files."""
 
 
 def check_checkpoint(path: Path) -> None:
@@ -134,18 +179,29 @@ def last_checkpoint(folder: Path) -> Path | None:
     return last
 
 
+def last_in_full(run: str | Path) -> Path:
+    """The last checkpoint of a run folder by its name, which goes on with other settings, too.
+
+    ``--ckpt_path last`` begins anew where settings have changed.
+    """
+    return Path(run) / CHECKPOINTS / LAST
+
+
 def keep_earlier(folder: Path, *, but: Path | None = None) -> None:
     """Puts checkpoints of another training aside under names that nothing else has.
 
     Args:
         folder: Of the checkpoints.
-        but: One that is to be gone on from, which stays.
+        but: One that is to be gone on from, which stays; where it is the last one the best one stays, too.
     """
-    if (folder / LAST).is_file():
+    there = [path for name in (LAST, PREVIOUS, BEST) if (path := folder / name).is_file()]
+    stay = [path for path in there if but is not None and but.exists() and path.samefile(but)]
+    if folder / LAST in stay:
+        stay.append(folder / BEST)
+    if folder / LAST in there and folder / PREVIOUS not in stay:
         (folder / PREVIOUS).unlink(missing_ok=True)
-    for name in (LAST, PREVIOUS, BEST):
-        path = folder / name
-        if path.is_file() and not (but is not None and but.exists() and path.samefile(but)):
+    for path in there:
+        if path not in stay and path.is_file():
             aside = _free_name(folder, f"earlier-{path.stem}")
             path.replace(aside)
             logger.warning("%s: of an earlier training; kept as %s", path, aside.name)

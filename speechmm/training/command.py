@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -23,14 +24,19 @@ from speechmm.training.callbacks.curves import TrainingCurves
 from speechmm.training.callbacks.divergence import StopWhenDiverged
 from speechmm.training.callbacks.metrics import MetricsTable, RestoreMetrics
 from speechmm.training.callbacks.progress import TrainingProgress
+from speechmm.training.callbacks.run_start import RunStart
 from speechmm.training.callbacks.self_check import AlignmentSelfCheck
 from speechmm.training.callbacks.terminate import TerminateAllRanks
 from speechmm.training.checkpoints import (
     BEST,
+    CHECKPOINTS,
+    LAST,
+    RunCheckpoint,
     WholeCheckpoints,
     check_checkpoint,
     keep_earlier,
     last_checkpoint,
+    last_in_full,
     restoring,
 )
 from speechmm.training.data_module import SpeechDataModule
@@ -39,13 +45,13 @@ from speechmm.training.lm_data import TextDataModule
 from speechmm.training.lm_module import LanguageModule
 from speechmm.training.module import JointModule
 from speechmm.training.renamed_settings import upgrade_arguments
+from speechmm.training.run_folder import RunFolder
 from speechmm.training.sharding import chosen_strategy
 from speechmm.training.starting_point import named_by_weights, starting_defaults
 from speechmm.training.tasks import TasksConfig
 from speechmm.training.trainable import SELECTION, TrainingData, TrainingModule
 from speechmm.training.wrong_settings import check_divisors, check_given
 
-CHECKPOINTS = "checkpoints"
 KINDS: dict[str, tuple[type[TrainingModule], type[TrainingData]]] = {
     "joint": (JointModule, SpeechDataModule),
     "lm": (LanguageModule, TextDataModule),
@@ -158,13 +164,34 @@ class TrainingCLI(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+    @cached_property
+    def run_folder(self) -> RunFolder:
+        """What the folder of this training holds."""
+        path = Path(self.trainer.default_root_dir)
+        return RunFolder(path, self.settings(), self.datamodule.input_files())
+
     def fit(self) -> None:
         """Trains, from the last checkpoint where that is asked for and there is one.
+
+        Checkpoints of other settings or data are put aside as soon as the training begins.
 
         Raises:
             CheckpointError: the checkpoint is damaged, or of another network or tokenizer.
         """
-        checkpoint = self._checkpoint()
+        folder, asked = self.run_folder, self.config.ckpt_path
+        goes_on = asked == "last" and folder.can_go_on()
+        checkpoint = self._checkpoint() if goes_on or asked != "last" else None
+
+        def begin() -> None:
+            if not goes_on:
+                keep_earlier(self.checkpoints, but=None if checkpoint is None else Path(checkpoint))
+            folder.begin()
+
+        self.run_start.begin = begin
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, RunCheckpoint) and checkpoint is not None:
+                callback.own = Path(checkpoint).resolve().parent == self.checkpoints.resolve()
+                callback.best_stays = goes_on or Path(checkpoint).name == LAST
         self.restore_metrics.set_aside()
         try:
             with restoring(checkpoint):
@@ -173,7 +200,8 @@ class TrainingCLI(LightningCLI):
             raise AlignmentError(
                 f"{self.trainer.default_root_dir}: the training has diverged by epoch "
                 f"{self.trainer.current_epoch + 1}: {error} Lower model.optimization.learning_rate, "
-                "keep trainer.gradient_clip_val; --ckpt_path last goes on from the last whole epoch."
+                "keep trainer.gradient_clip_val; --ckpt_path "
+                f"{last_in_full(self.trainer.default_root_dir)} then goes on from the last whole epoch."
             ) from error
         except MisconfigurationException as error:
             if "restored a checkpoint" not in str(error):
@@ -184,11 +212,6 @@ class TrainingCLI(LightningCLI):
                 f"{checkpoint}: {str(error).splitlines()[0]} Expected a training longer than that. "
                 "Raise trainer.max_epochs, or leave out --ckpt_path to start anew."
             ) from error
-
-    def start_over(self) -> None:
-        """Puts the checkpoints of an earlier training aside, so that this one replaces none."""
-        asked = self.config.ckpt_path
-        keep_earlier(self.checkpoints, but=None if asked in (None, "last") else Path(asked))
 
     def evaluate(self, name: str) -> None:
         """Measures a checkpoint on the dev (``validate``) or test (``test``) manifests.
@@ -255,8 +278,8 @@ class TrainingCLI(LightningCLI):
         # The last one is saved after the best one, whose name it holds. ModelCheckpoint(save_last)
         # would not do: it saves only in epochs that are the best so far.
         own: list[Any] = [
-            ModelCheckpoint(filename="best", monitor=SELECTION, mode="min", **shared),
-            ModelCheckpoint(filename="last", **shared),
+            RunCheckpoint(filename="best", monitor=SELECTION, mode="min", **shared),
+            RunCheckpoint(filename="last", **shared),
         ]
         if self.name == "fit":
             if getattr(rank_zero_only, "rank", 0) == 0:
@@ -264,12 +287,14 @@ class TrainingCLI(LightningCLI):
                 remove_leftovers(folder)
                 self._write_config(folder)
             self.restore_metrics = RestoreMetrics(folder)
+            self.run_start = RunStart()
             # First: the line of the next one computes metrics in the first process alone.
             own.append(StopWhenDiverged())
             own += [
                 TrainingProgress(),
                 TerminateAllRanks(),
                 self.restore_metrics,
+                self.run_start,
             ]
             own.append(TrainingCurves(folder))
             own.append(BundleWriter(folder / BUNDLE, self.command))

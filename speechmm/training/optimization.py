@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +68,30 @@ class OptimizationConfig:
                 f"optimization: ema_decay is {self.ema_decay}; expected 0 to below 1. "
                 "Correct the config."
             )
+
+
+def rates_of(optimizer: torch.optim.Optimizer) -> list[tuple[float, float]]:
+    """Learning rate and weight decay of each group of parameters, before any schedule."""
+    return [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+
+
+def set_rates(
+    schedule: torch.optim.lr_scheduler.LambdaLR, asked: Sequence[tuple[float, float]]
+) -> None:
+    """Puts the rates that are asked for in the place of those that a checkpoint has brought.
+
+    Args:
+        schedule: With its optimiser; both as they are, where the rates are the same.
+        asked: As `rates_of` has them; of an optimiser of other groups nothing changes.
+    """
+    groups = schedule.optimizer.param_groups
+    if len(groups) != len(asked):
+        return
+    for place, (group, (rate, decay)) in enumerate(zip(groups, asked, strict=True)):
+        group["weight_decay"] = decay
+        if group["initial_lr"] != rate:
+            group["lr"] *= rate / group["initial_lr"]
+            group["initial_lr"] = schedule.base_lrs[place] = rate
 
 
 def make_optimizer(model: nn.Module, config: OptimizationConfig) -> torch.optim.Optimizer:

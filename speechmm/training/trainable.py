@@ -24,6 +24,8 @@ from speechmm.training.optimization import (
     OptimizationConfig,
     learning_rate_factor,
     make_optimizer,
+    rates_of,
+    set_rates,
 )
 from speechmm.training.precision import allow_tf32, clip_gradients, keep_float32
 from speechmm.training.processes import gather_from_processes
@@ -206,6 +208,7 @@ class TrainingModule(L.LightningModule):
         """The optimiser of the config, and its learning rate step by step."""
         assert self.network is not None
         optimizer = make_optimizer(self.network, self.optimization)
+        self._asked_rates = rates_of(optimizer)
         self.last_step = self._planned = self._planned_steps()
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
@@ -236,7 +239,10 @@ class TrainingModule(L.LightningModule):
         return min(most, float(epochs * math.ceil(batches / trainer.accumulate_grad_batches)))
 
     def on_train_start(self) -> None:
-        """Begins to measure the pace, in case time is limited."""
+        """Begins to measure the pace, in case time is limited; the rates are those of the settings."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, torch.optim.lr_scheduler.LambdaLR):
+            set_rates(schedule, self._asked_rates)
         self._time_limit = TimeLimit(self.trainer)
         self.accumulation = Accumulation(self.trainer.accumulate_grad_batches)
         self._means = RunningMeans(self.trainer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import lightning as L
@@ -11,6 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.training.checkpoints import check_checkpoint
 from speechmm.training.trainable import TrainingModule
+
+logger = logging.getLogger(__name__)
 
 BUNDLE = "bundle"
 
@@ -31,7 +34,11 @@ class BundleWriter(Callback):
         assert pl_module.network is not None
         pl_module.network.float()  # averages of weights in 16 bits are in float32
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if best and Path(best).is_file():
+        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+        if best and not Path(best).is_file():
+            logger.warning("%s: is gone; the bundle gets the weights of the end", best)
+            score = None
+        elif best:
             check_checkpoint(Path(best))
             state = torch.load(best, map_location="cpu", weights_only=True)
             weights = {
@@ -40,7 +47,6 @@ class BundleWriter(Callback):
                 if name.startswith("network.")
             }
             pl_module.network.load_state_dict(weights)
-        score = getattr(trainer.checkpoint_callback, "best_model_score", None)
         training = TrainingInfo(
             seed=pl_module.seed,
             steps=trainer.global_step,

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from speechmm.errors import ConfigError
+from speechmm.training.checkpoints import last_in_full
 from speechmm.training.sharding import local
 
 LOOK_EVERY = 500
@@ -53,8 +54,8 @@ class StopWhenDiverged(Callback):
                 f"{trainer.default_root_dir}: the training has diverged by epoch "
                 f"{trainer.current_epoch + 1}, step {trainer.global_step}: weights are no longer "
                 "finite; expected a loss that falls. Lower model.optimization.learning_rate or raise "
-                "its warmup_steps, keep trainer.gradient_clip_val; --ckpt_path last goes on from the "
-                "last whole epoch."
+                "its warmup_steps, keep trainer.gradient_clip_val; --ckpt_path "
+                f"{last_in_full(trainer.default_root_dir)} then goes on from the last whole epoch."
             )
 
 
