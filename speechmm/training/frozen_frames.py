@@ -135,7 +135,7 @@ class FrozenFrames:
             except SpeechmmError:
                 continue
             assert isinstance(batch, Batch)
-            batch = trainer.precision_plugin.convert_input(batch.to(_device(model)))
+            batch = trainer.precision_plugin.convert_input(batch.to(_weight(model).device))
             frames, lengths = below(model, batch, self.cut)
             self.store.save(cut, frames[0, : int(lengths[0])])
         model.train(was_training)
@@ -167,7 +167,7 @@ class FrozenFrames:
         """
         assert batch.stored_frames is not None
         assert batch.stored_lengths is not None
-        frames, lengths = batch.stored_frames.to(features.dtype), batch.stored_lengths
+        frames, lengths = batch.stored_frames.to(_weight(model).dtype), batch.stored_lengths
         if mask is not None:
             frames = mask(frames, lengths)
         if self.cut == "top":
@@ -231,8 +231,8 @@ def _is_there(store: StoredFrames, cut: MonoCut) -> bool:
         return True
 
 
-def _device(model: SpeechTextModel) -> torch.device:
-    return next(model.parameters()).device
+def _weight(model: SpeechTextModel) -> Tensor:
+    return next(model.parameters())
 
 
 def _frozen(part: nn.Module) -> bool:

@@ -5,11 +5,14 @@ Source: Baevski et al. 2020, "wav2vec 2.0", section 2. Weights have the names of
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechmm.models.front_end import length_mask
+from speechmm.models.precision import at_least_float32
 from speechmm.models.pretrained.configs import Wav2Vec2Config
 
 
@@ -46,13 +49,17 @@ class ConvLayer(nn.Module):
 def _norm_over_time(
     x: Float[Tensor, "batch channels positions"], lengths: Int[Tensor, " batch"], norm: nn.GroupNorm
 ) -> Float[Tensor, "batch channels positions"]:
-    """Normalises every channel over the valid positions, so that padding has no part in it."""
+    """Normalises every channel over the valid positions, so that padding has no part in it.
+
+    In float32: sums of squares over seconds are too large for float16.
+    """
     keep = length_mask(lengths, x.shape[2])[:, None, :]
-    count = lengths.clamp(min=1)[:, None, None].to(x.dtype)
-    mean = x.masked_fill(~keep, 0.0).sum(dim=2, keepdim=True) / count
-    centred = (x - mean).masked_fill(~keep, 0.0)
+    exact = at_least_float32(x)
+    count = lengths.clamp(min=1)[:, None, None].to(exact.dtype)
+    mean = exact.masked_fill(~keep, 0.0).sum(dim=2, keepdim=True) / count
+    centred = (exact - mean).masked_fill(~keep, 0.0)
     variance = centred.square().sum(dim=2, keepdim=True) / count
-    scaled = centred * torch.rsqrt(variance + norm.eps)
+    scaled = (centred * torch.rsqrt(variance + norm.eps)).to(x.dtype)
     return scaled * norm.weight[:, None] + norm.bias[:, None]
 
 
@@ -64,6 +71,13 @@ class FeatureEncoder(nn.Module):
         self.conv_layers = nn.ModuleList(
             ConvLayer(config, number) for number in range(len(config.conv_dim))
         )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the waveforms it reads: that of its weights."""
+        first: Any = self.conv_layers[0]
+        dtype: torch.dtype = first.conv.weight.dtype
+        return dtype
 
     def forward(
         self, waveform: Float[Tensor, "batch samples"], lengths: Int[Tensor, " batch"]

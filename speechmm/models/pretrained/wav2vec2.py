@@ -280,7 +280,8 @@ class Wav2Vec2Encoder(nn.Module):
         padded = nn.functional.pad(waveform, (left, right))
         frames = (lengths + hop - 1) // hop
         # as many samples as give that many frames
-        return padded, self.field + (frames - 1).clamp(min=0) * hop
+        samples = self.field + (frames - 1).clamp(min=0) * hop
+        return padded.to(self.feature_extractor.dtype), samples
 
     @property
     def depth(self) -> int:

@@ -106,6 +106,7 @@ class WhisperEncoder(nn.Module):
     ) -> tuple[Float[Tensor, "batch enc_frames width"], Int[Tensor, " batch"]]:
         """What enters layer ``layers``, and how many frames of each are valid, silence included."""
         inputs, lengths = self._with_silence(inputs, lengths)
+        inputs = inputs.to(self.conv1.weight.dtype)
         # zeros at padding before each convolution: as if every utterance were alone
         keep = length_mask(lengths, inputs.shape[1])[:, None, :]
         x = nn.functional.gelu(self.conv1(inputs.transpose(1, 2).masked_fill(~keep, 0.0)))

@@ -67,8 +67,9 @@ def spec_augment(
     limit = bands.new_full((batch, config.freq_masks), float(min(config.freq_mask_bins, n_mels)))
     in_freq = _random_spans(limit, bands, n_mels, generator)
     masked = (in_time[:, :, None] | in_freq[:, None, :]) & valid[:, :, None]
-    count = (lengths * n_mels).clamp(min=1).to(features.dtype)
-    mean = (features * valid[:, :, None]).sum(dim=(1, 2)) / count
+    exact = torch.promote_types(features.dtype, torch.float32)  # so many do not fit into float16
+    total = (features * valid[:, :, None]).sum(dim=(1, 2), dtype=exact)
+    mean = (total / (lengths * n_mels).clamp(min=1)).to(features.dtype)
     return torch.where(masked, mean[:, None, None], features)
 
 

@@ -14,8 +14,8 @@ from speechmm.errors import CheckpointError
 from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.search import search
 from speechmm.models.encoder import Encoder
-from speechmm.models.pretrained.configs import WhisperConfig
-from speechmm.models.pretrained.convolutions import unit_variance
+from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
+from speechmm.models.pretrained.convolutions import ConvLayer, unit_variance
 from speechmm.models.pretrained.folder import read_pretrained
 from speechmm.models.pretrained.wav2vec2 import Wav2Vec2Encoder
 from speechmm.models.pretrained.whisper import sinusoids, whisper_scale
@@ -88,6 +88,32 @@ def test_padding_does_not_change_a_waveform(family) -> None:
     assert both.lengths.tolist() == [29, 16]  # a frame every 320 samples, the first on sample 0
     alone = encoder(waveform[1:, :5_003], lengths[1:])
     torch.testing.assert_close(both.frames[1, :16], alone.frames[0, :16], atol=1e-5, rtol=1e-4)
+
+
+def check_16_bits(encoder: Any, inputs: torch.Tensor, lengths: torch.Tensor) -> None:
+    """In weights of 16 bits an encoder takes what it takes in float32, and says nearly the same."""
+    expected = encoder(inputs, lengths).frames
+    for dtype in (torch.bfloat16, torch.float16):
+        encoder.to(dtype)
+        found = encoder(inputs, lengths).frames
+        assert found.dtype == encoder.below(inputs, lengths, 1)[0].dtype == dtype
+        apart = (found.float() - expected).square().mean().sqrt()
+        assert apart < 0.05 * expected.square().mean().sqrt()
+
+
+@torch.no_grad()
+def test_weights_in_16_bits_read_waveforms(family) -> None:
+    check_16_bits(family[1].encoder.eval(), torch.randn(1, 9_000, 1), torch.tensor([9_000]))
+
+
+@torch.no_grad()
+def test_sums_over_seconds_fit_into_16_bits() -> None:
+    torch.manual_seed(0)
+    layer = ConvLayer(Wav2Vec2Config(), 0)
+    waveform, lengths = 20 * torch.randn(1, 1, 48_000), torch.tensor([48_000])
+    expected = layer(waveform, lengths)[0]
+    found = layer.half()(waveform.half(), lengths)[0]
+    torch.testing.assert_close(found.float(), expected, rtol=0.01, atol=0.01)
 
 
 @torch.no_grad()
@@ -166,6 +192,13 @@ def test_whisper_takes_utterances_of_any_length(whisper) -> None:
     assert both.lengths.tolist() == [66, 22]
     alone = encoder(features[1:, :44], lengths[1:])
     torch.testing.assert_close(both.frames[1, :22], alone.frames[0], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_weights_in_16_bits_read_features(whisper) -> None:
+    encoder = read_pretrained(whisper[1]).encoder.eval()
+    lengths = torch.tensor([131, 44])
+    check_16_bits(encoder, whisper_scale(torch.randn(2, 131, 20), lengths), lengths)
 
 
 @torch.no_grad()

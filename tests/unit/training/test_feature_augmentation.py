@@ -101,6 +101,14 @@ def test_bands_wider_than_the_features() -> None:
     assert spec_augment(features, LENGTHS, config, seeded()).isfinite().all()
 
 
+def test_the_mean_of_frames_in_16_bits_is_theirs() -> None:
+    frames, lengths = random_features(n_mels=400), torch.full((len(LENGTHS),), 300)
+    exact = spec_augment(frames, lengths, SpecAugmentConfig(), seeded())
+    for dtype in (torch.float16, torch.bfloat16):  # 120,000 values: too many for float16 to count
+        found = spec_augment(frames.to(dtype), lengths, SpecAugmentConfig(), seeded())
+        torch.testing.assert_close(found, exact.to(dtype), atol=0, rtol=0.01)
+
+
 def test_gain_is_one_level_per_utterance() -> None:
     features = torch.zeros(1000, 3, 4)
     offsets = random_gain(features, FeatureAugmentConfig(gain_db=6.0), seeded())

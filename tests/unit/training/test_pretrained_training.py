@@ -276,6 +276,19 @@ def test_kept_frames_give_the_same_losses(frozen: Frozen) -> None:
         assert torch.isfinite(torch.cat([one.flatten().float() for one in learned.values()])).all()
 
 
+def test_weights_in_16_bits_learn_above_an_encoder_of_others(frozen: Frozen) -> None:
+    in_16_bits = ("--trainer.precision", "bf16-true")
+    runs = {"whole": {}, "kept": {"frozen_frames": f"{frozen.frames}-16"}}
+    for name, kept in runs.items():
+        outcome = frozen.fit(f"bf16-{name}", *in_16_bits, augmentation=SAME_SOUND, **kept)
+        assert outcome.code == 0, outcome.err
+    rows = zip(*(frozen.metrics(f"bf16-{name}") for name in runs), strict=True)
+    for one, other in rows:
+        for name in one:
+            if "loss" in name and one[name]:
+                assert float(other[name]) == pytest.approx(float(one[name]), rel=0.02), name
+
+
 def test_they_are_computed_once_and_a_stopped_training_goes_on(
     frozen: Frozen, each_batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
