@@ -156,7 +156,8 @@ def decoder_names(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_parameters() if name.startswith("heads.decoder.")]
 
 
-_LAYER = re.compile(r"\blayers\.(\d+)\.")
+_LAYER = re.compile(r"(?<!\bfront_end)\.layers\.(\d+)\.")
+"""In names of weights of Transformer layers; the convolutions of a front end are numbered, too."""
 
 
 def learning_rates(model: nn.Module, config: OptimizationConfig) -> dict[str, float]:

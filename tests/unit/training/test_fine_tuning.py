@@ -1,6 +1,7 @@
 """Trainings that start from a bundle: what is taken, frozen, thawed, and how fast what learns."""
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from speechmm.errors import CheckpointError, ConfigError
 from speechmm.models.adapter import load_adapted
 from speechmm.models.bundle import load_bundle, save_bundle
 from speechmm.models.lora import LoraConfig, updates
+from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
+from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import SPECIALS
@@ -29,6 +32,18 @@ CONFIG = SpeechTextConfig(
     d_model=16, heads=2, ff_dim=16, encoder_layers=3, decoder_layers=1, front_channels=4
 )
 FEATURES = LogMelConfig(n_mels=20)
+WHISPER = WhisperConfig(
+    d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=16, num_mel_bins=20
+)
+WAV2VEC2 = Wav2Vec2Config(
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=16,
+    conv_dim=(8,) * 7,
+    num_conv_pos_embeddings=16,
+    num_conv_pos_embedding_groups=4,
+)
 GERMAN, ENGLISH = ["über bär"], ["a bear over"]
 
 
@@ -124,7 +139,9 @@ def test_learning_rates_fall_with_depth() -> None:
         names = [name for name in rates if name.startswith(f"encoder.stack.layers.{layer}.")]
         assert names
         assert [rates[name] for name in names] == [pytest.approx(0.5 * 0.8**below)] * len(names)
-    assert rates["encoder.front_end.norm.weight"] == pytest.approx(0.5 * 0.8**3)
+    before = [name for name in rates if name.startswith("encoder.front_end.")]
+    assert "encoder.front_end.layers.1.weight" in before
+    assert [rates[name] for name in before] == [pytest.approx(0.5 * 0.8**3)] * len(before)
     for kind in ("adamw", "soap"):
         optimizer = make_optimizer(
             model, OptimizationConfig(optimizer=kind, encoder_rate=0.5, layer_decay=0.8)
@@ -132,6 +149,32 @@ def test_learning_rates_fall_with_depth() -> None:
         by_id = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
         for name, weight in model.named_parameters():
             assert by_id[id(weight)] == pytest.approx(2e-3 * rates[name])
+
+
+@pytest.mark.parametrize(
+    ("info", "stack", "last"),
+    [
+        (EncoderInfo(kind="whisper", config=WHISPER), "encoder.", "encoder.layer_norm."),
+        (EncoderInfo(kind="wav2vec2", config=WAV2VEC2), "encoder.encoder.", None),
+        (
+            EncoderInfo(kind="wav2vec2", config=WAV2VEC2, own_layers=True),
+            "encoder.lower.encoder.",
+            None,
+        ),
+    ],
+)
+def test_what_is_before_the_layers_of_others_learns_slowest(
+    info: EncoderInfo, stack: str, last: str | None
+) -> None:
+    config = dataclasses.replace(CONFIG, encoder_layers=1)
+    model = SpeechTextModel(config, vocab_size=9, n_mels=20, encoder=build(info, config))
+    rates = learning_rates(model, OptimizationConfig(learning_rate=1.0, layer_decay=0.8))
+    known = {f"{stack}layers.0.": 0.8, f"{stack}layers.1.": 1.0}
+    known |= {} if last is None else {last: 1.0}
+    known |= {"heads.": 1.0, "encoder.bridge.": 1.0, "encoder.stack.": 1.0}
+    for name, rate in rates.items():
+        expected = [value for start, value in known.items() if name.startswith(start)] or [0.8**2]
+        assert rate == pytest.approx(expected[0]), name
 
 
 @pytest.mark.parametrize(
