@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,16 @@ from speechmm.training.augmentation.pipeline import check_recombination, check_u
 from speechmm.training.compiling import Compile, choose_for, compile_layers, pad_shapes, records
 from speechmm.training.cuda_graphs import RecordedPasses, recorded_names
 from speechmm.training.data_module import SpeechDataModule
+from speechmm.training.epoch_means import SetSums, log_losses
 from speechmm.training.freezing import Freezing, check_lora_strategy
 from speechmm.training.frozen_frames import FrozenFrames, check_frozen_frames, start_frozen_frames
 from speechmm.training.languages import prepare_languages
 from speechmm.training.optimization import OptimizationConfig
-from speechmm.training.processes import all_sum, gather_from_processes, total_over_processes
+from speechmm.training.processes import gather_from_processes, total_over_processes
 from speechmm.training.renamed_settings import tasks_by_old_name
 from speechmm.training.starting_point import StartingPoint, bundle_of, check_encoder
 from speechmm.training.starting_weights import start_network
-from speechmm.training.tasks import Step, TasksConfig, sum_losses
+from speechmm.training.tasks import Step, TasksConfig, counts_among, sum_losses
 from speechmm.training.tasks.align import OCCUPANCY
 from speechmm.training.trainable import SELECTION, TrainingModule
 from speechmm.training.universal_start import check_universal, start_guides
@@ -133,7 +133,7 @@ class JointModule(TrainingModule):
         self._compile: Compile = compile
         self._compiled: Compile = "off"
         self._recorded: RecordedPasses | None = None
-        self._sums: dict[str, tuple[float, float]] = {}
+        self._sums = SetSums()
 
     @property
     def model(self) -> SpeechTextModel:
@@ -241,11 +241,11 @@ class JointModule(TrainingModule):
         self._augmenter.learn(augmented, losses.pop(OCCUPANCY, None))
         rows = total_over_processes(len(batch), like=losses["loss"])
         stage = f"train/{batch.source}" if batch.source else "train"
-        self._log_losses(stage, losses, rows)
+        log_losses(self, stage, losses, rows)
         return self.accumulation.weigh(losses["loss"], batch.token_lengths.sum(), batch_idx)
 
     def _losses(self, augmented: Augmented) -> dict[str, Tensor]:
-        """Every loss of a step by its name, and the soft alignment where a task gives one."""
+        """Every loss of a step by its name, counts, and the soft alignment where a task gives one."""
         assert self._augmenter is not None
         batch, mask = augmented.batch, self._augmenter.mask_frames(self.model.masked_subsampling)
         names = recorded_names(batch)
@@ -256,7 +256,7 @@ class JointModule(TrainingModule):
             encoding = self._encode(seen, masked, mask)
             losses, shared = sum_losses(self.tasks, self._step(seen, encoding, batch.features))
             kept = {name: value for name, value in shared.items() if name == OCCUPANCY}
-            return losses | kept
+            return losses | counts_among(shared) | kept
 
         inputs = (augmented.masked, augmented.clean, *(getattr(batch, name) for name in names))
         steady = (
@@ -295,15 +295,10 @@ class JointModule(TrainingModule):
             wanted=self.tasks.reads if self.training else frozenset(),
         )
 
-    def _log_losses(self, stage: str, losses: dict[str, Tensor], rows: Any) -> None:
-        """Adds to the means of an epoch, weighted by rows: the same in all processes while training."""
-        values = {f"{stage}/{name}": value.detach() for name, value in losses.items()}
-        self.log_dict(values, batch_size=rows, on_step=False, on_epoch=True, sync_dist=True)
-
     def on_validation_epoch_start(self) -> None:
         """Forgets the sums of the last validation."""
         super().on_validation_epoch_start()
-        self._sums = defaultdict(lambda: (0.0, 0.0))
+        self._sums = SetSums()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Losses and the metrics of every task."""
@@ -313,15 +308,16 @@ class JointModule(TrainingModule):
         clean = self.model.normalise(batch.features, batch.feature_lengths)
         encoding = self._encode(dataclasses.replace(batch, features=clean), clean)
         step = self._step(batch, encoding, batch.features)
-        losses, _ = sum_losses(self.tasks, step)
+        losses, shared = sum_losses(self.tasks, step)
         copies = self.data.are_copies(batch.ids)  # of what another process measures
-        self._log_losses(stage, losses, 0.0 if copies else float(len(batch)))
+        share = 0.0 if copies else 1.0
+        losses = self._sums.take_losses(losses | counts_among(shared), share)
+        log_losses(self, stage, losses, share * len(batch))
         if copies:
             return
         for task in self.tasks.active:
             for name, (above, below) in task.measure(step).items():
-                known = self._sums[name]
-                self._sums[name] = known[0] + above, known[1] + below
+                self._sums.add(name, above, below)
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics; ``val/selection`` is what the best checkpoint is chosen by."""
@@ -333,15 +329,15 @@ class JointModule(TrainingModule):
         selection = LOSS_SHARE * loss.to(self.device)
         for task in self.tasks.active:
             for metric in task.metrics:
-                sums = torch.tensor(self._sums[metric.name], device=self.device)
-                above, below = all_sum(sums)
-                if not below:  # in no process: nothing of the set says anything about it
+                value = self._sums.mean(metric.name, self.device)
+                if value is None:
                     continue
-                value = above / below
                 self.log(f"{stage}/{metric.name}", value, sync_dist=True)
                 if metric.selects:
                     # with no word right, the loss decides
                     selection = selection + value.clamp(max=1.0)
+        for name, value in self._sums.losses(self.device):
+            self.log(f"{stage}/{name}", value, sync_dist=True)
         self.log(SELECTION.replace("val", stage), selection, sync_dist=True)
 
     def on_test_epoch_start(self) -> None:

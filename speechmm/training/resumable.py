@@ -87,3 +87,9 @@ class RunningMeans:
                 one.value = one.value + value.to(one.value.device)
                 one.cumulated_batch_size = one.cumulated_batch_size + weight.to(one.value.device)
                 del self._earlier[key]
+
+    def leave_out_empty(self) -> None:
+        """Forgets losses that no batch of the epoch had: their means would be no numbers."""
+        for key, one in list(self._loop._results.items()):
+            if one.is_tensor and one.meta.is_mean_reduction and not one.cumulated_batch_size:
+                del self._loop._results[key]

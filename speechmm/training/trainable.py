@@ -275,6 +275,8 @@ class TrainingModule(L.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Takes up the losses of an epoch that goes on."""
         self._means.go_on(self, ends=self.trainer.is_last_batch)
+        if self.trainer.should_stop or self.trainer.fit_loop.epoch_loop._is_training_done:
+            self._means.leave_out_empty()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds randomness by the place in the run, so that resuming repeats it; looks at the clock."""

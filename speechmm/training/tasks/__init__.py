@@ -25,6 +25,7 @@ from speechmm.training.tasks.translate import Translate
 from speechmm.training.tasks.tts import Tts
 
 __all__ = [
+    "COUNT",
     "Align",
     "Asr",
     "Distillation",
@@ -38,8 +39,12 @@ __all__ = [
     "Text",
     "Translate",
     "Tts",
+    "counts_among",
     "sum_losses",
 ]
+
+COUNT = "count of "
+"""Before the name of a loss, in what tasks share: how many items it is a mean over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +166,7 @@ class TasksConfig:
 def sum_losses(
     tasks: TasksConfig, step: Step
 ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Tensor]]:
-    """Every loss of a step by name, ``loss`` being their weighted sum; and what tasks shared.
+    """Every loss of a step by name, ``loss`` being their weighted sum; and what tasks shared, and counts.
 
     Of synthetic speech, only tasks that learn from it have some.
     """
@@ -176,8 +181,14 @@ def sum_losses(
             continue
         losses |= given.losses
         shared |= given.shared
+        shared |= {COUNT + name: count for name, count in given.counts.items()}
         total = total + task.weight * given.total
     if step.batch.synthetic and step.training:
         total = total + zero_of_all(step.model.parameters())
     losses["loss"] = total
     return losses, shared
+
+
+def counts_among(shared: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of what was shared that are counts of losses."""
+    return {name: value for name, value in shared.items() if name.startswith(COUNT)}

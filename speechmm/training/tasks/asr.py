@@ -128,6 +128,7 @@ class Asr(Task):
         """CTC and attention, as far as trained, nats per token."""
         losses: dict[str, Tensor] = {}
         given: dict[str, Tensor] = {}
+        counts: dict[str, Tensor] = {}
         total = step.encoding.encoded.new_zeros(())
         if "ctc" in self.heads:
             losses, ctc = self._ctc(step)
@@ -155,8 +156,9 @@ class Asr(Task):
             if self.language_tags and known is not None:
                 loss = self._language_loss(step, known)
                 losses["loss_language"] = loss
+                counts["loss_language"] = step.count((known >= 0).sum())
                 total = total + (1.0 - self.ctc_weight) * self.language_weight * loss
-        return TaskLosses(losses, total, given)
+        return TaskLosses(losses, total, given, counts)
 
     def _language_loss(self, step: Step, known: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
         """Cross-entropy of the languages that are spoken, nats per utterance whose language is known."""

@@ -67,7 +67,8 @@ class GuidedAttention(Task):
         )
         loss = guidance_loss(shared[LOG_ATTENTION], windows, guided)
         loss = step.mean(loss, guided.sum())
-        return TaskLosses({"loss_guidance": loss}, loss)
+        rows = step.count(guided.any(dim=1).sum())
+        return TaskLosses({"loss_guidance": loss}, loss, counts={"loss_guidance": rows})
 
 
 def token_windows(

@@ -49,6 +49,10 @@ class Step:
         """The sum over all processes, with gradient; while measuring, that of this one."""
         return all_sum(values) if self.training else values
 
+    def count(self, count: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """What a loss that not every batch has is a mean over (:attr:`TaskLosses.counts`)."""
+        return self.sum(count.float())  # which can be averaged over processes
+
 
 @dataclass(frozen=True)
 class TaskLosses:
@@ -60,6 +64,9 @@ class TaskLosses:
     """Their weighted sum, before the weight of the task."""
     shared: dict[str, Tensor] = field(default_factory=dict)
     """What later tasks may read, by name."""
+    counts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
+    """Of losses that not every batch has: how many items each is a mean over, by :meth:`Step.count`,
+    which is what it weighs in the mean of an epoch. Others weigh as many utterances as the batch has."""
 
 
 @dataclass(frozen=True, kw_only=True)

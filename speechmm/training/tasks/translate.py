@@ -68,7 +68,8 @@ class Translate(Task):
         if targets is None:  # other processes may have some
             unused = untouched(step.model.decoder)
             none = torch.zeros((), device=unused.device)
-            return TaskLosses({LOSS: step.mean(unused.detach(), none)}, unused)
+            loss = step.mean(unused.detach(), none)
+            return TaskLosses({LOSS: loss}, unused, counts={LOSS: step.count(none)})
         loss = attention_loss(
             _logits(step, targets),
             targets.tokens,
@@ -76,8 +77,9 @@ class Translate(Task):
             eos=EOS,
             label_smoothing=self.label_smoothing,
         )
-        loss = step.mean(loss, (targets.token_lengths + 1).sum())
-        return TaskLosses({LOSS: loss}, loss)
+        count = (targets.token_lengths + 1).sum()
+        loss = step.mean(loss, count)
+        return TaskLosses({LOSS: loss}, loss, counts={LOSS: step.count(count)})
 
     def measure(self, step: Step) -> dict[str, tuple[float, float]]:
         """Tokens that are not the likeliest after the right ones before them, and all tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -86,15 +86,14 @@ class Tts(Task):
         if step.number < self.after_steps and step.training:
             return TaskLosses({}, unused)
         if targets is None:  # other processes may have some
-            zero, none = unused.detach(), torch.zeros((), device=unused.device)
-            losses = {
-                name: step.mean(zero, none) for name in LOSSES
-            }  # theirs wait for each of these
-            return TaskLosses(losses, unused)
-        losses = self._errors(step, voice, targets, shared[OCCUPANCY])
+            zero, none = unused.detach(), torch.zeros(len(LOSSES), device=unused.device)
+            # theirs wait for each of these
+            losses = {name: step.mean(zero, none[0]) for name in LOSSES}
+            return TaskLosses(losses, unused, counts=by_name(step.count(none)))
+        losses, counts = self._errors(step, voice, targets, shared[OCCUPANCY])
         mel = losses["loss_mel"] + self.square_weight * losses["loss_mel_square"]
         said = losses["loss_durations"] + losses["loss_prosody"]
-        return TaskLosses(losses, mel + self.prosody_weight * said + unused)
+        return TaskLosses(losses, mel + self.prosody_weight * said + unused, counts=counts)
 
     def _errors(
         self,
@@ -102,8 +101,8 @@ class Tts(Task):
         voice: Voice,
         targets: SpokenTargets,
         occupancy: Float[Tensor, "batch frames align_tokens"],
-    ) -> dict[str, Float[Tensor, ""]]:
-        """Every loss by name."""
+    ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
+        """Every loss by name, and how many values it is a mean of."""
         rows = targets.rows
         tokens, lengths = step.batch.align_tokens[rows], step.batch.align_lengths[rows]
         timed = TimedTokens(
@@ -120,20 +119,27 @@ class Tts(Task):
         valid = length_mask(targets.lengths, timed.longest)
         found = said.mel - voice.normalised(targets.mel)
         mel = MaskedMean(step, valid[:, :, None].expand_as(found))
-        token = length_mask(lengths, tokens.shape[1])
+        inside = length_mask(lengths, tokens.shape[1])
+        token = MaskedMean(step, inside)
         durations = said.log_durations.float() - timed.durations.log1p()
-        long = token & (timed.durations > LEAST_FRAMES)
-        return {
-            "loss_mel": mel(found.abs()),
-            "loss_mel_square": mel(found.square()),
-            "loss_durations": MaskedMean(step, token)(durations.abs()),
-            "loss_prosody": MaskedMean(step, long[:, :, None] & known)(
-                (said.prosody.float() - prosody).square()
-            ),
-        }
+        long = inside & (timed.durations > LEAST_FRAMES)
+        spoken = MaskedMean(step, long[:, :, None] & known)
+        losses = (
+            mel(found.abs()),
+            mel(found.square()),
+            token(durations.abs()),
+            spoken((said.prosody.float() - prosody).square()),
+        )
+        counts = torch.stack([mel.count, mel.count, token.count, spoken.count])
+        return by_name(losses), by_name(step.count(counts))
 
 
 LOSSES = ("loss_mel", "loss_mel_square", "loss_durations", "loss_prosody")
+
+
+def by_name(values: Iterable[Tensor]) -> dict[str, Tensor]:
+    """What belongs to each of ``LOSSES``."""
+    return dict(zip(LOSSES, values, strict=True))
 
 
 class MaskedMean:

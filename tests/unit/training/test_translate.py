@@ -19,6 +19,7 @@ from speechmm.models.speech_text import SpeechTextModel
 from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
+from speechmm.training.callbacks.metrics import read_metrics
 from speechmm.training.starting_weights import take_weights
 from speechmm.training.tasks import Align, Asr, Step, TasksConfig, Text, Translate, sum_losses
 
@@ -152,6 +153,7 @@ def test_a_batch_without_translations_gives_no_loss_and_every_gradient(shop, cut
     step = step_of(shop, batch_of(shop, [[cuts[1]], [cuts[3]]]))
     given = TASKS.translate.losses(step, {})
     assert [given.losses["loss_translate"].item(), given.total.item()] == [0.0, 0.0]
+    assert given.counts["loss_translate"] == 0
     given.total.backward()
     assert all(one.grad is not None for one in step.model.decoder.parameters())
     assert TASKS.translate.measure(step) == {}
@@ -252,6 +254,42 @@ def test_from_manifests_to_a_bundle_that_knows_its_tags(shop, cuts, capsys):
     assert tuple(plain["tags"]) == tags
     weights = bundle.model.decoder.tags.weight
     assert weights.shape[0] == len(tags)
+
+
+def test_losses_are_means_over_what_there_was_however_utterances_are_batched(shop, cuts):
+    tasks = {"asr": {"language_tags": True}, "translate": {"weight": 1.0}}
+    path = config(shop, "batched", cuts, **tasks)
+    write_cuts([*cuts, cut(shop, "e", "a word home", "en")], shop.root / "batched-dev.jsonl")
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    network = settings["model"]["network"] | {"dropout": 0.0}
+    still = {"spec_augment": {"time_masks": 0, "freq_masks": 0}, "features": {"gain_db": 0.0}}
+    settings["model"] |= {"network": network, "augmentation": still}
+    settings["model"]["optimization"] |= {"learning_rate": 1e-12}
+    found = []
+    for name, seconds in (("one", 1.0), ("together", 10.0)):
+        settings["data"]["batch_seconds"] = seconds
+        settings["trainer"]["default_root_dir"] = str(shop.root / "runs" / f"batched-{name}")
+        path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+        assert shop.fit(path).code == 0
+        series = read_metrics(shop.root / "runs" / f"batched-{name}" / "metrics.csv")
+        found.append({key: [value for _, value in rows] for key, rows in series.items()})
+    for stage in ("train", "val"):
+        for loss in ("loss_translate", "loss_language"):
+            one, together = (values[f"{stage}/{loss}"] for values in found)
+            assert one == pytest.approx(together, rel=1e-3), (stage, loss)
+
+
+def test_epochs_and_sets_without_translations_have_no_loss_of_them(shop, cuts):
+    path = config(shop, "rare", [*cuts[:2], cuts[3]], translate={"weight": 1.0})
+    write_cuts(cuts[1:2], shop.root / "rare-dev.jsonl")
+    flags = ["--data.batch_seconds=1.0", "--trainer.limit_train_batches=1"]
+    assert shop.fit(path, *flags, "--trainer.max_epochs=6").code == 0
+    text = (shop.root / "runs" / "rare" / "metrics.csv").read_text()
+    found = read_metrics(shop.root / "runs" / "rare" / "metrics.csv")
+    assert 0 < len(found["train/loss_translate"]) < len(found["train/loss"]) == 6
+    assert "nan" not in text
+    assert "val/loss_translate" not in found
+    assert "val/loss" in found
 
 
 def test_tasks_that_find_nothing_in_the_manifests_are_refused(shop, cuts):

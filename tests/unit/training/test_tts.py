@@ -39,7 +39,7 @@ from speechmm.models.speech_text_config import SpeechTextConfig
 from speechmm.models.voice import SPEECH_MEL, Voice, VoiceConfig
 from speechmm.text.tokenizer import Tokenizer
 from speechmm.training.augmentation.silence import SilenceAugmenter, SilenceConfig
-from speechmm.training.tasks import Align, Match, Step, TasksConfig, Text, Tts, sum_losses
+from speechmm.training.tasks import COUNT, Align, Match, Step, TasksConfig, Text, Tts, sum_losses
 from speechmm.training.tasks.text import text_front_end
 from speechmm.training.tasks.tts import LOSSES, token_frames
 from speechmm.training.voice import keep_statistics
@@ -414,13 +414,21 @@ def test_a_process_without_targets_takes_part_in_every_sum_of_the_others(shop, m
         asked.append(count)
         return found
 
+    def total(values: torch.Tensor) -> torch.Tensor:
+        asked.append(values)
+        return values
+
     monkeypatch.setattr("speechmm.training.tasks.task.mean_over_processes", mean)
+    monkeypatch.setattr("speechmm.training.tasks.task.all_sum", total)
     counts = []
     for one in (batch, dataclasses.replace(batch, spoken=None)):
         asked.clear()
-        sum_losses(tasks, make_step(shop, one, tasks))
-        counts.append(len(asked))
-    assert counts[0] == counts[1] > len(LOSSES)
+        _, shared = sum_losses(tasks, make_step(shop, one, tasks))
+        counts.append([tuple(one.shape) for one in asked])
+        weighs = [bool(shared[COUNT + name]) for name in LOSSES]
+        assert weighs == [one.spoken is not None] * len(LOSSES)
+    assert counts[0] == counts[1]
+    assert len(counts[0]) > len(LOSSES)
 
 
 def test_tasks_of_text_share_its_front_end(shop):
