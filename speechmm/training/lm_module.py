@@ -14,6 +14,7 @@ from speechmm.models.bundle import save_language_model
 from speechmm.models.bundle_config import TrainingInfo
 from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.models.losses import attention_loss
+from speechmm.models.precision import at_least_float32
 from speechmm.text.tokenizer import EOS
 from speechmm.training.lm_data import TextBatch
 from speechmm.training.optimization import OptimizationConfig
@@ -99,10 +100,10 @@ class LanguageModule(TrainingModule):
         """Adds up the log-probabilities of the dev texts."""
         if not len(batch):  # there are fewer batches than processes
             return
-        logits = self.model(batch.tokens).log_softmax(dim=-1)
+        log_probs = at_least_float32(self.model(batch.tokens)).log_softmax(dim=-1)
         targets = torch.nn.functional.pad(batch.tokens, (0, 1))
         targets.scatter_(1, batch.lengths[:, None], EOS)
-        picked = logits.gather(2, targets[:, :, None])[:, :, 0]
+        picked = log_probs.gather(2, targets[:, :, None])[:, :, 0]
         place = torch.arange(targets.shape[1], device=targets.device)
         self._nats -= float(picked[place <= batch.lengths[:, None]].sum())
         self._tokens += batch.predictions

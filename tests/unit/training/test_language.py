@@ -7,9 +7,11 @@ import torch
 import yaml
 
 from speechmm.models.bundle import load_bundle, load_language_model
+from speechmm.models.language_model import LanguageModel, LanguageModelConfig
 from speechmm.text.tokenizer import EOS
 from speechmm.training.callbacks.metrics import read_metrics
-from speechmm.training.lm_data import _TextSampler
+from speechmm.training.lm_data import TextBatch, _TextSampler
+from speechmm.training.lm_module import LanguageModule
 
 SENTENCES = ["go home", "go now", "a word now", "home"] * 8
 
@@ -64,6 +66,20 @@ def test_a_language_model_learns_its_texts(shop, texts) -> None:
     assert perplexity < 2.5  # four sentences, and thirteen signs: uniform would be 13
     again = shop.fit(config(shop, "learns", texts, texts, max_epochs=12))
     assert "trained already" in again.err
+
+
+def test_perplexity_of_weights_in_16_bits_is_summed_in_float32() -> None:
+    torch.manual_seed(0)
+    network = LanguageModelConfig(d_model=16, heads=2, ff_dim=16, layers=1, dropout=0.0)
+    module = LanguageModule(network)
+    module.network = LanguageModel(network, vocab_size=500).to(torch.bfloat16).eval()
+    batch = TextBatch(torch.randint(3, 500, (20, 12)), torch.full((20,), 12))
+    with torch.inference_mode():
+        module.validation_step(batch, 0)
+        log_probs = module.network(batch.tokens).float().log_softmax(dim=-1)
+    targets = torch.cat([batch.tokens, torch.full((20, 1), EOS)], dim=1)
+    expected = -log_probs.gather(2, targets[:, :, None]).sum()
+    assert module._nats == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_manifests_are_texts_too_and_bad_lines_are_named(shop) -> None:
