@@ -52,7 +52,7 @@ class LearningSettings:
     kernel: int = 5
     """Frames that each of the two layers sees."""
     mask_bands: int = 8
-    """Up to so many mel bands are hidden while learning."""
+    """Fewer mel bands than this, 0 included, are hidden of each utterance while learning."""
     noise_reverb: NoiseReverbConfig = field(default_factory=NoiseReverbConfig)
     """Noise and rooms while learning; alignments are learned from the recordings as they are."""
 
@@ -63,6 +63,11 @@ class LearningSettings:
             raise ConfigError(
                 f"aligner: width, kernel, members, batch_frames, most_frames, start_epochs, mask_bands are "
                 f"{least}; expected 1 or more each, and an odd kernel. Correct the settings."
+            )
+        if self.mask_bands > self.features.n_mels:
+            raise ConfigError(
+                f"aligner: mask_bands is {self.mask_bands}, features.n_mels {self.features.n_mels}; "
+                "expected no more than there are bands. Correct the settings."
             )
 
 

@@ -177,6 +177,7 @@ def test_settings_come_from_a_file(tmp_path: Path) -> None:
         "kernel: 4",
         "start_epochs: 0",
         "mask_bands: 0",
+        "mask_bands: 41",
         "[1]",
         "{",
         "features: 3",
