@@ -78,11 +78,6 @@ class AlignmentHead(nn.Module):
         self.register_buffer("label_prior", torch.full((vocab_size,), 1.0 / vocab_size))
         self.register_buffer("prior_batches", torch.zeros(()))
 
-    @property
-    def learns(self) -> bool:
-        """Whether any of its weights does; the label prior of one that is frozen stays, too."""
-        return any(weight.requires_grad for weight in self.parameters())
-
     def local_vectors(
         self,
         features: Float[Tensor, "batch frames n_mels"],

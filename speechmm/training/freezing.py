@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import lightning as L
 from torch import nn
@@ -54,10 +54,10 @@ class Freezing:
                 )
             self._thaw |= dict.fromkeys(found, step)
         self._later = {name: step for name, step in self._thaw.items() if step}
-        self._parameters = learning
+        self._network = network
         for name, step in self._thaw.items():
             if not step:
-                self._parameters[name].requires_grad_(False)
+                learning[name].requires_grad_(False)
 
     def __len__(self) -> int:
         return len(self._thaw)
@@ -73,24 +73,39 @@ class Freezing:
 
     def describe(self) -> str:
         """How many weights are frozen, and until when, in one line."""
-        parts = []
+        parts, weights = [], dict(self._network.named_parameters())
         for step in sorted(set(self._thaw.values())):
             named = [name for name, own in self._thaw.items() if own == step]
-            size = sum(self._parameters[name].numel() for name in named)
+            size = sum(weights[name].numel() for name in named)
             until = f"until step {step}" if step else "for good"
             parts.append(f"{len(named)} weights ({size / 1e6:.2f} M values) {until}")
         return f"frozen: {', '.join(parts)}"
 
+    def learns(self, part: nn.Module, step: int) -> bool:
+        """Whether anything of a part of the network learns in an optimiser step.
+
+        Several processes want gradients of what is frozen, too: ``requires_grad`` does not tell.
+        """
+        still = {id(one) for one, thaws in self._to_thaw() if step < thaws}
+        return any(one.requires_grad and id(one) not in still for one in part.parameters())
+
     def begin_step(self, step: int) -> None:
         """Freezes and thaws for the optimiser step that begins."""
-        for name, thaws in self._later.items():
-            self._parameters[name].requires_grad_(step >= thaws)
+        for one, thaws in self._to_thaw():
+            one.requires_grad_(step >= thaws)
 
     def drop_gradients(self, step: int) -> None:
         """Throws away the gradients of what is frozen: the optimiser leaves such parameters alone."""
-        for name, thaws in self._later.items():
+        for one, thaws in self._to_thaw():
             if step < thaws:
-                self._parameters[name].grad = None
+                one.grad = None
+
+    def _to_thaw(self) -> Iterator[tuple[nn.Parameter, int]]:
+        """The parameters and their steps: sharing weights out puts others in the place of the first."""
+        if self._later:
+            for name, one in self._network.named_parameters():
+                if name in self._later:
+                    yield one, self._later[name]
 
 
 def check_lora_strategy(config: LoraConfig, trainer: L.Trainer) -> None:

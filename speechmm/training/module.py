@@ -293,6 +293,7 @@ class JointModule(TrainingModule):
             recorded=recorded,
             number=self.global_step,
             wanted=self.tasks.reads if self.training else frozenset(),
+            freezing=self._freezing,
         )
 
     def on_validation_epoch_start(self) -> None:

@@ -99,7 +99,7 @@ class Align(Task):
             silent,
             log_prior=log_prior,
         )
-        if step.training and head.learns:
+        if step.training and step.learns(head):  # else its label prior stays, too
             head.update_prior(marginal)
         # context view: learns the soft alignment frame by frame
         frames = aligned_frames(lengths, occupancy)

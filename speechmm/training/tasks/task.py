@@ -15,6 +15,7 @@ from speechmm.data.batch import Batch
 from speechmm.data.translated import Languages
 from speechmm.models.speech_text import SpeechEncoding, SpeechTextModel
 from speechmm.text.tokenizer import Tokenizer
+from speechmm.training.freezing import Freezing
 from speechmm.training.processes import all_sum, mean_over_processes
 
 
@@ -35,6 +36,15 @@ class Step:
     """Optimiser steps before this one."""
     wanted: frozenset[str] = frozenset()
     """What tasks read of each other in this step (:attr:`Task.reads`)."""
+
+    freezing: Freezing | None = None
+    """What keeps weights as they are, some of them until a later step."""
+
+    def learns(self, part: nn.Module) -> bool:
+        """Whether any weight of a part of the model learns in this step."""
+        if self.freezing is not None:
+            return self.freezing.learns(part, self.number)
+        return any(weight.requires_grad for weight in part.parameters())
 
     @property
     def training(self) -> bool:

@@ -192,6 +192,17 @@ def test_what_cannot_be_frozen_is_refused(patterns, thaw_at, message: str) -> No
         Freezing(model, patterns, thaw_at)
 
 
+def test_a_part_that_thaws_learns_from_then_on_whatever_wants_gradients() -> None:
+    """Several processes want gradients of what is frozen for a time, too."""
+    model, _ = new_model(ENGLISH)
+    freezing = Freezing(model, ["heads.align", "heads.ctc"], [5, 0])
+    head = model.alignment_head
+    assert all(weight.requires_grad for weight in head.parameters())
+    assert [freezing.learns(head, step) for step in (0, 4, 5)] == [False, False, True]
+    assert not freezing.learns(model.heads["ctc"], 10)
+    assert freezing.learns(model.encoder, 0)
+
+
 def test_freezing_by_patterns_and_thawing_in_steps() -> None:
     model, _ = new_model(ENGLISH)
     freezing = Freezing(model, ["encoder", "encoder.stack.layers.[12]", "heads.ctc"], [0, 5, 2])

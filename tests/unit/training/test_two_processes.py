@@ -145,13 +145,18 @@ def fit_in_two(study: Study, config: Path, *arguments: object, command: str = "f
     return codes
 
 
-def check_same(study: Study, name: str, other: str) -> None:
-    """Every loss and score of every epoch, and the weights of the bundle."""
+def check_same_metrics(study: Study, name: str, other: str) -> None:
+    """Every loss and score of every epoch."""
     found, expected = study.metrics(name), study.metrics(other)
     assert found.keys() == expected.keys()
     for metric, rows in expected.items():
         values = [value for _, value in found[metric]]
         assert values == pytest.approx([value for _, value in rows], rel=2e-4), metric
+
+
+def check_same(study: Study, name: str, other: str) -> None:
+    """Every loss and score of every epoch, and the weights of the bundle."""
+    check_same_metrics(study, name, other)
     weights, others = (
         load_bundle(study.folder(one) / "bundle").model.state_dict() for one in (name, other)
     )
@@ -207,6 +212,25 @@ def test_two_processes_train_as_one_and_go_on_in_mid_epoch(
         assert sorted(ids) == [f"train-{i}" for i in range(2 * STEPS)]
     check_same(study, name, one)
     assert fit_in_two(study, config, command="validate") == [0, 0]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_what_thaws_stays_as_it_is_until_then_in_two_processes_too(
+    strategy: str, study: Study
+) -> None:
+    """The label prior of the alignment head, too."""
+    flags = ("--model.freeze", "[heads.align, encoder.stack]", "--model.thaw_at", "[5, 3]")
+    if not study.folder("thawing").is_dir():
+        assert study.shop.fit(study.config("thawing", 1), *flags).code == 0
+    name = f"thawing-{strategy}"
+    assert fit_in_two(study, study.config(name, 2, strategy), *flags) == [0, 0]
+    check_same_metrics(study, name, "thawing")
+    heads = [
+        load_bundle(study.folder(one) / "bundle").model.alignment_head for one in ("thawing", name)
+    ]
+    assert 0 < float(heads[0].prior_batches) < EPOCHS * STEPS
+    for one, other in zip(heads[0].buffers(), heads[1].buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_two_processes_share_out_the_archives_of_a_corpus(study: Study, each_batch) -> None:
