@@ -96,6 +96,7 @@ class StartingPoint:
         """Refuses two starting points, and what needs one where there is none.
 
         Raises:
+            CheckpointError: The bundle cannot be read.
             ConfigError: The first that does not go together.
         """
         check_one_start(self.bundle, self.folder)
@@ -112,6 +113,14 @@ class StartingPoint:
                 f"model.pretrained_decoder is {self.decoder} and {found}; expected the folder of a Whisper "
                 "whose decoder reads its own encoder. Correct one of them."
             )
+        if self.own_layers and self.bundle is not None:
+            info = read_bundle_config(Path(self.bundle)).encoder
+            if info is None or not info.own_layers:
+                raise ConfigError(
+                    f"model.own_layers is true and init_from is {self.bundle}, a bundle without layers of "
+                    "its own on another encoder; expected one that has them: its encoder stays as it is. "
+                    "Leave own_layers out."
+                )
         if self.trailing_silence is not None and self.folder is None:
             raise ConfigError(
                 f"model.trailing_silence is {self.trailing_silence} and there is no model.pretrained; "

@@ -302,6 +302,8 @@ def test_a_config_that_says_otherwise_is_refused_in_one_line(study: Study) -> No
     assert "Leave data.features out of the config." in outcome.mistake
     outcome = study.shop.fit(study.config("other"), "--init_from", study.shop.root / "nowhere")
     assert "expected a bundle folder" in outcome.mistake
+    outcome = study.shop.fit(study.config("other"), "--model.own_layers", "true")
+    assert "a bundle without layers of its own on another encoder" in outcome.mistake
     outcome = study.shop.fit(study.config("other"), "--model.freeze", "[encoder.stakc]")
     assert "encoder.stakc names no weight" in outcome.mistake
 

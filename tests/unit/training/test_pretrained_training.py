@@ -352,6 +352,17 @@ def test_layers_of_our_own_stand_on_frames_that_are_kept(
     given = load_file(frozen.folder / "model.safetensors")
     for name, value in encoder.lower.state_dict().items():
         assert torch.equal(value, given[prefix + name]), name
+    again = frozen.fit(
+        "own-on",
+        "--model.pretrained",
+        "null",
+        "--init_from",
+        frozen.run("own") / "bundle",
+        *flags[:2],
+        own_layers=True,
+    )
+    assert again.code == 0, again.err  # as people go on with the recipes' finetune.yaml
+    assert load_bundle(frozen.run("own-on") / "bundle").model.encoder.width == 8
     audio = frozen.shop.root / "audio" / f"{frozen.kind}-f-dev-1.wav"
     command = ["transcribe", str(audio), "--model", str(frozen.run("own") / "bundle")]
     assert main([*command, "--no-speech-gate"]) == 0
