@@ -76,11 +76,12 @@ def save_adapter(
         weights[name + _UP] = update.up
         weights[name + _SCALE] = torch.tensor(update.scale)
     changed = {name for name, _ in updates(model)}
+    frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
     for name, value in merged(model).state_dict().items():
         if name in changed or is_auxiliary(name):
             continue
         known = theirs.get(name)
-        if known is None or known.shape != value.shape or not torch.equal(known, value.cpu()):
+        if known is None or not _is_same(known, value.cpu(), frozen=name in frozen):
             weights[name] = value
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with write_folder_aside(path, mark=CONFIG_FILE) as aside:
@@ -157,6 +158,15 @@ def load_any(
     if adapter is None:
         return bundles.load_bundle(path, device=device, quantize=quantize)
     return load_adapted(path, adapter, device=device, quantize=quantize)
+
+
+def _is_same(known: Tensor, value: Tensor, *, frozen: bool) -> bool:
+    """Whether a weight is the base's; training in 16 bits rounds frozen ones, too."""
+    if known.shape != value.shape:
+        return False
+    rounded = (torch.bfloat16, torch.float16) if frozen else ()
+    roundings = (known, *(known.to(kind).to(known.dtype) for kind in rounded))
+    return any(torch.equal(one, value) for one in roundings)
 
 
 def _read_config(adapter: Path) -> dict[str, Any]:

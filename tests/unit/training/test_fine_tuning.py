@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 import speechmm
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.errors import CheckpointError, ConfigError
-from speechmm.models.adapter import load_adapted
+from speechmm.models.adapter import load_adapted, save_adapter
 from speechmm.models.bundle import load_bundle, save_bundle
-from speechmm.models.lora import LoraConfig, updates
+from speechmm.models.bundle_config import TrainingInfo
+from speechmm.models.lora import LoraConfig, merged, updates
 from speechmm.models.pretrained.configs import Wav2Vec2Config, WhisperConfig
 from speechmm.models.pretrained.description import EncoderInfo, build
 from speechmm.models.speech_text import SpeechTextModel
@@ -24,6 +25,7 @@ from speechmm.text.tokenizer import SPECIALS
 from speechmm.text.tokenizer_training import train_tokenizer
 from speechmm.training.freezing import Freezing, start_lora
 from speechmm.training.optimization import OptimizationConfig, learning_rates, make_optimizer
+from speechmm.training.precision import HalfWeights
 from speechmm.training.starting_weights import take_weights
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -374,6 +376,29 @@ def test_lora_learns_beside_frozen_weights_and_is_kept_apart(study: Study) -> No
         load_adapted(study.first, run / "adapter")
     with pytest.raises(CheckpointError, match="safetensors is missing"):
         load_adapted(study.first, study.first)
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_an_adapter_of_a_training_in_16_bits_holds_what_learned(
+    precision: str, base: Path, tmp_path: Path
+) -> None:
+    """What is frozen is rounded, too."""
+    model, tokenizer = new_model(ENGLISH)
+    found = take_weights(model, base, tokenizer, FEATURES, keep_cmvn=False)
+    start_lora(model, LoraConfig(rank=2), found.taken)
+    HalfWeights(precision).convert_module(model).float()
+    with torch.no_grad():
+        model.heads["ctc"].bias.add_(1.0)  # as if another tokenizer's, and frozen
+        for _, update in updates(model):
+            update.up.normal_()
+    save_adapter(
+        tmp_path / "adapter", base, model, tokenizer, FEATURES, training=TrainingInfo(steps=3)
+    )
+    kept = load_file(tmp_path / "adapter" / "adapter.safetensors")
+    assert {name for name in kept if ".lora_" not in name} == {"heads.ctc.bias"}
+    adapted = load_adapted(base, tmp_path / "adapter").model.state_dict()
+    for name, value in merged(model).state_dict().items():
+        torch.testing.assert_close(adapted[name], value, rtol=0.01, atol=1e-3)
 
 
 def test_lora_needs_something_to_start_from(study: Study) -> None:
