@@ -33,8 +33,9 @@ BLANK = 0
 class Distillation(Task):
     """A teacher's distributions, frame by frame and token by token, beside what the texts say.
 
-    The teacher hears every utterance as it was recorded, the student with noise and masks. It is no part
-    of checkpoints or bundles.
+    The teacher hears every utterance without added noise, change of voice and masks, the student with
+    them. What ``augmentation.silence`` adds, pauses and noise alone, and the tempo are the same for both.
+    The teacher is no part of checkpoints or bundles.
     """
 
     name: ClassVar[str] = "distillation"

@@ -31,7 +31,8 @@ class Step:
     tokenizer: Tokenizer
     log_mel: LogMelConfig
     recorded: Float[Tensor, "batch frames n_mels"] | None = None
-    """Log-mel of the batch, not normalised, without masks, noise and change of voice or level."""
+    """Log-mel of the batch, not normalised, without masks, noise over speech and change of voice or level;
+    with what ``augmentation.silence`` adds."""
     number: int = 0
     """Optimiser steps before this one."""
     wanted: frozenset[str] = frozenset()
