@@ -104,6 +104,8 @@ def _aligner(arguments: Namespace, bundle: Bundle, units: Sequence[str] | None) 
     from speechmm.inference.alignment.plot import PictureFolder
     from speechmm.inference.alignment.transcript_edits import EditPenalties
 
+    if arguments.edit_penalty != EDIT_PENALTY:
+        bundle.require_heads(["ctc"], "--edit-penalty")
     return Aligner(
         bundle,
         units=units,
@@ -277,10 +279,14 @@ def _write_cuts(sources: Sequence[Source], alignments: Iterable[Alignment], out:
 
     def aligned_cut(alignment: Alignment) -> MonoCut:
         source = by_id[alignment.id]
-        text, cut = source.transcript(), source.cut
-        if cut is None:
+        text = source.transcript()
+        if source.cut is None:
             words = " ".join(text.split())
             cut = make_cut(id=source.id, audio=source.audio, text=words, channel=source.channel)
+        else:
+            cut = source.cut.with_id(
+                source.id
+            )  # of inputs that share an id, all but one have another
         return with_alignment(cut, alignment, text=text)
 
     write_cuts(map(aligned_cut, alignments), out)

@@ -44,9 +44,10 @@ def run(argv: list[str]) -> int:
         sample_rate=bundle.features.sample_rate,
         skipped=skipped,
     )
+    greedy_ctc = "ctc" in bundle.heads
     transcriber = Transcriber(
         bundle,
-        options=SearchOptions(decoder="ctc"),
+        options=SearchOptions(decoder="ctc" if greedy_ctc else None),
         batch_seconds=arguments.batch_seconds,
         word_times=False,
         device=arguments.device,
@@ -68,7 +69,8 @@ def run(argv: list[str]) -> int:
         command = shlex.join(["speechmm", "check-alignment", *argv])
         found = {"words": len(words), "command": command, "shifts": rows}
         write_text(arguments.out, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    print(f"{len(words)} words, cut out at their times and recognised alone (greedy CTC)")
+    how = "CTC" if greedy_ctc else "decoder"
+    print(f"{len(words)} words, cut out at their times and recognised alone (greedy {how})")
     print("\n".join(shift_lines(rows)))
     skipped.print(len(words) + len(skipped), noun="words and utterances")
     return skipped.exit_code

@@ -57,6 +57,7 @@ def run(argv: list[str]) -> int:
 
     check_file(arguments.out)
     bundle = load_model(arguments)
+    bundle.require_heads(["ctc"], "check-flags")
     skipped = SkipReport(strict=arguments.strict)
     sources = _sources(arguments, bundle.tokenizer.normalizer, skipped)
     damages = damaged_texts(

@@ -60,13 +60,18 @@ def run(argv: list[str]) -> int:
 
 def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipReport) -> int:
     """Writes the tokenizer; returns how many texts it learned from."""
+    from speechmm.alignments.kinds import kind_of
     from speechmm.data.manifest import cut_text, cut_translations, read_cuts
+    from speechmm.data.texts import read_texts
     from speechmm.text.multilingual import has_dotless_i
     from speechmm.text.tokenizer_training import train_tokenizer
 
     texts: list[str] = []
     translated: list[str] = []
     for path in arguments.cuts:
+        if kind_of(path) not in ("cuts", "jsonl"):
+            texts += read_texts(path, skipped)
+            continue
         for cut in read_cuts(path, skipped):
             if cut_text(cut).strip():
                 texts.append(cut_text(cut))
@@ -103,7 +108,11 @@ def _train(arguments: Any, settings: dict[str, Any], stamp: str, skipped: SkipRe
 def _parser() -> CommandParser:
     parser = CommandParser("tokenizer", description="Train a text tokenizer.")
     parser.add_argument(
-        "cuts", type=Path, nargs="+", metavar="CUTS", help="cuts manifests with the training texts"
+        "cuts",
+        type=Path,
+        nargs="+",
+        metavar="CUTS",
+        help="cuts manifests with the training texts, or files of texts, a sentence a line",
     )
     parser.add_argument("--kind", choices=KINDS, default="char", help="what a token is")
     parser.add_argument(

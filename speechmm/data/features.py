@@ -25,7 +25,7 @@ from speechmm.audio.log_mel import LogMelConfig, compute_log_mel
 from speechmm.data.fingerprint import audio_files
 from speechmm.data.manifest import read_cuts, write_cuts
 from speechmm.data.skips import SkipReport
-from speechmm.data.waveforms import load_waveform
+from speechmm.data.waveforms import LENGTH_TOLERANCE_SECONDS, load_waveform
 from speechmm.errors import ConfigError, ManifestError, SpeechmmError
 from speechmm.files.atomic import write_aside
 from speechmm.files.json_text import SKIPPED, fits
@@ -87,7 +87,8 @@ def store_features(
     """
     _check_names(manifests, out)
     rows = [file for path in manifests for file in cut_files(path)]
-    stamp = make_stamp([FORMAT, asdict(config)], [*rows, *audio_files(manifests)])
+    names = [str(path) for path in manifests]  # the first one has the statistics
+    stamp = make_stamp([FORMAT, asdict(config), names], [*rows, *audio_files(manifests)])
     previous = read_record(out / SETTINGS_FILE)
     if is_current(previous, stamp, out) and fits(previous, _SAID_AGAIN):
         report.add_dicts(previous["skipped"])
@@ -133,7 +134,7 @@ def check_features(cut: MonoCut, config: LogMelConfig) -> None:
     if features.type != feature_type(config):
         found = f'were made with other settings ("{features.type}", {features.num_features} bands)'
         wanted = f'"{feature_type(config)}", {config.n_mels} bands'
-    elif abs(features.num_frames - expected) > 1:
+    elif abs(features.num_frames - expected) > 1 + LENGTH_TOLERANCE_SECONDS / config.frame_shift:
         found, wanted = f"have {features.num_frames} frames", f"{expected}, as many as the audio"
     elif features.storage_type != NumpyFilesWriter.name or not path.is_file():
         found, wanted = f"are not in {path}", "the file that was stored there"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from speechmm import __version__
+from speechmm.audio.media_extra import media_installed
 from speechmm.data.manifest import write_cuts
 from speechmm.data.skips import SkippedItem, SkipReport
 from speechmm.data.splits import require_utterances
@@ -191,4 +192,5 @@ def _stamp(settings: dict[str, Any], source: Path, out: Path, elsewhere: Iterabl
     files = list_files(source, leave_out=out)
     for path in elsewhere:
         files += [p for p in path.iterdir() if p.is_file()] if path.is_dir() else [path]
-    return make_stamp({"version": __version__, **settings}, files)
+    known = {"version": __version__, "media": media_installed(), **settings}
+    return make_stamp(known, files)

@@ -19,15 +19,22 @@ def list_files(
     Args:
         root: The folder.
         leave_out: A folder whose files are not wanted.
-        error: What is raised when there is no such folder.
+        error: What is raised when there is no such folder, or one below it cannot be listed.
     """
     if not root.is_dir():
         raise error(f"{root}: there is no such folder; expected one with files. Check the path.")
+
+    def refuse(cause: OSError) -> None:
+        raise error(
+            f"{cause.filename}: cannot be listed ({cause.strerror}); expected a folder that may be read. "
+            "Change its permissions, or move it elsewhere."
+        ) from cause
+
     seen = set() if leave_out is None else {leave_out.resolve()}
     files: list[Path] = []
     waiting = [root]  # links wait until every real folder has been seen
     while waiting:
-        for folder, subfolders, names in os.walk(waiting.pop(0)):
+        for folder, subfolders, names in os.walk(waiting.pop(0), onerror=refuse):
             here = Path(folder)
             if here.resolve() in seen:
                 subfolders.clear()
@@ -42,4 +49,4 @@ def list_files(
 
 
 def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
+    return not name.startswith(".") and name not in ("__MACOSX", "lost+found")

@@ -69,9 +69,12 @@ class Labelled:
         """
         source, text = self.source, self.transcript.text
         assert self.alignment is not None
-        cut = source.cut
-        if cut is None:
+        if source.cut is None:
             cut = make_cut(id=source.id, audio=source.audio, text=text, channel=source.channel)
+        else:
+            cut = source.cut.with_id(
+                source.id
+            )  # of inputs that share an id, all but one have another
         aligned = with_alignment(cut, self.alignment, text=text)
         language = self.transcript.language or None
         supervisions = [

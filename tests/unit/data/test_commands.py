@@ -102,6 +102,18 @@ def test_tokenizer(manifest: Path, tmp_path: Path, capsys: Captured) -> None:
     assert Tokenizer.load(out).unknown_characters("Go home, Zoë") == set()
 
 
+def test_tokenizer_of_texts_without_audio(manifest: Path, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "more.txt").write_text("Quay\n\nXylem\n")
+    out = tmp_path / "tokenizer.json"
+    for said in (f"{out}: char, 19 entries, 5 texts\n", ""):
+        assert run("tokenizer", manifest, tmp_path / "more.txt", "--out", out) == 0
+        assert capsys.readouterr().out == said
+    assert Tokenizer.load(out).unknown_characters("quay xylem") == set()
+    (tmp_path / "more.txt").write_text("Quay\n")
+    assert run("tokenizer", manifest, tmp_path / "more.txt", "--out", out) == 0
+    assert "4 texts" in capsys.readouterr().out
+
+
 def test_tokenizer_with_empty_transcripts(
     make_cuts: MakeCuts, tmp_path: Path, capsys: Captured
 ) -> None:

@@ -177,6 +177,30 @@ def test_features_of_another_span(
         check_features(cut.truncate(duration=0.5), features)
 
 
+def test_features_of_a_file_that_is_a_little_shorter(
+    manifests: list[Path], features: LogMelConfig, tmp_path: Path
+) -> None:
+    """Decoders of mp3 give some samples more or less: what the store takes is taken from it."""
+    store_features(manifests, tmp_path / "out", features, SkipReport())
+    (cut, *_) = read_cuts(tmp_path / "out" / "train.jsonl.gz")
+    for duration in (0.92, 1.08):
+        cut.duration = duration
+        check_features(cut, features)
+    cut.duration = 1.2
+    with pytest.raises(ManifestError, match="have 101 frames; expected 121"):
+        check_features(cut, features)
+
+
+def test_statistics_are_those_of_the_manifest_that_is_named_first(
+    manifests: list[Path], features: LogMelConfig, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    store_features(manifests, out, features, SkipReport())
+    first = (out / "cmvn.json").read_bytes()
+    assert not store_features(manifests[::-1], out, features, SkipReport()).unchanged
+    assert (out / "cmvn.json").read_bytes() != first
+
+
 def test_every_setting_gives_another_name() -> None:
     names = {
         feature_type(LogMelConfig(**setting))  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The one walk: every file once, links followed, loops ended."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,23 @@ def test_no_such_folder(tmp_path: Path):
         list_files(tmp_path / "none")
     with pytest.raises(AudioError, match="there is no such folder"):
         find_audio(tmp_path / "none")
+
+
+def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "bob").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if Path(path).name in ("bob", "lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(AudioError, match=r"bob: cannot be listed \(Permission denied\)"):
+        find_audio(tmp_path)
+    (tmp_path / "bob").rmdir()
+    assert list_files(tmp_path) == []
 
 
 def test_textgrids_in_linked_folders_are_read(tmp_path: Path):

@@ -1,13 +1,16 @@
 """What transcribe and calibrate left out or found doubtful is named, and ends them with 3; or with 2."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from speechmm.alignments import Transcript
 from speechmm.cli.main import main
 from speechmm.data.manifest import make_cut, write_cuts
+from speechmm.inference.engine.sources import Source
+from speechmm.inference.recognition.transcriber import Transcriber
 from speechmm.models.bundle import Bundle
 
 CTC = ["--decoder", "ctc"]
@@ -87,3 +90,31 @@ def test_calibration_names_what_it_left_out(
     write_cuts([make_cut(id="a", audio=audio, text="hg " * 32)], Path("other.jsonl"))
     assert call("calibrate", "other.jsonl", *CTC) == 2
     assert "none of 32 recognised words is right" in capsys.readouterr().err
+
+
+def test_what_only_ctc_can_tell_is_refused_without_it(
+    speak: Callable, capsys: pytest.CaptureFixture, tone_bundle: Bundle, monkeypatch, with_heads
+) -> None:
+    """And words that were cut out are recognised by the decoder then."""
+    bundle = with_heads(tone_bundle, ["decoder", "align"])
+    monkeypatch.setattr("speechmm.models.bundle.load_bundle", lambda *_, **__: bundle)
+    audio = speak("ab cd").save(Path("a.wav"))
+    write_cuts([make_cut(id="a", audio=audio, text="ab cd")], Path("dev.jsonl"))
+    align = ("align", "dev.jsonl", "--format", "jsonl", "--out", "a.jsonl")
+    assert call(*align, "--edit-penalty", "18") == 2
+    assert "expected ctc too, which --edit-penalty reads" in capsys.readouterr().err
+    assert call("check-flags", "dev.jsonl") == 2
+    assert "expected ctc too, which check-flags reads" in capsys.readouterr().err
+    assert call(*align) == 0
+    searched: list[str | None] = []
+
+    def heard(transcriber: Transcriber, sources: list[Source]) -> Iterator[Transcript]:
+        searched.append(transcriber.options.decoder)
+        return (Transcript(id=one.id, duration=1.0, text="ab", confidence=1.0) for one in sources)
+
+    monkeypatch.setattr(Transcriber, "transcribe_sources", heard)
+    assert call("check-alignment", "a.jsonl", "dev.jsonl") == 0
+    assert set(searched) == {"attention"}
+    assert "2 words, cut out at their times and recognised alone (greedy decoder)" in (
+        capsys.readouterr().out
+    )

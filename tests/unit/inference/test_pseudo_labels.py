@@ -192,3 +192,17 @@ def test_the_command_keeps_what_agrees(tone_bundle, recordings, tmp_path, capsys
     printed = capsys.readouterr().out
     assert "kept 2 of 3 transcripts" in printed
     assert "dropped: nothing_said 1" in printed
+
+
+def test_two_utterances_of_one_id_are_two(tone_bundle, recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr("speechmm.cli.pseudo_label.load_model", lambda arguments: tone_bundle)
+    manifests = [tmp_path / f"{name}.jsonl.gz" for name in "ab"]
+    for path, audio in zip(manifests, recordings, strict=False):
+        write_cuts([make_cut(id="0001", audio=audio, text="x")], path)
+    out = tmp_path / "kept.jsonl.gz"
+    command = ["pseudo-label", *map(str, manifests), "--model", "tones", "--decoder", "ctc"]
+    assert main([*command, "--device", "cpu", "--out", str(out)]) == 0
+    assert {cut.id: cut_text(cut) for cut in read_cuts(out)} == {
+        "0001": "ab cd a hf",
+        "0001-2": "cd ab",
+    }
