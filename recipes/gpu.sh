@@ -13,7 +13,8 @@ gpu_settings() {
   fi
 }
 
-# Ends with exit code 2 where the config goes on from something that others trained, and no setting names it.
+# Ends with exit code 2 where the config goes on from something that others trained, and no setting names it;
+# or where it goes on with Whisper's decoder, and neither a setting nor "config", the file, names a language.
 #   needs_start finetune --model.pretrained whisper-base
 needs_start() {
   local given=" ${*:2} "
@@ -22,6 +23,12 @@ needs_start() {
     $given != *" --init_from"* ]]; then
     echo "$1.yaml: found no starting point; expected --model.pretrained FOLDER or --init_from BUNDLE" \
       "after it. Name one (docs/fine-tuning.md)." >&2
+    exit 2
+  fi
+  if [[ $1 == whisper && $given == *" --model.pretrained"[=\ ]* && $given != *" --model.pretrained_decoder"* ]] &&
+    ! grep -q "^  pretrained_decoder:" "$config"; then
+    echo "$1.yaml: found no language of the decoder; expected --model.pretrained_decoder CODE after it. Name that" \
+      "of the recordings, or one like it (docs/two-hours-of-my-language.md)." >&2
     exit 2
   fi
 }

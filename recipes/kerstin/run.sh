@@ -39,9 +39,10 @@ speechmm align "$data/test.jsonl.gz" --model "$run/bundle" --format jsonl \
   --out "$run/test-aligned.jsonl" || [[ $? == 3 ]]
 speechmm check-alignment "$run/test-aligned.jsonl" "$data/test.jsonl.gz" --model "$run/bundle" \
   --out "$run/check.json" || [[ $? == 3 ]]
-# Transcripts damaged on purpose: how many does "align" flag, and how many that are right?
-speechmm check-flags "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/flags.json" \
-  --results "$results" --title "kerstin test, $name, damaged transcripts"
+# Transcripts damaged on purpose: how many does "align" flag, and how many that are right? CTC tells.
+[[ $name == whisper ]] ||
+  speechmm check-flags "$data/test.jsonl.gz" --model "$run/bundle" --out "$run/flags.json" \
+    --results "$results" --title "kerstin test, $name, damaged transcripts"
 speechmm score "$run/test.jsonl" "$data/test.jsonl.gz" --out "$run/report" \
   --results "$results" --title "kerstin test, $name, beam ${search[1]}"
 if [[ $name == tts ]]; then # the test sentences in the voice it learned

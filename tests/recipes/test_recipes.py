@@ -153,12 +153,32 @@ def test_a_gpu_is_used_where_there_is_one(
     ],
 )
 def test_fine_tuning_asks_for_what_it_starts_from(words: str, refused: bool):
-    script = f"set -euo pipefail; source recipes/gpu.sh; needs_start {words}"
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    done = needs_start("recipes/an4/whisper.yaml", words)
     assert done.returncode == (2 if refused else 0)
     assert ("found no starting point; expected" in done.stderr) is refused
+
+
+def needs_start(config: str, words: str) -> "subprocess.CompletedProcess[str]":
+    script = f"set -euo pipefail; source recipes/gpu.sh; config={config}; needs_start {words}"
+    return subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "refused"),
+    [
+        ("folder", "", True),
+        ("folder", "--model.pretrained_decoder de", False),
+        ("folder", "--model.pretrained_decoder=de", False),
+        ("kerstin", "", False),
+    ],
+)
+def test_going_on_with_a_decoder_asks_for_its_language(recipe: str, more: str, refused: bool):
+    words = f"whisper --model.pretrained w {more}"
+    done = needs_start(f"recipes/{recipe}/whisper.yaml", words)
+    assert done.returncode == (2 if refused else 0)
+    assert ("found no language of the decoder" in done.stderr) is refused
 
 
 @pytest.mark.parametrize(
