@@ -284,9 +284,8 @@ def _write_cuts(sources: Sequence[Source], alignments: Iterable[Alignment], out:
             words = " ".join(text.split())
             cut = make_cut(id=source.id, audio=source.audio, text=words, channel=source.channel)
         else:
-            cut = source.cut.with_id(
-                source.id
-            )  # of inputs that share an id, all but one have another
+            # of inputs that share an id, all but the first have another
+            cut = source.cut.with_id(source.id)
         return with_alignment(cut, alignment, text=text)
 
     write_cuts(map(aligned_cut, alignments), out)

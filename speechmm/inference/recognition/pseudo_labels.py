@@ -72,9 +72,8 @@ class Labelled:
         if source.cut is None:
             cut = make_cut(id=source.id, audio=source.audio, text=text, channel=source.channel)
         else:
-            cut = source.cut.with_id(
-                source.id
-            )  # of inputs that share an id, all but one have another
+            # of inputs that share an id, all but the first have another
+            cut = source.cut.with_id(source.id)
         aligned = with_alignment(cut, self.alignment, text=text)
         language = self.transcript.language or None
         supervisions = [
