@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from speechmm.audio.files import AUDIO_SUFFIXES, MEDIA_SUFFIXES
+from speechmm.data.splits import SPLIT_NAMES
 
 Parts = tuple[str, ...]
 
@@ -50,6 +51,14 @@ class AudioLookup:
         """Whether a file's path ends in ``name``, or in its last part."""
         parts = name_parts(name)
         return bool(parts) and parts[-1] in self._by_stem
+
+    def in_folders(self, names: Iterable[str]) -> bool:
+        """Whether files of these names lie in more than one folder, those of splits aside."""
+        folders = set()
+        for parts in filter(None, set(map(name_parts, names))):
+            found = self._ending_in(parts) or self._by_stem.get(parts[-1], [])
+            folders |= {tuple(p for p in whole[:-1] if p not in SPLIT_NAMES) for whole, _ in found}
+        return len(folders) > 1
 
     def find_naming(self, names: Iterable[str], folder: Path) -> Naming:
         """The way of naming that finds the most of ``names``; the table lies in ``folder``."""
@@ -101,13 +110,14 @@ class AudioLookup:
 
     def _endings(self, parts: Parts) -> list[tuple[Parts, Path]]:
         """Files whose path ends in ``parts``, each with the folders before."""
+        return [(whole[: len(whole) - len(parts)], path) for whole, path in self._ending_in(parts)]
+
+    def _ending_in(self, parts: Parts) -> list[tuple[Parts, Path]]:
+        """Files whose path ends in ``parts``, each with its whole path."""
         if not parts:
             return []
-        return [
-            (whole[: len(whole) - len(parts)], path)
-            for whole, path in self._by_stem.get(parts[-1], ())
-            if whole[-len(parts) :] == parts
-        ]
+        same = self._by_stem.get(parts[-1], ())
+        return [(whole, path) for whole, path in same if whole[-len(parts) :] == parts]
 
 
 def _choose_base(bases: Counter[Parts], here: Parts, *, repeated: bool) -> Parts | None:

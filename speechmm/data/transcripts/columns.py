@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from speechmm.errors import ConfigError, ManifestError
 
 Roles = dict[str, int]
 """Role to column: "text", "id" or "audio" or both, and what else is there; "translation:en" where a column
-name says into which language."""
+name says into which language; "plain_text" beside a normalized text, which may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,14 @@ class NamedColumns:
         return "translation" in self.columns or self.translation_language is not None
 
 
+_PLAIN_TEXTS = (
+    "text",
+    "sentence",
+    "transcript",
+    "transcription",
+    "raw_text",
+    "raw_transcription",
+)
 HEADER_NAMES = {
     "audio": [
         "path",
@@ -66,15 +74,10 @@ HEADER_NAMES = {
         "name",
     ],
     "text": [
-        "text",
-        "sentence",
-        "transcript",
-        "transcription",
         "normalized_text",
         "normalized_transcription",
         "normalized_transcript",
-        "raw_text",
-        "raw_transcription",
+        *_PLAIN_TEXTS,
         "words",
         "orthography",
         "prompt",
@@ -112,6 +115,8 @@ HEADER_NAMES = {
     "end": ["end", "end_time", "stop", "end_seconds"],
 }
 """What people call a column, the likeliest first; case, blanks and hyphens do not matter."""
+_EXAMPLES = {"text": "text, sentence, transcript", "audio": "path, audio_path, file_path"}
+_NUMBER = re.compile(r"[+-]?\d*[.,]?\d+")
 _TRANSLATION_INTO = re.compile(r"translation_([a-z]{2,3}(_[a-z]{2,4})?)")
 _NO_LANGUAGES = {"translation_id"}  # an id more likely than Indonesian
 
@@ -150,8 +155,11 @@ def roles_from_header(
         raise ManifestError(
             f"{path}:1: found the columns {', '.join(names)}; expected one for the "
             f"{'text' if missing == 'text' else 'recording'}, named for example "
-            f"{', '.join(HEADER_NAMES[missing][:3])}. Rename it in the first line."
+            f"{_EXAMPLES[missing]}. Rename it in the first line."
         )
+    written = next((plain.index(name) for name in _PLAIN_TEXTS if name in plain), roles["text"])
+    if written != roles["text"]:
+        roles["plain_text"] = written
     for column, name in enumerate(plain):
         into = _TRANSLATION_INTO.fullmatch(name)
         if into and name not in _NO_LANGUAGES and column not in roles.values():
@@ -183,12 +191,21 @@ def _named_columns(path: Path, names: list[str], named: Mapping[str, str]) -> Ro
 
 
 def roles_from_data(
-    path: Path, records: list[list[str]], names_audio: Callable[[str], bool]
+    path: Path,
+    records: list[list[str]],
+    names_audio: Callable[[str], bool],
+    in_folders: Callable[[Iterable[str]], bool] | None = None,
 ) -> tuple[Roles, int]:
     """The columns of a table without header, and how many there are.
 
     The recording is the column most of whose values name one; of the others, the text is the one
     that looks like sentences. LJSpeech's ``id|text|normalized text`` gives the normalized text.
+
+    Args:
+        path: The table, for the message.
+        records: Fields of every line.
+        names_audio: Whether a value is the name of a recording.
+        in_folders: Whether the recordings of these names lie in several folders; not when None.
 
     Raises:
         ManifestError: The text could be one of several columns.
@@ -203,9 +220,8 @@ def roles_from_data(
     roles: Roles = {"audio": audio}
     others = [i for i in range(width) if i != audio]
     if len(others) > 1:
-        others = _set_aside(columns, others, roles)
-    if not others and "speaker" in roles:  # one word a line, such as yes and no
-        others = [roles.pop("speaker")]
+        several = in_folders is not None and in_folders(columns[audio])
+        others = _set_aside(columns, others, roles, in_folders=several)
     if len(others) == 2 and _say_the_same(columns[others[0]], columns[others[1]]):
         others = others[1:]
     if len(others) != 1:
@@ -216,33 +232,47 @@ def roles_from_data(
     return {**roles, "text": others[0]}, width
 
 
-def _set_aside(columns: list[list[str]], others: list[int], roles: Roles) -> list[int]:
-    """Take splits, speakers and numbers from the columns that may be the text."""
-    kept = []
+def _set_aside(
+    columns: list[list[str]], others: list[int], roles: Roles, *, in_folders: bool
+) -> list[int]:
+    """Take splits, numbers and speakers from the columns that may be the text.
+
+    Numbers with decimals (durations) and integers that hardly repeat (lengths, ages) are nobody's
+    names. The speaker is the one column of words that repeat; one word in all rows tells no speakers
+    apart, and is none where folders do. Where no column looks like sentences, those that repeat may
+    all be the text, such as yes and no.
+    """
+    texts: list[int] = []
+    repeated: list[int] = []
+    constant: list[int] = []
     for i in others:
         values = columns[i]
         distinct = {value.lower() for value in values}
         if distinct <= SPLIT_NAMES.keys():
             roles.setdefault("split", i)
+        elif distinct == {""} or _are_measures(values):
+            continue
         elif len(distinct) < len(values) and not any(" " in value for value in values):
-            if "speaker" in roles:
-                kept.append(i)
-            else:
-                roles["speaker"] = i
-        elif not all(_is_number(value) for value in values):
-            kept.append(i)
-    return kept
+            (repeated if len(distinct) > 1 else constant).append(i)
+        else:
+            texts.append(i)
+    if not texts or len(repeated) > 1:
+        return sorted(texts + repeated + ([] if texts else constant))
+    speakers = repeated or ([] if in_folders else constant)
+    if len(speakers) == 1:
+        roles["speaker"] = speakers[0]
+    return texts
+
+
+def _are_measures(values: list[str]) -> bool:
+    """Whether a column holds numbers that are no names: with decimals, or hardly any of them twice."""
+    given = [value for value in values if value]
+    if not all(map(_NUMBER.fullmatch, given)):
+        return False
+    return len(set(given)) * 2 > len(given) or not all(map(str.isdecimal, given))
 
 
 def _say_the_same(first: list[str], second: list[str]) -> bool:
     """Whether two columns are a text and its normalized form: mostly the same first letters."""
     alike = sum(a[:2].lower() == b[:2].lower() for a, b in zip(first, second, strict=False))
     return alike * 2 > len(first)
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from pathlib import Path
 
 from speechmm.data.ids import make_ids
@@ -41,11 +43,15 @@ def read_tables(
         found += _find_audio(table, given, lookup, report, named)
     ids = make_ids({*lookup.files, *(path for _, _, path in found if path.is_file())})
     translations = read_translations([row for _, row, _ in found], named, report)
+    lines = Counter(row.values.get("id", "") for _, row, _ in found)
     splits: dict[str, list[Utterance]] = {}
     for (split, row, path), translated in zip(found, translations, strict=True):
         if translated is None:
             continue
-        utterance = _to_utterance(row, path, ids.get(path, ""), translated, report)
+        repeated = lines[row.values.get("id", "")] > 1
+        utterance = _to_utterance(
+            row, path, ids.get(path, ""), translated, report, repeated=repeated
+        )
         if utterance is not None:
             splits.setdefault(split, []).append(utterance)
     unlisted = len(set(lookup.files) - {path for _, _, path in found})
@@ -60,7 +66,7 @@ def _find_audio(
     table: Path, given: str, lookup: AudioLookup, report: SkipReport, named: NamedColumns
 ) -> list[tuple[str, Row, Path]]:
     """Split, row and recording of every line that names one; a missing one is named as expected."""
-    rows = read_table(table, lookup.knows, report, named.columns)
+    rows = read_table(table, lookup.knows, report, named.columns, lookup.in_folders)
     naming = lookup.find_naming((_audio_name(row) for row in rows), table.parent)
     found = []
     for row in rows:
@@ -94,27 +100,57 @@ def _expected(name: str, table: Path) -> Path:
 
 
 def _to_utterance(
-    row: Row, audio: Path, file_id: str, translations: dict[str, str], report: SkipReport
+    row: Row,
+    audio: Path,
+    file_id: str,
+    translations: dict[str, str],
+    report: SkipReport,
+    *,
+    repeated: bool,
 ) -> Utterance | None:
+    """What a line says; None, and reported, where its times are no numbers of seconds."""
     file_id = file_id or _audio_name(row)  # not there: reported as the table has it
-    named = row.values.get("id", "")
-    is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
     times = [row.values.get("start") or "", row.values.get("end") or ""]
     try:
-        start, end = (float(value) if value else None for value in times)
+        start, end = (_seconds(value) if value else None for value in times)
     except ValueError:
-        report.add(named or file_id, f"line {row.line}: found the times {times}; expected seconds")
+        item = row.values.get("id") or file_id
+        report.add(item, f"line {row.line}: found the times {times}; expected seconds")
         return None
-    utterance_id = file_id if not named or is_path else "_".join(named.split())
-    if start is not None and not named:
-        utterance_id += f"-{round(start * 1000):07d}"
     return Utterance(
-        id=utterance_id,
+        id=_utterance_id(row, audio, file_id, start, repeated=repeated),
         audio=audio,
-        text=row.values.get("text", ""),
+        text=row.values.get("text") or row.values.get("plain_text", ""),
         speaker=row.values.get("speaker") or None,
         language=row.values.get("language") or None,
         translations=translations,
         start=start or 0.0,
         duration=None if end is None else end - (start or 0.0),
     )
+
+
+def _utterance_id(
+    row: Row, audio: Path, file_id: str, start: float | None, *, repeated: bool
+) -> str:
+    """The id of a line, or that of its recording; with the start where that is a recording's alone.
+
+    It is a recording's where no other column names the recording, and where other lines have it, too.
+    """
+    named = row.values.get("id", "")
+    is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
+    utterance_id = file_id if not named or is_path else "_".join(named.split())
+    if start is not None and (not named or repeated or "audio" not in row.values):
+        utterance_id += f"-{round(start * 1000):07d}"
+    return utterance_id
+
+
+def _seconds(value: str) -> float:
+    """A finite number, in milliseconds, too.
+
+    Raises:
+        ValueError: It is none.
+    """
+    seconds = float(value)
+    if not math.isfinite(1000 * seconds):
+        raise ValueError(value)
+    return seconds

@@ -8,7 +8,7 @@ with its line.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ def read_table(
     names_audio: NamesAudio,
     report: SkipReport,
     named: Mapping[str, str] | None = None,
+    in_folders: Callable[[Iterable[str]], bool] | None = None,
 ) -> list[Row]:
     """The rows of a table.
 
@@ -50,6 +51,7 @@ def read_table(
         names_audio: Whether a value is the name of a recording of this corpus.
         report: Where rows that cannot be read are named.
         named: Names of columns that a user gives, by their roles.
+        in_folders: Whether the recordings of these names lie in several folders; not when None.
 
     Raises:
         ManifestError: The table is not UTF-8, is empty, or its columns cannot be told apart.
@@ -67,7 +69,8 @@ def read_table(
         raise _no_header(path, named)
     if roles is None:
         records = [(number, _join_prose(fields, delimiter)) for number, fields in records]
-        roles, width = roles_from_data(path, [fields for _, fields in records], names_audio)
+        fields_only = [fields for _, fields in records]
+        roles, width = roles_from_data(path, fields_only, names_audio, in_folders)
     else:
         records = records[1:]
     rows = []
