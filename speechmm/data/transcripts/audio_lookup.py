@@ -98,7 +98,7 @@ class AudioLookup:
             return [here]
         suffix = PurePosixPath(plain).suffix
         wishes: list[Callable[[Parts, Path], bool]] = [
-            lambda base, path: path.as_posix().endswith(plain),
+            lambda base, path: path.as_posix().endswith((plain, f"{plain}{path.suffix}")),
             lambda base, path: speaker is not None and _fold(speaker) in base,
             lambda base, path: base == naming.base,
             lambda base, path: path.suffix == suffix,
@@ -139,13 +139,18 @@ def _choose_base(bases: Counter[Parts], here: Parts, *, repeated: bool) -> Parts
 
 def name_parts(name: str) -> Parts:
     """The parts of a path, without audio suffix, and alike for names people take for the same."""
+    return tuple(map(_fold, exact_parts(name)))
+
+
+def exact_parts(name: str) -> Parts:
+    """The parts of a path, without audio suffix, as they are written."""
     name = name.strip()
     if "/" not in name:
         name = name.replace("\\", "/")
     parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
     if parts and PurePosixPath(parts[-1]).suffix.lower() in AUDIO_SUFFIXES | MEDIA_SUFFIXES:
         parts[-1] = PurePosixPath(parts[-1]).stem
-    return tuple(map(_fold, parts))
+    return tuple(parts)
 
 
 def _fold(name: str) -> str:

@@ -1,24 +1,27 @@
 """Finds texts in files of their own: ``a.wav`` with ``a.txt``, ``a.lab`` or ``a.wav.txt``.
 
-Case and Unicode form of a name do not matter. The text lies beside the recording, or anywhere in the
-corpus where no other text has its name.
+A text of exactly the recording's name comes first; where there is none, case and Unicode form do not
+matter, unless the text is another recording's. It lies beside the recording, or anywhere in the corpus
+where no other text has its name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from speechmm.audio.files import unreadable_among
+from speechmm.audio.files import audio_among, unreadable_among
 from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport
-from speechmm.data.transcripts.audio_lookup import name_parts
+from speechmm.data.transcripts.audio_lookup import Parts, exact_parts, name_parts
+from speechmm.data.transcripts.timed_labels import has_times
 from speechmm.data.utterances import Utterance
 from speechmm.errors import ManifestError
 from speechmm.files.text import read_text
 
+Name = Callable[[str], Parts]
 TRANSCRIPT_SUFFIXES = (".txt", ".lab")
 _NO_TRANSCRIPTS = frozenset((
     "readme", "license", "licence", "copying", "changelog", "changes", "authors", "notes", "about",
@@ -34,23 +37,20 @@ def pair_files(files: list[Path], audio: list[Path]) -> dict[Path, Path]:
         files: All files of the corpus.
         audio: The recordings among them.
     """
-    folders: dict[Path, list[Path]] = {}
-    by_name: dict[str, list[Path]] = {}
-    for path in filter(_is_text, files):
-        folders.setdefault(path.parent, []).append(path)
-        if is_transcript(path):
-            by_name.setdefault(_text_names(path)[0], []).append(path)
-    beside = {folder: _by_name(texts) for folder, texts in folders.items()}
-    recordings = Counter(_audio_name(path) for path in {path.with_suffix("") for path in audio})
+    texts: dict[Path, list[Path]] = {}
+    recordings: dict[Path, list[Path]] = {}
+    for paths, folders in ((filter(_is_text, files), texts), (audio, recordings)):
+        for path in paths:
+            folders.setdefault(path.parent, []).append(path)
+    beside = {folder: _Beside(texts[folder], recordings.get(folder, [])) for folder in texts}
+    transcripts = list(filter(is_transcript, files))
+    anywhere = [_Anywhere(transcripts, audio, parts) for parts in (exact_parts, name_parts)]
     pairs = {}
     for path in audio:
-        name = _audio_name(path)
-        anywhere = (
-            by_name.get(name, []) if recordings[_audio_name(path.with_suffix(""))] == 1 else []
-        )
-        found = beside.get(path.parent, {}).get(name)
-        if found is None and len(anywhere) == 1:
-            found = anywhere[0]
+        places: list[_Beside | _Anywhere] = [*anywhere]
+        if path.parent in beside:
+            places.insert(0, beside[path.parent])
+        found = next(filter(None, (place.text_of(path) for place in places)), None)
         if found is not None:
             pairs[path] = found
     return pairs
@@ -60,9 +60,24 @@ def text_beside(audio: Path) -> Path | None:
     """The text file in the folder of a recording that has its name; None when there is none."""
     folder = audio.absolute().parent
     try:
-        return _texts_in(folder, folder.stat().st_mtime_ns).get(_audio_name(audio))
+        return _texts_in(folder, folder.stat().st_mtime_ns).text_of(audio)
     except OSError:  # a folder that may not be listed
         return None
+
+
+def read_transcript(path: Path) -> str:
+    """The text of a sidecar.
+
+    Raises:
+        ManifestError: It cannot be read, or its lines are labels with times.
+    """
+    text = read_text(path)
+    if has_times(text):
+        raise ManifestError(
+            f"{path}: found times, not a transcript ('{' '.join(text.split())[:40]}'); expected the words "
+            "alone. Take the times away, or name a table of the texts with --transcripts."
+        )
+    return text
 
 
 def is_transcript(path: Path) -> bool:
@@ -91,7 +106,9 @@ def read_sidecars(
             report.add(item, f"{path}: has no transcript; expected {expected}")
             continue
         try:
-            utterances.append(Utterance(id=ids[path], audio=path, text=read_text(pairs[path])))
+            utterances.append(
+                Utterance(id=ids[path], audio=path, text=read_transcript(pairs[path]))
+            )
         except ManifestError as error:
             report.add(item, error)
     for path in _texts_alone(files, audio, set(pairs.values())):
@@ -119,17 +136,62 @@ def _texts_alone(files: list[Path], audio: list[Path], used: set[Path]) -> list[
 
 
 @lru_cache(maxsize=64)
-def _texts_in(folder: Path, changed: int) -> dict[str, Path]:
-    """Text files of a folder by the names of their recordings; ``changed`` is when it last did."""
-    return _by_name(path for path in folder.iterdir() if _is_text(path))
+def _texts_in(folder: Path, changed: int) -> _Beside:
+    """The text files of a folder; ``changed`` is when it last did."""
+    files = list(folder.iterdir())
+    return _Beside(filter(_is_text, files), audio_among(files))
 
 
-def _by_name(texts: Iterable[Path]) -> dict[str, Path]:
-    """Texts of one folder by the name of the recording: ``.txt`` first, ``a.wav.txt`` last."""
-    ordered = sorted(texts, key=lambda path: TRANSCRIPT_SUFFIXES.index(path.suffix.lower()))
+class _Beside:
+    """Texts of one folder by the name of the recording: ``.txt`` first, ``a.wav.txt`` last.
+
+    Args:
+        texts: They, in any order.
+        audio: The recordings of the folder, whose own texts are no other's.
+    """
+
+    def __init__(self, texts: Iterable[Path], audio: Iterable[Path]) -> None:
+        ordered = sorted(texts, key=lambda path: TRANSCRIPT_SUFFIXES.index(path.suffix.lower()))
+        self._exact = _first_by_name(ordered, exact_parts)
+        own = {_audio_name(path, exact_parts) for path in audio}
+        others = [path for path in ordered if own.isdisjoint(_text_names(path, exact_parts))]
+        self._alike = _first_by_name(others, name_parts)
+
+    def text_of(self, audio: Path) -> Path | None:
+        """The text of a recording."""
+        exact = self._exact.get(_audio_name(audio, exact_parts))
+        return exact or self._alike.get(_audio_name(audio))
+
+
+class _Anywhere:
+    """Texts of a corpus by the name of the recording, where one text and one recording have it.
+
+    Args:
+        texts: Transcripts in any folder.
+        audio: All recordings.
+        name: `exact_parts` or `name_parts`.
+    """
+
+    def __init__(self, texts: Iterable[Path], audio: Iterable[Path], name: Name) -> None:
+        self._name = name
+        self._texts: dict[str, list[Path]] = {}
+        for path in texts:
+            self._texts.setdefault(_text_names(path, name)[0], []).append(path)
+        stems = {path.with_suffix("") for path in audio}
+        self._recordings = Counter(_audio_name(path, name) for path in stems)
+
+    def text_of(self, audio: Path) -> Path | None:
+        """The text of a recording."""
+        if self._recordings[_audio_name(audio.with_suffix(""), self._name)] != 1:
+            return None
+        found = self._texts.get(_audio_name(audio, self._name), [])
+        return found[0] if len(found) == 1 else None
+
+
+def _first_by_name(texts: list[Path], parts: Name) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for names in zip(*map(_text_names, ordered), strict=True):
-        for name, path in zip(names, ordered, strict=True):
+    for names in zip(*(_text_names(path, parts) for path in texts), strict=True):
+        for name, path in zip(names, texts, strict=True):
             found.setdefault(name, path)
     return found
 
@@ -138,11 +200,15 @@ def _is_text(path: Path) -> bool:
     return path.suffix.lower() in TRANSCRIPT_SUFFIXES
 
 
-def _text_names(path: Path) -> tuple[str, str]:
+def _text_names(path: Path, parts: Name = name_parts) -> tuple[str, str]:
     """The recordings a text may be of: ``a.wav.txt`` of ``a.wav.wav``, or else of ``a.wav``."""
     plain = path.with_suffix("").name
-    return name_parts(f"{plain}.wav")[-1], name_parts(plain)[-1]
+    return _last(parts(f"{plain}.wav")), _last(parts(plain))
 
 
-def _audio_name(path: Path) -> str:
-    return name_parts(path.name)[-1]
+def _audio_name(path: Path, parts: Name = name_parts) -> str:
+    return _last(parts(path.name))
+
+
+def _last(parts: Parts) -> str:
+    return parts[-1] if parts else ""  # of a name of blanks or dots
