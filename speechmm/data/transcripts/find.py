@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 from speechmm.audio.files import audio_among
 from speechmm.data.splits import SPLIT_NAMES
 from speechmm.data.transcripts.sidecars import pair_files
+from speechmm.data.transcripts.tables import has_transcript_header
 from speechmm.errors import ManifestError
+
+logger = logging.getLogger(__name__)
 
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _KNOWN = [
@@ -34,9 +38,9 @@ def find_tables(root: Path, files: list[Path]) -> list[Path]:
     """The transcript tables to read: none when every recording has its own text file.
 
     In this order: tables named after splits (``train.tsv``, ``metadata_train.csv``); a table of a
-    known name (``metadata.csv``, ``validated.tsv``, ...) in ``root``; text files beside the
-    recordings; the only table in ``root``; tables of a known name in the folders below, and
-    LibriSpeech's ``*.trans.txt``.
+    known name (``metadata.csv``, ``validated.tsv``, ...) in ``root``, where every recording has a text
+    file only one whose header names texts and recordings; text files beside the recordings; the only
+    table in ``root``; tables of a known name in the folders below, and LibriSpeech's ``*.trans.txt``.
 
     Raises:
         ManifestError: There is no transcript at all, or any of several tables could be meant.
@@ -50,6 +54,8 @@ def find_tables(root: Path, files: list[Path]) -> list[Path]:
     if by_split:
         return by_split
     known = sorted((path for path in here if _rank(path) < len(_KNOWN)), key=_rank)
+    if audio and len(pairs) == len(audio):
+        known = _with_header(known)
     if known:
         return known[:1]
     if pairs:
@@ -74,6 +80,21 @@ def split_of_folders(path: Path, root: Path) -> str:
 def _rank(path: Path) -> int:
     stem = path.stem.lower()
     return _KNOWN.index(stem) if stem in _KNOWN else len(_KNOWN)
+
+
+def _with_header(tables: list[Path]) -> list[Path]:
+    """The tables whose header names texts and recordings; the others are named in the log."""
+    found = []
+    for path in tables:
+        if has_transcript_header(path):
+            found.append(path)
+        else:
+            logger.info(
+                "%s is passed over: every recording has a text file, and its first line names no columns "
+                "of texts and recordings (--transcripts takes it nevertheless)",
+                path,
+            )
+    return found
 
 
 def _only_table(root: Path, here: list[Path]) -> list[Path]:

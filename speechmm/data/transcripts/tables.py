@@ -89,6 +89,21 @@ def read_table(
     return rows
 
 
+def has_transcript_header(path: Path) -> bool:
+    """Whether the first line of a table names a column for the text and one for the recording."""
+    try:
+        lines = read_lines(path)
+    except ManifestError:
+        return False
+    for delimiter in _DELIMITERS.get(path.suffix.lower(), _OTHER_DELIMITERS) if lines else ():
+        try:
+            if roles_from_header(path, _header(lines[0][1], delimiter), has_data=False):
+                return True
+        except ManifestError:  # without one of the two
+            continue
+    return False
+
+
 def _no_header(path: Path, named: Mapping[str, str]) -> ConfigError:
     flag = next(iter(named)).replace("_", "-")
     return ConfigError(
@@ -126,7 +141,7 @@ def _join_prose(fields: list[str], delimiter: str) -> list[str]:
 def _find_delimiter(path: Path, lines: list[str], names_audio: NamesAudio) -> str:
     candidates = _DELIMITERS.get(path.suffix.lower(), _OTHER_DELIMITERS)
     for delimiter in candidates:
-        header = [_unquote(name) for name in _split_plain(lines[0], delimiter)]
+        header = _header(lines[0], delimiter)
         if len(header) > 1 and len(roles_from_header(path, header, has_data=False) or ()) > 1:
             return delimiter
     hits = {
@@ -147,6 +162,10 @@ def _find_delimiter(path: Path, lines: list[str], names_audio: NamesAudio) -> st
         f"{path}:1: found '{lines[0][:80]}'; expected columns with a comma, semicolon, tab or | "
         "between them, such as 'id|text'. Give a table in one of these forms."
     )
+
+
+def _header(line: str, delimiter: str) -> list[str]:
+    return [_unquote(name) for name in _split_plain(line, delimiter)]
 
 
 def _split_plain(line: str, delimiter: str) -> list[str]:

@@ -8,8 +8,11 @@ from speechmm.data.corpora import folder
 from speechmm.data.skips import SkipReport
 from speechmm.data.transcripts.audio_lookup import AudioLookup
 from speechmm.data.transcripts.columns import roles_from_data
+from speechmm.data.transcripts.sidecars import pair_files, text_beside
+from speechmm.data.transcripts.timed_labels import has_times
 from speechmm.errors import ManifestError
 
+ONE, TWO = "\xe4", "a\u0308"  # an umlaut as one character and as two
 FOUR = ["ann/1", "ann/2", "bob/3", "bob/4"]
 
 
@@ -137,3 +140,122 @@ def test_times_that_are_not_finite_are_named_with_their_line(tmp_path, record):
     splits = folder.prepare(tmp_path, report, dev=0.0, test=0.0)
     assert [cut.id for cut in splits["train"]] == ["long-0001000"]
     assert [reason.split(":")[0] for _, reason in report.items] == ["line 2", "line 3", "line 4"]
+
+
+def pairs(root: Path, names: str):
+    """Which text each recording of these empty files gets: of all files, and beside it alone."""
+    for name in names.split():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("")
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    audio = [path for path in files if path.suffix.lower() == ".wav"]
+    found = {
+        path.relative_to(root).as_posix(): text.relative_to(root).as_posix()
+        for path, text in pair_files(files, audio).items()
+    }
+    beside = {path: text_beside(path) for path in audio}
+    alone = {path.name: text.name for path, text in beside.items() if text is not None}
+    return found, alone
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("S.wav s.wav S.txt s.txt", {"S.wav": "S.txt", "s.wav": "s.txt"}),
+        ("S.wav s.wav S.wav.txt s.wav.txt", {"S.wav": "S.wav.txt", "s.wav": "s.wav.txt"}),
+        ("S.wav s.wav S.txt", {"S.wav": "S.txt"}),
+        ("S.wav s.wav s.txt s.lab", {"s.wav": "s.txt"}),
+        ("S.WAV s.lab", {"S.WAV": "s.lab"}),
+        (f"{TWO}.wav {ONE}.wav {ONE}.txt {TWO}.txt", {f"{n}.wav": f"{n}.txt" for n in (ONE, TWO)}),
+        (f"{ONE}.wav {TWO}.txt", {f"{ONE}.wav": f"{TWO}.txt"}),
+    ],
+)
+def test_names_that_differ_in_case_or_form_only(tmp_path, names, expected):
+    assert pairs(tmp_path, names) == (expected, expected)
+
+
+def test_names_of_a_table_that_differ_in_case_only(tmp_path, record):
+    for name in "Ss":
+        record(tmp_path / f"{name}.wav")
+    (tmp_path / "metadata.csv").write_text("id,text\nS,large one\ns,small one\n")
+    cuts, skipped = prepare(tmp_path)
+    assert texts(cuts) == {"S": "large one", "s": "small one"}
+    assert not skipped
+
+
+def test_names_that_differ_in_case_only_in_two_trees(tmp_path):
+    found, _ = pairs(tmp_path, "wav/S.wav wav/s.wav wav/T.wav txt/S.txt txt/s.txt txt/t.txt")
+    assert found == {"wav/S.wav": "txt/S.txt", "wav/s.wav": "txt/s.txt", "wav/T.wav": "txt/t.txt"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 1000000 sil\n1000000 2500000 hello\n",  # HTK
+        "0 1000000 1\n1000000 2500000 2\n",
+        "2700000 9300000 yes\n",
+        "#\n0.13500 125 pau\n0.29000 125 ao\n",  # CMU ARCTIC
+        "separator ;\nnfields 1\n#\n   0.2200 26 pau\n   0.4 26 1\n   0.5 26 b\n",
+        "0 46797 She had your dark suit in greasy wash water all year.\n",  # TIMIT
+        "0.000000\t1.250000\thello there\n",  # Audacity
+        "0 1 hello\n1 3 there\n",
+    ],
+)
+def test_labels_with_times_are_no_transcript(tmp_path, record, text):
+    assert has_times(text)
+    for name in "ab":
+        record(tmp_path / f"{name}.wav")
+    (tmp_path / "a.lab").write_text(text)
+    (tmp_path / "b.lab").write_text("hello")
+    cuts, skipped = prepare(tmp_path)
+    assert texts(cuts) == {"b": "hello"}
+    assert "a.lab: found times, not a transcript" in skipped["a.wav"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "#",
+        "1 2 3",
+        "1 2",
+        "20 20 vision",
+        "1914 1918 war",
+        "0 800 call us",
+        "2.5 3.5 metres",
+        "1 2 buckle my shoe\n3 4 knock at the door",
+        "1 2 3\n4 5 6",
+        "1 2 3\n2 3 4",
+        "1914 1918 war\n1939 1945 war",
+        "0 1000000 sil\nand more",
+        "3 2 one\n1 0 go",
+    ],
+)
+def test_transcripts_that_begin_with_numbers(text):
+    assert not has_times(text)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("speaker,age,gender\nann,31,f\n", {"ann": "beside ann", "bob": "beside bob"}),
+        ("id,age\nann,31\n", {"ann": "beside ann", "bob": "beside bob"}),
+        ("f\xfcr", {"ann": "beside ann", "bob": "beside bob"}),
+        ("", {"ann": "beside ann", "bob": "beside bob"}),
+        ("id,text\nann,of the table\n", {"ann": "of the table"}),
+    ],
+)
+def test_a_table_beside_text_files_of_all_recordings(tmp_path, record, caplog, table, expected):
+    for name in ("ann", "bob"):
+        record(tmp_path / f"{name}.wav")
+        (tmp_path / f"{name}.txt").write_text(f"beside {name}")
+    (tmp_path / "metadata.csv").write_bytes(table.encode("latin-1"))
+    with caplog.at_level("INFO"):
+        cuts, skipped = prepare(tmp_path)
+    assert texts(cuts) == expected
+    assert not skipped
+    assert ("metadata.csv is passed over" in caplog.text) == (len(expected) == 2)
+    (tmp_path / "bob.txt").unlink()
+    if "age" in table:
+        with pytest.raises(ManifestError):
+            prepare(tmp_path)
