@@ -132,14 +132,11 @@ def _to_utterance(
 def _utterance_id(
     row: Row, audio: Path, file_id: str, start: float | None, *, repeated: bool
 ) -> str:
-    """The id of a line, or that of its recording; with the start where that is a recording's alone.
-
-    It is a recording's where no other column names the recording, and where other lines have it, too.
-    """
+    """The id of a line, or that of its recording; with the start where other lines may have it, too."""
     named = row.values.get("id", "")
     is_path = "/" in named or "\\" in named or named.lower().endswith(audio.suffix.lower() or "/")
     utterance_id = file_id if not named or is_path else "_".join(named.split())
-    if start is not None and (not named or repeated or "audio" not in row.values):
+    if start is not None and (not named or repeated):
         utterance_id += f"-{round(start * 1000):07d}"
     return utterance_id
 

@@ -14,11 +14,10 @@ from speechmm.audio.files import audio_among, unreadable_among
 from speechmm.audio.io import audio_info, iter_audio, read_audio
 from speechmm.data.ids import make_ids
 from speechmm.data.skips import SkipReport, named_failure
-from speechmm.data.transcripts.sidecars import pair_files, text_beside
+from speechmm.data.transcripts.sidecars import pair_files, read_transcript, text_beside
 from speechmm.errors import AlignmentError, AudioError
 from speechmm.files.pipes import STDIN, is_pipe, starts_like_rows
 from speechmm.files.shar import is_shar
-from speechmm.files.text import read_text
 from speechmm.files.tree import list_files
 from speechmm.options import MANIFEST_SUFFIXES
 
@@ -116,12 +115,12 @@ class Source:
 
         Raises:
             AlignmentError: There is no text.
-            ManifestError: The file of the text cannot be read.
+            ManifestError: The file of the text cannot be read, or holds labels with times.
         """
         text = self.text
         if text is None and self.audio:
             path = self.text_file or text_beside(Path(self.audio))
-            text = None if path is None else read_text(path)
+            text = None if path is None else read_transcript(path)
         if text is None or not text.strip():
             found = "there is no text" if text is None else "its text is empty"
             raise AlignmentError(

@@ -132,6 +132,14 @@ def test_segments_with_ids_of_their_own_keep_them(tmp_path, record):
     assert texts(cuts) == {"u1": "one", "u2": "two"}
 
 
+def test_ids_that_come_once_stay(tmp_path, record):
+    for name in ("u1", "u2"):
+        record(tmp_path / f"{name}.wav", 2.0)
+    (tmp_path / "metadata.csv").write_text("id,start,end,text\nu1,0,1,one\nu2,0.5,1.5,two\n")
+    cuts, _ = prepare(tmp_path)
+    assert texts(cuts) == {"u1": "one", "u2": "two"}
+
+
 def test_times_that_are_not_finite_are_named_with_their_line(tmp_path, record):
     record(tmp_path / "long.wav", 3.0)
     rows = [f"long.wav,{start},2,x" for start in ("nan", "inf", "-inf", "1")]

@@ -118,3 +118,12 @@ def test_what_only_ctc_can_tell_is_refused_without_it(
     assert "2 words, cut out at their times and recognised alone (greedy decoder)" in (
         capsys.readouterr().out
     )
+
+
+def test_labels_with_times_are_no_words_to_align(
+    speak: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    audio = speak("ab cd").save(Path("a.wav"))
+    Path("a.lab").write_text("0 3000000 sil\n3000000 7000000 ab\n7000000 9000000 cd\n")
+    assert call("align", audio, "--format", "jsonl", "--out", "a.jsonl") == 2
+    assert "a.lab: found times, not a transcript" in capsys.readouterr().err
