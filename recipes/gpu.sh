@@ -33,17 +33,23 @@ needs_start() {
   fi
 }
 
-# Changes "pieces" (flags of speechmm tokenizer), "tokenizer" (its file) and "search" (flags of speechmm
-# transcribe) where the config goes on from something that others trained. Sets the array "goes_on" (flags
-# of speechmm fit): where whisper.yaml goes on from a bundle, that has the tokenizer and the decoder, and no
-# tokenizer is to be made.
+# Changes "pieces" (flags of speechmm tokenizer), "tokenizer" (its file), "search" (flags of speechmm
+# transcribe) and "align" (flags of speechmm align) where the config wants others. Sets the array "goes_on"
+# (flags of speechmm fit): where whisper.yaml goes on from a bundle, that has the tokenizer and the decoder,
+# and no tokenizer is to be made.
 #   by_config whisper --model.pretrained whisper-base
 by_config() {
   local word name=
   goes_on=()
   case $1 in
     finetune) search=(--beam 10 --ctc-weight 1) ;; # it has no decoder
-    whisper)                                       # it has no CTC, and writes Whisper's pieces
+    scratch) # it writes letters, and learns no alignment head, for speed
+      pieces=(--kind char)
+      tokenizer=letters.json
+      search=(--beam 10 --ctc-weight 0.5)
+      align=(--aligner ctc)
+      ;;
+    whisper) # it has no CTC, and writes Whisper's pieces
       search=(--beam 4)
       tokenizer=pieces.json
       for word in "${@:2}"; do

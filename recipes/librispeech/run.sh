@@ -16,6 +16,7 @@ gpu_settings "$config"
 pieces=(--kind bpe --vocab-size 500)
 tokenizer=tokenizer.json
 search=(--beam 4)
+align=()
 by_config "$name" "${@:3}"
 
 speechmm prepare librispeech "$corpus" "$data" || [[ $? == 3 ]]
@@ -26,7 +27,7 @@ for split in test test-other; do
   if [[ ! -f $data/$split.jsonl.gz ]]; then continue; fi
   speechmm transcribe "$data/$split.jsonl.gz" --model "$run/bundle" "${search[@]}" \
     --format jsonl --out "$run/$split.jsonl" || [[ $? == 3 ]]
-  speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" --format textgrid \
+  speechmm align "$data/$split.jsonl.gz" --model "$run/bundle" "${align[@]}" --format textgrid \
     --out "$run/textgrids/$split" || [[ $? == 3 ]]
   speechmm score "$run/$split.jsonl" "$data/$split.jsonl.gz" --out "$run/report-$split" \
     --results "$run/RESULTS.md" --title "librispeech $split, $name, beam ${search[1]}"

@@ -187,6 +187,7 @@ def test_going_on_with_a_decoder_asks_for_its_language(recipe: str, more: str, r
         ("small", "--kind char|tokenizer.json|--beam 4|"),
         ("small --init_from b", "--kind char|tokenizer.json|--beam 4|"),
         ("finetune --model.pretrained w", "--kind char|tokenizer.json|--beam 10 --ctc-weight 1|"),
+        ("scratch", "--kind char|letters.json|--beam 10 --ctc-weight 0.5|"),
         ("whisper --model.pretrained w", "--kind bpe --pieces-of w|pieces.json|--beam 4|"),
         ("whisper --model.pretrained=v/w", "--kind bpe --pieces-of v/w|pieces.json|--beam 4|"),
         (
