@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034  # the scripts that source this read what it sets
+# shellcheck shell=bash disable=SC2034,SC2154  # the scripts that source this read what it sets, and set "config"
 # Sourced by every run.sh: where there is a GPU, the settings beside a config that suit it.
 #   gpu_settings recipes/an4/small.yaml
 # sets the array "gpu" to (--config recipes/an4/small.gpu.yaml) if the machine has an NVIDIA GPU that
