@@ -68,7 +68,7 @@ Run "speechmm COMMAND --help" for the arguments of one command.
 exit codes:
   0  all went well
   2  a mistake in what was given: one line on stderr says what and what to do
-  3  finished, but some inputs were skipped or flagged: each is named on stderr
+  3  finished, but some inputs were skipped, or alignments flagged: each is named on stderr
 """
 
 

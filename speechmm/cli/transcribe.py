@@ -91,7 +91,8 @@ def run(argv: list[str]) -> int:
         )
         write_meta(arguments.out, meta)
     unread.print(None, noun="lines of --words")
-    return name_flagged(flagged, skipped, total, noun="inputs") or unread.exit_code
+    name_flagged(flagged, skipped, total, noun="inputs")  # a doubt about a text, which is written
+    return skipped.exit_code or unread.exit_code
 
 
 def _with_flagged(

@@ -61,10 +61,10 @@ def _efficiency(bundle: Bundle, parts: Mapping[str, float]) -> Efficiency:
 
 def decoding_settings(options: SearchOptions) -> dict[str, Any]:
     """The search settings that have an effect."""
-    settings = dataclasses.asdict(options)
-    if options.decoder != "joint":
+    settings = dataclasses.asdict(options) | {"decoder": options.searched_by}
+    if options.searched_by != "joint":
         del settings["ctc_weight"]
-    if options.decoder == "ctc":
+    if options.searched_by == "ctc":
         del settings["length_bonus"]
     if options.task == "asr":
         del settings["task"]

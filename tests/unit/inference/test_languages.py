@@ -8,13 +8,14 @@ import soundfile
 import torch
 
 import speechmm
+from speechmm.alignments import Segment
 from speechmm.audio.log_mel import LogMelConfig
 from speechmm.cli.main import main
 from speechmm.errors import ConfigError
 from speechmm.inference.api import Model
 from speechmm.inference.engine.sources import Source
 from speechmm.inference.recognition.languages import most_written
-from speechmm.inference.recognition.options import SearchOptions, decoder_for
+from speechmm.inference.recognition.options import SearchOptions
 from speechmm.inference.recognition.run_info import decoding_settings
 from speechmm.inference.recognition.search import search
 from speechmm.inference.recognition.transcriber import Transcriber
@@ -181,7 +182,7 @@ def test_what_a_model_cannot_do_is_refused_in_one_line(bundles, tags, asked, mes
 def test_ctc_translates_nothing(decoder):
     with pytest.raises(ConfigError, match=f"decoder is '{decoder}' and task translate; expected"):
         SearchOptions(decoder=decoder, task="translate")
-    assert decoder_for("translate") == "attention"
+    assert SearchOptions(task="translate").searched_by == "attention"
     with pytest.raises(ConfigError, match="as CTC is told no language"):
         SearchOptions(decoder="joint", ctc_weight=1.0, language="de")
 
@@ -203,8 +204,14 @@ def test_settings_name_the_task_and_the_language_where_there_are_some():
 
 
 def test_the_language_of_most_words():
-    assert most_written([("de", 3), ("en", 4), ("de", 2)]) == "de"
-    assert most_written([("de", 0)]) == most_written([]) == ""
+    def said(text: str) -> list[Segment]:
+        return [Segment(label=word, start=0.0, end=1.0) for word in text.split()]
+
+    assert (
+        most_written([("de", said("a b c")), ("en", said("a b c d")), ("de", said("a b"))]) == "de"
+    )
+    assert most_written([("de", [])]) == most_written([]) == ""
+    assert most_written([("en", said("one two three")), ("zh", said("我们去图书馆"))]) == "zh"
 
 
 def test_from_the_command_line(bundles, tmp_path, capsys):

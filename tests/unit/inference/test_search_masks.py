@@ -58,7 +58,7 @@ def all_scores(
             spoken = -float(F.ctc_loss(ctc[:, None], target, *lengths, BLANK, reduction="sum"))
             logits = model.decode(target, encoding).logits[0].double().log_softmax(-1)
             said = sum(float(row[token]) for row, token in zip(logits, [*text, EOS], strict=True))
-            weight = options.ctc_weight if options.decoder == "joint" else 0.0
+            weight = options.ctc_weight if options.searched_by == "joint" else 0.0
             if weight == 0 or math.isfinite(spoken):
                 score = (weight * spoken if weight else 0.0) + (1 - weight) * said
                 scores[text] = score + options.length_bonus * size
