@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,11 +19,13 @@ from speechmm.cli.corpus_alignment import (
     uses_corpus_aligner,
 )
 from speechmm.cli.decoding import (
+    Flagged,
     add_channel_argument,
     add_model_arguments,
     find_inputs,
     load_model,
     name_flagged,
+    note_flagged,
     require_files,
     require_some,
     show_progress,
@@ -78,8 +80,8 @@ def run(argv: list[str]) -> int:
         bundle = load_model(arguments)
         frame_shift = bundle.features.frame_shift
         alignments = _aligner(arguments, bundle, units).align_sources(sources, skipped=skipped)
-    flagged: list[Alignment] = []
-    found = _note_flagged(alignments, flagged)
+    flagged: list[Flagged] = []
+    found = note_flagged(alignments, flagged)
     shown = show_progress(found, len(sources), "aligning", hidden=False)
     aligned = require_some(shown, skipped)
     if arguments.format == "cuts":
@@ -273,27 +275,13 @@ def _write_cuts(sources: Sequence[Source], alignments: Iterable[Alignment], out:
     A source that was a cut stays that cut; an audio file becomes a cut of all of it.
     """
     from speechmm.data.aligned_cuts import with_alignment
-    from speechmm.data.manifest import make_cut, write_cuts
+    from speechmm.data.manifest import write_cuts
 
     by_id = {source.id: source for source in sources}
 
     def aligned_cut(alignment: Alignment) -> MonoCut:
         source = by_id[alignment.id]
         text = source.transcript()
-        if source.cut is None:
-            words = " ".join(text.split())
-            cut = make_cut(id=source.id, audio=source.audio, text=words, channel=source.channel)
-        else:
-            # of inputs that share an id, all but the first have another
-            cut = source.cut.with_id(source.id)
-        return with_alignment(cut, alignment, text=text)
+        return with_alignment(source.as_cut(" ".join(text.split())), alignment, text=text)
 
     write_cuts(map(aligned_cut, alignments), out)
-
-
-def _note_flagged(alignments: Iterable[Alignment], flagged: list[Alignment]) -> Iterator[Alignment]:
-    """The same alignments; those with flags are noted."""
-    for alignment in alignments:
-        if alignment.flags:
-            flagged.append(replace(alignment, units={}))
-        yield alignment

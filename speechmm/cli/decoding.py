@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from speechmm.models.bundle import Bundle
 
 Item = TypeVar("Item")
+Result = TypeVar("Result", "Alignment", "Transcript")
+Flagged = tuple[str, tuple[str, ...]]
 DECODER_HELP = (
     "what searches: greedy CTC (fastest), the attention decoder, or both jointly (default: "
     "joint, or what the model has of the two; for translations attention)"
@@ -181,20 +183,26 @@ def require_files(sources: Iterable[Source], out: Path) -> None:
             )
 
 
-def name_flagged(
-    flagged: Sequence[Alignment | Transcript], skipped: SkipReport, total: int, *, noun: str
-) -> int:
+def note_flagged(results: Iterable[Result], flagged: list[Flagged]) -> Iterator[Result]:
+    """The same results; of those with flags, ids and flags are noted."""
+    for one in results:
+        if one.flags:
+            flagged.append((one.id, one.flags))
+        yield one
+
+
+def name_flagged(flagged: Sequence[Flagged], skipped: SkipReport, total: int, *, noun: str) -> int:
     """Names on stderr what was left out and what was flagged; the exit code that follows.
 
     Args:
-        flagged: Results with flags.
+        flagged: Ids of results, and their flags.
         skipped: What there is no result of.
         total: Results asked for.
         noun: What they are called, in the plural.
     """
     skipped.print(total, noun=noun)
-    for one in flagged:
-        print(f"flagged: {one.id}: {'; '.join(one.flags)}", file=sys.stderr)
+    for id, flags in flagged:
+        print(f"flagged: {id}: {'; '.join(flags)}", file=sys.stderr)
     if flagged:
         print(f"{len(flagged)} of {total} {noun} flagged", file=sys.stderr)
     return 3 if flagged else skipped.exit_code

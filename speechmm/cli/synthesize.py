@@ -13,6 +13,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat
 
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
+    Flagged,
     add_model_arguments,
     load_model,
     name_flagged,
@@ -67,7 +68,7 @@ def run(argv: list[str]) -> int:
 
     check_file(arguments.manifest)
     synthesizer = Synthesizer(load_model(arguments), device=arguments.device)
-    flagged: list[Alignment] = []
+    flagged: list[Flagged] = []
     cuts: list[MonoCut] = []
     spoken = _speak(synthesizer, wanted, arguments, skipped, flagged, cuts=cuts)
     shown = show_progress(spoken, len(wanted), "speaking", hidden=arguments.times == STDOUT)
@@ -246,7 +247,7 @@ def _speak(
     wanted: Sequence[Wanted],
     arguments: Namespace,
     skipped: SkipReport,
-    flagged: list[Alignment],
+    flagged: list[Flagged],
     *,
     cuts: list[MonoCut],
 ) -> Iterator[Alignment]:
@@ -274,7 +275,7 @@ def _speak(
         write_audio(path, speech.samples.numpy(), speech.sample_rate, ours=not single)
         alignment = replace(speech.alignment, audio=str(path))
         if alignment.flags:
-            flagged.append(replace(alignment, units={}))
+            flagged.append((alignment.id, alignment.flags))
         elif arguments.manifest is not None:
             from speechmm.inference.synthesis.spoken_cuts import spoken_cut
 

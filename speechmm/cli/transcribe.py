@@ -6,8 +6,6 @@ import shlex
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +14,13 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveIn
 from speechmm.cli.arguments import CommandParser
 from speechmm.cli.decoding import (
     DECODER_HELP,
+    Flagged,
     add_channel_argument,
     add_model_arguments,
     find_inputs,
     load_model,
     name_flagged,
+    note_flagged,
     require_some,
     search_options,
     show_progress,
@@ -36,7 +36,7 @@ from speechmm.options import TRANSCRIPT_FORMATS, TRANSLATION_FORMATS
 from speechmm.text.languages import TASKS
 
 if TYPE_CHECKING:
-    from speechmm.alignments import Transcript
+    pass
 
 
 def run(argv: list[str]) -> int:
@@ -72,8 +72,8 @@ def run(argv: list[str]) -> int:
         device=arguments.device,
     )
     began = time.perf_counter()
-    flagged: list[Transcript] = []
-    transcripts = _with_flagged(transcriber.transcribe_sources(sources, skipped=skipped), flagged)
+    flagged: list[Flagged] = []
+    transcripts = note_flagged(transcriber.transcribe_sources(sources, skipped=skipped), flagged)
     hidden = arguments.out is None and sys.stdout.isatty()
     shown = show_progress(transcripts, len(sources), "transcribing", hidden=hidden)
     audio_seconds = write_transcripts(
@@ -93,16 +93,6 @@ def run(argv: list[str]) -> int:
     unread.print(None, noun="lines of --words")
     name_flagged(flagged, skipped, total, noun="inputs")  # a doubt about a text, which is written
     return skipped.exit_code or unread.exit_code
-
-
-def _with_flagged(
-    transcripts: Iterable[Transcript], flagged: list[Transcript]
-) -> Iterator[Transcript]:
-    """The same transcripts; those with flags are kept in the list, without their words."""
-    for transcript in transcripts:
-        if transcript.flags:
-            flagged.append(replace(transcript, words=[], alternatives=[]))
-        yield transcript
 
 
 def _check_alternatives(arguments: Namespace) -> None:

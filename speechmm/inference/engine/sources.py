@@ -110,6 +110,14 @@ class Source:
 
         return chosen_channels(self.cut)
 
+    def as_cut(self, text: str) -> MonoCut:
+        """The cut that it was, under the id that it has among the inputs; else one of all of its audio."""
+        from speechmm.data.manifest import make_cut
+
+        if self.cut is None:
+            return make_cut(id=self.id, audio=self.audio, text=text, channel=self.channel)
+        return self.cut.with_id(self.id)
+
     def transcript(self) -> str:
         """What is said: the given text, or that of the ``.txt`` or ``.lab`` file of the audio.
 

@@ -12,7 +12,6 @@ from lhotse.utils import fastcopy
 
 from speechmm.alignments import Alignment, Transcript
 from speechmm.data.aligned_cuts import with_alignment
-from speechmm.data.manifest import make_cut
 from speechmm.data.skips import SkipReport
 from speechmm.errors import ConfigError
 from speechmm.inference.alignment.aligner import ONE_PASS_SECONDS, Aligner
@@ -69,11 +68,7 @@ class Labelled:
         """
         source, text = self.source, self.transcript.text
         assert self.alignment is not None
-        if source.cut is None:
-            cut = make_cut(id=source.id, audio=source.audio, text=text, channel=source.channel)
-        else:
-            # of inputs that share an id, all but the first have another
-            cut = source.cut.with_id(source.id)
+        cut = source.as_cut(text)
         aligned = with_alignment(cut, self.alignment, text=text)
         language = self.transcript.language or None
         supervisions = [

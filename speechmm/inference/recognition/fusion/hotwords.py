@@ -21,10 +21,9 @@ class HotwordScorer:
 
     The bonus is given token by token, so that the beam keeps a phrase that has begun, and taken
     back where the phrase is not completed. Phrases begin and end with words, in scripts without
-    spaces with letters. The state of a
-    hypothesis is a node of an Aho-Corasick automaton over token ids, so a step is two look-ups in
-    tables. Source: Aho and Corasick 1975, "Efficient string matching"; Zhao et al. 2019,
-    "Shallow-fusion end-to-end contextual biasing".
+    spaces with letters. The state of a hypothesis is a node of an Aho-Corasick automaton over token
+    ids, so a step is two look-ups in tables. Source: Aho and Corasick 1975, "Efficient string
+    matching"; Zhao et al. 2019, "Shallow-fusion end-to-end contextual biasing".
     """
 
     weight = 1.0
